@@ -1,0 +1,118 @@
+"""Picture → the array a network sees. The one pixel path of training, prediction and service.
+
+Four steps, always in this order: values to 8 bits by the stated range, colour to the wanted
+channels, resize with antialiasing, done. Normalisation happens inside the network, so the arrays
+here are plain uint8 images that a person can look at.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from hilum.readers import Picture
+
+PIXEL_PATH_VERSION = 1
+"""Raised whenever the same file would give other pixels; stored with caches and models."""
+
+Resize = Literal["letterbox", "stretch", "crop"]
+
+# Rec. 601 luma, the weights that JPEG and Pillow use; integer so that every machine agrees.
+LUMA = (19595, 38470, 7471)
+
+
+class PixelSpec(BaseModel):
+    """How pictures become network input; stored inside the model.
+
+    Attributes
+    ----------
+    height, width : int
+        Size of the network's input, in pixels.
+    channels : int
+        1 for grey, 3 for RGB.
+    resize : str
+        'letterbox' keeps the aspect ratio and repeats the image's border; 'stretch' does not keep
+        it; 'crop' keeps it and cuts the longer side.
+    ranges : dict
+        (black, white) by dtype name, in place of the range that a file states, for images whose
+        files do not use the range that their type allows (12 bits in a 16-bit PNG).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    height: int = Field(ge=8, le=4096)
+    width: int = Field(ge=8, le=4096)
+    channels: Literal[1, 3] = 1
+    resize: Resize = "letterbox"
+    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
+
+
+def prepare(picture: Picture, spec: PixelSpec) -> NDArray[np.uint8]:
+    """Turn a picture into network input.
+
+    Returns
+    -------
+    uint8 array of shape (frames, height, width, channels)
+    """
+    low, high = spec.ranges.get(picture.pixels.dtype.name, picture.value_range)
+    return np.stack(
+        [
+            resize(to_channels(to_8_bits(frame, low, high), spec.channels), spec)
+            for frame in picture.pixels
+        ]
+    )
+
+
+def to_8_bits(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Map `low` to 0 and `high` to 255, linearly; values outside are clipped."""
+    if pixels.dtype == np.uint8 and (low, high) == (0.0, 255.0):
+        return pixels
+    if pixels.dtype == np.bool_:
+        return pixels.astype(np.uint8) * np.uint8(255)
+    scaled = (pixels.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def to_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Turn (height, width, 1 or 3) into the wanted number of channels."""
+    if pixels.shape[-1] == channels:
+        return pixels
+    if channels == 3:
+        return np.repeat(pixels, 3, axis=-1)
+    red, green, blue = (pixels[..., i].astype(np.uint32) * LUMA[i] for i in range(3))
+    # Equal channels give exactly their value: the weights add up to 65536.
+    return ((red + green + blue + 32768) >> 16).astype(np.uint8)[..., None]
+
+
+def resize(pixels: NDArray[np.uint8], spec: PixelSpec) -> NDArray[np.uint8]:
+    """Resize (height, width, channels) with a triangle filter widened to the scale."""
+    height, width = pixels.shape[:2]
+    if (height, width) == (spec.height, spec.width):
+        return pixels
+    if spec.resize == "stretch":
+        return _resample(pixels, spec.height, spec.width)
+    scales = spec.height / height, spec.width / width
+    scale = min(scales) if spec.resize == "letterbox" else max(scales)
+    inner_height, inner_width = max(1, round(height * scale)), max(1, round(width * scale))
+    inner = _resample(pixels, inner_height, inner_width)
+    if spec.resize == "letterbox":
+        return _pad_to(inner, spec.height, spec.width)
+    top, left = (inner_height - spec.height) // 2, (inner_width - spec.width) // 2
+    return inner[top : top + spec.height, left : left + spec.width]
+
+
+def _resample(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    return resized.reshape(height, width, pixels.shape[-1])
+
+
+def _pad_to(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Centre the image and repeat its outermost pixels, so that no edge appears that it lacks."""
+    rows, columns = height - pixels.shape[0], width - pixels.shape[1]
+    top, left = rows // 2, columns // 2
+    return np.pad(pixels, ((top, rows - top), (left, columns - left), (0, 0)), mode="edge")
