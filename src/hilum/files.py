@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,12 +29,9 @@ def writing(path: Path) -> Iterator[Path]:
     partial: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        partial = Path(name)
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         yield partial
         _flush(partial)
-        partial.chmod(0o666 & ~_umask())
         partial.replace(path)
     except OSError as error:
         raise HilumError(
@@ -87,10 +84,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    # The mask can only be read by setting it.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,0 +1,200 @@
+"""Which images belong to one patient: from a column, a pattern, or a known way of naming files.
+
+A guess is never silent: it comes with examples, the number of patients and images a patient, so
+that its reader sees when it is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from hilum.errors import DataError, SettingError
+
+Source = Literal["column", "pattern", "known_pattern", "none"]
+
+# Each is tried on the path inside the data folder, without the suffix, and believed only when it
+# fits every file. Order matters: the narrow ones come first.
+KNOWN_PATTERNS = (
+    # Kermany et al. 2018. Bacterial and viral cases are numbered separately, so the kind is part
+    # of the patient's name: `person1` alone would join two children.
+    (
+        "children's chest X-rays of Kermany et al.",
+        r"(?:^|/)(?P<patient>person\d+_(?:bacteria|virus)|(?:NORMAL\d*-)?IM-\d+)(?:[-_]\d+)+$",
+    ),
+    (
+        "NIH malaria cell images",
+        r"(?:^|/)(?P<patient>C\d+[A-Z0-9]*?)_?[Tt]hinF?_",
+    ),
+    ("BIDS", r"(?:^|/)(?P<patient>sub-[A-Za-z0-9]+)(?=[_/])"),
+    ("CheXpert", r"(?:^|/)(?P<patient>patient\d+)/"),
+    ("TCGA barcodes", r"(?:^|/)(?P<patient>TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})(?=[-._/]|$)"),
+    ("NIH ChestX-ray14", r"(?:^|/)(?P<patient>\d{8})_\d{3}$"),
+    (
+        "'patient', 'subject' or 'case' with a number",
+        r"(?i:(?:^|[/_-])(?P<patient>(?:patient|subject|subj|pat|case)[-_ ]?\d+)(?=[-_./ ]|$))",
+    ),
+)
+
+N_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Patients:
+    """How patients were recognised, in numbers that show a wrong guess.
+
+    Attributes
+    ----------
+    source : str
+        'column', 'pattern', 'known_pattern' or 'none'.
+    description : str
+        One sentence for the report.
+    n_patients : int or None
+        None when no patient is known.
+    n_without : int
+        Images without a patient; each counts as a patient of its own.
+    images_per_patient : dict or None
+        'median' and 'max'.
+    examples : tuple of (file, patient)
+    """
+
+    source: Source
+    description: str
+    pattern: str | None
+    column: str | None
+    n_patients: int | None
+    n_without: int
+    images_per_patient: dict[str, float] | None
+    examples: tuple[tuple[str, str], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def recognise(
+    paths: Sequence[str],
+    *,
+    pattern: str | None = None,
+    column: Sequence[str] | None = None,
+    column_name: str | None = None,
+) -> tuple[list[str], Patients]:
+    """Give each file its patient, '' where none is known.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Paths inside the data folder, with forward slashes.
+    pattern : str, optional
+        A regular expression with a group named `patient`, searched in the path without suffix.
+        It goes before a column.
+    column : sequence of str, optional
+        The patient of each file as a table states it.
+
+    Raises
+    ------
+    SettingError
+        If the pattern is not a regular expression or lacks the group.
+    DataError
+        If the pattern fits some files only.
+    """
+    if pattern is not None:
+        found = _by_user_pattern(paths, pattern)
+        return found, _describe(paths, found, "pattern", "the pattern given", pattern=pattern)
+    if column is not None:
+        found = [value.strip() for value in column]
+        what = f"the column '{column_name}'"
+        return found, _describe(paths, found, "column", what, column=column_name)
+    for name, known in KNOWN_PATTERNS:
+        matches = _search(paths, re.compile(known))
+        if paths and all(matches):
+            found = [match or "" for match in matches]
+            what = f"the file names, which follow the known pattern of {name}"
+            return found, _describe(paths, found, "known_pattern", what, pattern=known)
+    nothing = Patients(
+        "none",
+        "No patient is known: every image was taken for a patient of its own. If a patient has "
+        "several images, figures on validation and test data are too good. Name the patients with "
+        "a column or --patient-pattern.",
+        None,
+        None,
+        None,
+        len(paths),
+        None,
+        (),
+    )
+    return [""] * len(paths), nothing
+
+
+def _by_user_pattern(paths: Sequence[str], pattern: str) -> list[str]:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise SettingError(
+            f"--patient-pattern '{pattern}' is not a regular expression: {error}. "
+            r"An example: '^(?P<patient>case\d+)_'."
+        ) from None
+    if "patient" not in compiled.groupindex:
+        raise SettingError(
+            f"--patient-pattern '{pattern}' has no group named 'patient'. Put (?P<patient>…) "
+            r"around the part of the name that tells the patient, as in '^(?P<patient>case\d+)_'."
+        )
+    matches = _search(paths, compiled)
+    missed = [path for path, match in zip(paths, matches, strict=True) if not match]
+    if missed:
+        raise DataError(
+            f"--patient-pattern '{pattern}' does not fit {len(missed)} of {len(paths)} files, "
+            f"such as {_join(missed[:3])}. Widen the pattern, or give a table with a column "
+            "'patient'."
+        )
+    return [match or "" for match in matches]
+
+
+def _search(paths: Sequence[str], pattern: re.Pattern[str]) -> list[str | None]:
+    """Search in the file's name first, so that `^` means the name, then in the whole path."""
+    found: list[str | None] = []
+    for path in paths:
+        stem = re.sub(r"(\.nii\.gz|\.[A-Za-z0-9]{1,5})$", "", path)
+        match = pattern.search(stem.rsplit("/", 1)[-1]) or pattern.search(stem)
+        found.append(match.group("patient") if match else None)
+    return found
+
+
+def _describe(
+    paths: Sequence[str],
+    found: Sequence[str],
+    source: Source,
+    what: str,
+    *,
+    pattern: str | None = None,
+    column: str | None = None,
+) -> Patients:
+    counts = Counter(patient for patient in found if patient)
+    n_without = sum(not patient for patient in found)
+    sizes = sorted(counts.values())
+    sentence = f"Patients were read from {what}: {len(counts):,} patients in {len(paths):,} images."
+    if n_without:
+        sentence += f" {n_without:,} images have no patient and count as one each."
+    first: dict[str, str] = {}
+    for path, patient in zip(paths, found, strict=True):
+        if patient:
+            first.setdefault(patient, path)
+    # Spread over the whole list, so that every kind of name has its chance to be shown.
+    step = max(1, len(first) // N_EXAMPLES)
+    examples = [(path, patient) for patient, path in first.items()][::step][:N_EXAMPLES]
+    return Patients(
+        source,
+        sentence,
+        pattern,
+        column,
+        len(counts) or None,
+        n_without,
+        {"median": float(sizes[len(sizes) // 2]), "max": float(sizes[-1])} if sizes else None,
+        tuple(examples),
+    )
+
+
+def _join(items: Sequence[str]) -> str:
+    return ", ".join(f"'{item}'" for item in items)
