@@ -1,0 +1,136 @@
+"""Augmentation of a whole batch as tensor operations, on whatever device trains.
+
+All geometry is one resampling, so that rotation, zoom, shift, shear and flips blur the image
+once. Intensity changes imitate what differs between scanners. Every image gets its own draw from
+the generator given; the same generator state gives the same batch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from hilum.settings import Settings
+
+
+def augment(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
+    """Change a batch at random.
+
+    Parameters
+    ----------
+    images : float tensor of shape (n, c, h, w)
+        Values in [0, 255].
+    generator : Generator
+        On the CPU, so that every device draws the same.
+
+    Returns
+    -------
+    float tensor of the same shape, values in [0, 255]
+    """
+    if _moves(settings):
+        images = _affine(images, settings, generator)
+    if settings.low_resolution:
+        images = _low_resolution(images, settings.low_resolution, generator)
+    if settings.blur:
+        images = _blur(images, settings.blur, generator)
+    if settings.gamma or settings.contrast or settings.brightness:
+        images = _intensity(images, settings, generator)
+    if settings.noise:
+        images = _noise(images, settings.noise, generator)
+    return images
+
+
+def _moves(settings: Settings) -> bool:
+    return bool(
+        settings.rotation or settings.zoom or settings.shift or settings.shear
+        or settings.flip_horizontal or settings.flip_vertical
+    )  # fmt: skip
+
+
+def _uniform(n: int, low: float, high: float, generator: Generator, like: Tensor) -> Tensor:
+    """Draw (n, 1, 1, 1) numbers in [low, high)."""
+    drawn = torch.rand(n, generator=generator) * (high - low) + low
+    return drawn.to(like.device, like.dtype).view(n, 1, 1, 1)
+
+
+def _affine(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
+    n, _, height, width = images.shape
+
+    def draw(limit: float) -> Tensor:
+        return (torch.rand(n, generator=generator) * 2 - 1) * limit
+
+    angle, shear = (
+        torch.deg2rad(draw(settings.rotation)),
+        torch.tan(torch.deg2rad(draw(settings.shear))),
+    )
+    zoom = 1 + draw(settings.zoom)
+    shift_x, shift_y = draw(settings.shift) * 2, draw(settings.shift) * 2
+    flip_x = _signs(n, settings.flip_horizontal, generator)
+    flip_y = _signs(n, settings.flip_vertical, generator)
+    # The grid's coordinates run from -1 to 1 on both sides: a true rotation needs the aspect.
+    aspect = width / height
+    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+    rows = [
+        [cos * flip_x, (shear * cos - sin) / aspect * flip_y, shift_x],
+        [sin * aspect * flip_x, (shear * sin + cos) * flip_y, shift_y],
+    ]
+    theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)  # (n, 2, 3)
+    grid = F.affine_grid(theta.to(images.device, images.dtype), list(images.shape), False)
+    # Beyond the edge the image's own border goes on, as in letterboxing.
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _signs(n: int, flips: bool, generator: Generator) -> Tensor:
+    if not flips:
+        return torch.ones(n)
+    return torch.randint(0, 2, (n,), generator=generator).float() * 2 - 1
+
+
+def _intensity(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
+    """Gamma, then contrast about the image's own mean, then brightness."""
+    n = len(images)
+    unit = images / 255
+    if settings.gamma:
+        spread = -math.log(1 - settings.gamma)
+        unit = unit.clamp(0, 1) ** _uniform(n, -spread, spread, generator, images).exp()
+    if settings.contrast:
+        mean = unit.mean(dim=(1, 2, 3), keepdim=True)
+        factor = _uniform(n, 1 - settings.contrast, 1 + settings.contrast, generator, images)
+        unit = (unit - mean) * factor + mean
+    if settings.brightness:
+        unit = unit + _uniform(n, -settings.brightness, settings.brightness, generator, images)
+    return unit.clamp(0, 1) * 255
+
+
+def _noise(images: Tensor, limit: float, generator: Generator) -> Tensor:
+    sigma = _uniform(len(images), 0, limit * 255, generator, images)
+    drawn = torch.randn(images.shape, generator=generator).to(images.device, images.dtype)
+    return (images + drawn * sigma).clamp(0, 255)
+
+
+def _blur(images: Tensor, limit: float, generator: Generator) -> Tensor:
+    """Blur each image by its own Gaussian, rows then columns, as one grouped convolution."""
+    n, c, height, width = images.shape
+    radius = min(math.ceil(2 * limit), min(height, width) - 1)
+    sigma = _uniform(n, 0, limit, generator, images).clamp(min=1e-3)
+    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+    kernels = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernels = (kernels / kernels.sum(dim=-1, keepdim=True)).repeat_interleave(c, dim=0)
+    flat = F.pad(images.reshape(1, n * c, height, width), [radius] * 4, mode="replicate")
+    flat = F.conv2d(flat, kernels.view(n * c, 1, 1, -1), groups=n * c)
+    flat = F.conv2d(flat, kernels.view(n * c, 1, -1, 1), groups=n * c)
+    return flat.view(n, c, height, width)
+
+
+def _low_resolution(images: Tensor, limit: float, generator: Generator) -> Tensor:
+    """Shrink half of the images by one factor for the batch, and enlarge them again."""
+    factor = 1 - limit * float(torch.rand((), generator=generator))
+    chosen = torch.rand(len(images), generator=generator).lt(0.5).to(images.device)
+    height, width = images.shape[-2:]
+    size = [max(4, round(height * factor)), max(4, round(width * factor))]
+    small = F.interpolate(images, size, mode="bilinear", antialias=True)
+    coarse = F.interpolate(small, [height, width], mode="bilinear")
+    return torch.where(chosen.view(-1, 1, 1, 1), coarse, images)

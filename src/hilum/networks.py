@@ -1,0 +1,214 @@
+"""The CNNs: the classic sequential one of the Keras tutorials, and a residual one.
+
+Both take images of shape (n, c, h, w) in [0, 255] as float, normalise them by constants kept
+among their weights, and return logits of shape (n, n_outputs): one output for two classes (the
+logit of the second), else one for each class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hilum.errors import SettingError
+from hilum.settings import Settings
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
+
+
+class Normalise(nn.Module):
+    """Subtract the mean and divide by the deviation of the training pixels, by channel."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - cast(Tensor, self.mean)) / cast(Tensor, self.std)
+
+
+class Network(nn.Module):
+    """Normalisation, backbone and head.
+
+    Parameters
+    ----------
+    mean, std : sequences of float, one a channel
+        Of the training pixels, in [0, 255].
+    """
+
+    def __init__(
+        self, settings: Settings, n_classes: int, *, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        build = classic_backbone if settings.network == "classic" else residual_backbone
+        self.normalise = Normalise(mean, std)
+        self.backbone, n_features = build(settings)
+        self.head = dense_head(settings, n_features, n_outputs(n_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return cast(Tensor, self.head(self.backbone(self.normalise(images))))
+
+
+def build_network(
+    settings: Settings,
+    n_classes: int,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Network:
+    """Build the network that the settings describe, with weights drawn from the global generator.
+
+    Raises
+    ------
+    SettingError
+        If the input is too small for the number of blocks.
+    """
+    unit_mean, unit_std = [0.0] * settings.channels, [255.0] * settings.channels
+    return Network(settings, n_classes, mean=mean or unit_mean, std=std or unit_std)
+
+
+def n_outputs(n_classes: int) -> int:
+    """Two classes need one logit, more need one each."""
+    return 1 if n_classes == 2 else n_classes
+
+
+def n_parameters(network: Network) -> int:
+    """Count weights and batch-norm statistics, as Keras does; not the normalisation constants."""
+    statistics = sum(
+        buffer.numel()
+        for name, buffer in network.named_buffers()
+        if name.endswith(("running_mean", "running_var"))
+    )
+    return statistics + sum(parameter.numel() for parameter in network.parameters())
+
+
+def layers(network: Network) -> list[str]:
+    """Name the layers in order, one line each, for people."""
+    leaves = [module for module in network.modules() if not list(module.children())]
+    return [_describe(module) for module in leaves if not isinstance(module, Normalise)]
+
+
+def _describe(module: nn.Module) -> str:
+    if isinstance(module, nn.Conv2d):
+        kernel, stride = module.kernel_size[0], module.stride[0]
+        padding = "unpadded" if module.padding in ("valid", (0, 0)) else "padded"
+        strided = f", stride {stride}" if stride > 1 else ""
+        return f"convolution {kernel}×{kernel}, {module.out_channels} channels, {padding}{strided}"
+    if isinstance(module, nn.Linear):
+        return f"dense, {module.out_features} units"
+    if isinstance(module, nn.BatchNorm2d):
+        return "batch norm"
+    if isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
+        kind = "max" if isinstance(module, nn.MaxPool2d) else "average"
+        return f"{kind}-pooling 2×2"
+    if isinstance(module, nn.Dropout | nn.Dropout2d):
+        return f"dropout {module.p:g}"
+    if isinstance(module, nn.AdaptiveAvgPool2d):
+        return "global average pooling"
+    return type(module).__name__.lower()
+
+
+def dense_head(settings: Settings, n_features: int, outputs: int) -> nn.Sequential:
+    """Hidden dense layers with dropout before each, then the output layer."""
+    parts: list[nn.Module] = []
+    for units in settings.dense_units:
+        parts += _dropout(settings.dropout_dense)
+        parts += [nn.Linear(n_features, units), ACTIVATIONS[settings.activation]()]
+        n_features = units
+    parts += [*_dropout(settings.dropout_dense), nn.Linear(n_features, outputs)]
+    return nn.Sequential(*parts)
+
+
+def _dropout(share: float) -> list[nn.Module]:
+    return [nn.Dropout(share)] if share else []
+
+
+def classic_backbone(settings: Settings) -> tuple[nn.Sequential, int]:
+    """Blocks of convolution, activation, batch norm, 2×2 pooling, dropout; then flatten."""
+    parts: list[nn.Module] = []
+    channels: int = settings.channels
+    height, width = settings.input_height, settings.input_width
+    trimmed = settings.kernel_size - 1 if settings.padding == "valid" else 0
+    for out in settings.conv_channels:
+        height, width = (height - trimmed) // 2, (width - trimmed) // 2
+        if min(height, width) < 1:
+            raise SettingError(
+                f"The input of {settings.input_height}×{settings.input_width} pixels is too small "
+                f"for {len(settings.conv_channels)} blocks. Raise input_height and input_width, "
+                "or shorten conv_channels."
+            )
+        parts.append(nn.Conv2d(channels, out, settings.kernel_size, padding=settings.padding))
+        parts.append(ACTIVATIONS[settings.activation]())
+        if settings.batch_norm:
+            parts.append(nn.BatchNorm2d(out))
+        parts.append(nn.MaxPool2d(2) if settings.pool == "max" else nn.AvgPool2d(2))
+        if settings.dropout_conv:
+            parts.append(nn.Dropout(settings.dropout_conv))
+        channels = out
+    return nn.Sequential(*parts, nn.Flatten()), channels * height * width
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions beside a shortcut (He et al., Deep residual learning, 2016)."""
+
+    def __init__(self, channels: int, out: int, *, stride: int, activation: str) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(out)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(out)
+        self.activation = ACTIVATIONS[activation]()
+        # Averaging before the 1×1 convolution keeps what a strided one would skip (He et al.,
+        # Bag of tricks, 2019).
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or channels != out:
+            self.shortcut = nn.Sequential(
+                nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity(),
+                nn.Conv2d(channels, out, 1, bias=False),
+                nn.BatchNorm2d(out),
+            )
+        # A block that begins as the identity trains more steadily.
+        nn.init.zeros_(self.norm2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.activation(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        return cast(Tensor, self.activation(y + self.shortcut(x)))
+
+
+def residual_backbone(settings: Settings) -> tuple[nn.Sequential, int]:
+    """A stem and stages of residual blocks, each stage at half the resolution of the one before.
+
+    Small images (under 48 pixels) keep their resolution in the first stage.
+    """
+    first, *_ = settings.conv_channels
+    small = min(settings.input_height, settings.input_width) < 48
+    stem = nn.Conv2d(settings.channels, first, 3, stride=1 if small else 2, padding=1, bias=False)
+    parts: list[nn.Module] = [stem, nn.BatchNorm2d(first), ACTIVATIONS[settings.activation]()]
+    channels = first
+    for stage, out in enumerate(settings.conv_channels):
+        for block in range(settings.blocks_per_stage):
+            stride = 2 if block == 0 and not (small and stage == 0) else 1
+            parts.append(
+                ResidualBlock(channels, out, stride=stride, activation=settings.activation)
+            )
+            channels = out
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten()), channels
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Turn logits of shape (n, n_outputs) into log-probabilities of shape (n, n_classes)."""
+    if logits.shape[1] == 1:
+        return torch.cat([F.logsigmoid(-logits), F.logsigmoid(logits)], dim=1)
+    return F.log_softmax(logits, dim=1)

@@ -1,0 +1,174 @@
+"""Every setting of a run in one frozen object: names, types, ranges and units.
+
+Recipes, plans and ``--set`` speak these names and no others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hilum.errors import SettingError, did_you_mean
+from hilum.pixels import PixelSpec, Resize
+
+MONITORS_LOWER_IS_BETTER = ("val_loss",)
+
+
+class Settings(BaseModel):
+    """Settings of one run. None switches a thing off."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Pixels
+    input_height: int = Field(128, ge=8, le=2048, description="network input, pixels")
+    input_width: int = Field(128, ge=8, le=2048, description="network input, pixels")
+    channels: Literal[1, 3] = Field(1, description="1 grey, 3 RGB")
+    resize: Resize = Field("letterbox", description="how images get to the input size")
+    ranges: dict[str, tuple[float, float]] = Field(
+        default_factory=dict, description="(black, white) by pixel type, in place of the file's"
+    )
+
+    # Network
+    network: Literal["classic", "residual"] = Field("residual", description="kind of CNN")
+    conv_channels: tuple[int, ...] = Field(
+        (32, 64, 128, 256), min_length=1, description="channels of each block"
+    )
+    kernel_size: Literal[1, 3, 5, 7] = Field(3, description="pixels, classic networks")
+    padding: Literal["valid", "same"] = Field("same", description="classic networks")
+    activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu"] = "relu"
+    batch_norm: bool = Field(True, description="after the activation in classic networks")
+    pool: Literal["max", "average"] = Field("max", description="2×2, closes each classic block")
+    dropout_conv: float = Field(0.0, ge=0, lt=1, description="share, after each classic block")
+    dense_units: tuple[int, ...] = Field((), description="hidden dense layers before the output")
+    dropout_dense: float = Field(0.0, ge=0, lt=1, description="share, before each dense layer")
+    blocks_per_stage: int = Field(1, ge=1, le=8, description="residual networks")
+
+    # Training
+    epochs: int = Field(20, ge=1, le=10_000)
+    batch_size: int = Field(32, ge=2, le=4096, description="images")
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0, le=10)
+    weight_decay: float = Field(0.0, ge=0, le=1)
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd and rmsprop")
+    schedule: Literal["constant", "plateau", "one_cycle", "cosine"] = "one_cycle"
+    plateau_patience: int = Field(3, ge=0, description="epochs")
+    plateau_factor: float = Field(0.2, gt=0, lt=1)
+    loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
+    class_weights: Literal["none", "balanced"] = "none"
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
+    weight_averaging: float | None = Field(
+        None, gt=0, lt=1, description="decay of the moving average of the weights, a step"
+    )
+    early_stopping: int | None = Field(None, ge=1, description="epochs without improvement")
+    monitor: Literal["val_loss", "val_auroc", "val_balanced_accuracy"] = Field(
+        "val_auroc", description="chooses the best epoch, stops early, lowers the learning rate"
+    )
+
+    # Augmentation; each is drawn anew for every image and epoch
+    rotation: float = Field(0.0, ge=0, le=180, description="degrees, either way")
+    zoom: float = Field(0.0, ge=0, lt=1, description="share, in or out")
+    shift: float = Field(0.0, ge=0, lt=1, description="share of the side, either way")
+    shear: float = Field(0.0, ge=0, le=45, description="degrees, either way")
+    flip_horizontal: bool = False
+    flip_vertical: bool = False
+    brightness: float = Field(0.0, ge=0, lt=1, description="share of the range, either way")
+    contrast: float = Field(0.0, ge=0, lt=1, description="share, either way")
+    gamma: float = Field(0.0, ge=0, lt=1, description="log-uniform within 1 ± this")
+    noise: float = Field(0.0, ge=0, lt=1, description="largest standard deviation, of the range")
+    blur: float = Field(0.0, ge=0, le=5, description="largest sigma, pixels")
+    low_resolution: float = Field(0.0, ge=0, lt=1, description="largest loss of resolution, share")
+
+    # Decision
+    calibration: Literal["temperature", "none"] = "temperature"
+    operating_point: str = Field("youden", description="rule that sets the threshold")
+
+    # Splits
+    val_share: float = Field(0.15, gt=0, lt=0.5, description="of the samples outside test")
+    test_share: float = Field(0.2, gt=0, lt=0.8, description="of all samples")
+
+    # Machine
+    seed: int = Field(0, ge=0, le=2**31)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if any(channels < 1 for channels in self.conv_channels + self.dense_units):
+            raise ValueError("layers need at least one channel or unit")
+        return self
+
+    @property
+    def pixel_spec(self) -> PixelSpec:
+        return PixelSpec(
+            height=self.input_height,
+            width=self.input_width,
+            channels=self.channels,
+            resize=self.resize,
+            ranges=self.ranges,
+        )
+
+
+def make_settings(values: Mapping[str, Any]) -> Settings:
+    """Check values and make settings of them.
+
+    Raises
+    ------
+    SettingError
+        For the first unknown name or impossible value, with what would be possible.
+    """
+    for name in values:
+        if name not in Settings.model_fields:
+            raise SettingError(
+                f"Unknown setting '{name}'.{did_you_mean(name, Settings.model_fields)} "
+                "See all settings with: hilum settings"
+            )
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingError(_explain(error)) from None
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """Read ``key=value`` pairs; values are YAML, so ``1e-6``, ``[32, 64]`` and ``null`` work.
+
+    Raises
+    ------
+    SettingError
+        If a pair has no '=', or the value is not YAML.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise SettingError(f"--set {assignment} has no '='. Write it as --set name=value.")
+        values[name.strip().replace("-", "_")] = _value(text.strip(), assignment)
+    return values
+
+
+def _value(text: str, assignment: str) -> Any:
+    if text.lower() == "none":
+        return "none"
+    # YAML takes 1e-6 for a word: its floats need a point.
+    if re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", text):
+        return float(text)
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SettingError(f"--set {assignment}: '{text}' is not a value.") from None
+
+
+def _explain(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    name = str(fault["loc"][0]) if fault["loc"] else ""
+    problem = fault["msg"].removeprefix("Value error, ")
+    problem = problem[:1].lower() + problem[1:]
+    if not name:
+        return f"The settings do not fit together: {problem}."
+    hint = Settings.model_fields[name].description
+    about = f" ({hint})" if hint else ""
+    return f"Setting {name} = {fault['input']!r} cannot be used: {problem}{about}."
