@@ -254,7 +254,7 @@ def _class_folders(
     rows: list[tuple[str, str, str]] = []
     ignored: list[str] = []
     for folder in folders:
-        images, left = _images_below(folder)
+        images, left = images_below(folder)
         ignored += left
         if not images:
             raise DataError(
@@ -268,7 +268,8 @@ def _subfolders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and not _is_hidden(path.name))
 
 
-def _images_below(folder: Path) -> tuple[list[Path], list[str]]:
+def images_below(folder: Path) -> tuple[list[Path], list[str]]:
+    """List the images in a folder and all below it, sorted, and what was left aside."""
     images: list[Path] = []
     ignored: list[str] = []
     for parent, subfolders, files in os.walk(folder):
@@ -422,7 +423,7 @@ def _load_npz(source: Path, classes: Sequence[str] | None, pattern: str | None) 
     if len(n_labels) != 1:
         raise DataError(f"{source}: the splits have different numbers of labels ({n_labels}).")
     multilabel = n_labels != {1}
-    paths = [f"{split}/{row}" for split, array in labels.items() for row in range(len(array))]
+    paths = npz_paths(source)
     stacked = np.concatenate(list(labels.values()))
     values = [""] * len(stacked) if multilabel else [str(int(value)) for value in stacked[:, 0]]
     table = pd.DataFrame(
@@ -445,6 +446,16 @@ def _load_npz(source: Path, classes: Sequence[str] | None, pattern: str | None) 
         table["label"] = _rename(table["label"], classes, source)
     names = _class_order(table, classes, source)
     return Dataset(source, "npz", table, names, _kind(names), patients)
+
+
+def npz_paths(source: Path) -> list[str]:
+    """Name every image of an NPZ: 'split/row'."""
+    arrays = _npz_arrays(source, source.stat().st_mtime_ns)
+    return [
+        f"{split}/{row}"
+        for split in _npz_splits(arrays)
+        for row in range(len(arrays[f"{split}_images"]))
+    ]
 
 
 def _npz_splits(arrays: dict[str, NDArray[Any]]) -> list[str]:

@@ -6,22 +6,16 @@ Done before anything else, so that a bad image is named at the start and not in 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 
 from hilum.dataset import Dataset
 from hilum.errors import UnreadableError
+from hilum.files import sha256
 from hilum.progress import Progress
 from hilum.readers import Picture
-
-In = TypeVar("In")
-Out = TypeVar("Out")
+from hilum.threads import in_threads
 
 FACTS = ("sha256", "format", "mode", "bits", "height", "width", "grey", "dtype", "low", "high")
 
@@ -50,31 +44,15 @@ def scan(dataset: Dataset, progress: Progress) -> pd.DataFrame:
     return dataset.table.join(facts)
 
 
-def in_threads(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """Map in order over as many threads as there are cores, a bounded number of items ahead.
-
-    Decoding releases the interpreter's lock, so threads use all cores; the bound keeps the
-    results that wait from filling the memory.
-    """
-    n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    iterator = iter(items)
-    with ThreadPoolExecutor(n_threads) as pool:
-        waiting = [pool.submit(function, item) for item in islice(iterator, 4 * (n_threads or 1))]
-        while waiting:
-            result = waiting.pop(0).result()
-            waiting += [pool.submit(function, item) for item in islice(iterator, 1)]
-            yield result
-
-
 def _facts(dataset: Dataset, path: str) -> dict[str, Any]:
     try:
         picture = dataset.picture(path)
         _check_single(picture, path)
     except UnreadableError as error:
-        return {"sha256": _hash(dataset, path), "excluded": True, "reason": error.reason}
+        return {"sha256": content_hash(dataset, path), "excluded": True, "reason": error.reason}
     _, height, width, _ = picture.pixels.shape
     return {
-        "sha256": _hash(dataset, path, picture),
+        "sha256": content_hash(dataset, path, picture),
         "format": picture.facts.format,
         "mode": picture.facts.mode,
         "bits": picture.facts.bits,
@@ -98,16 +76,12 @@ def _check_single(picture: Picture, path: str) -> None:
         )
 
 
-def _hash(dataset: Dataset, path: str, picture: Picture | None = None) -> str:
+def content_hash(dataset: Dataset, path: str, picture: Picture | None = None) -> str:
+    """Return the SHA-256 of a sample's file; of its pixels in an NPZ; '' where there is none."""
     if dataset.kind == "npz":
         return hashlib.sha256(picture.pixels.tobytes()).hexdigest() if picture else ""
     base = dataset.source if dataset.kind == "folder" else dataset.source.parent
-    return _file_hash(base / path)
-
-
-def _file_hash(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256(base / path)
     except OSError:
         return ""

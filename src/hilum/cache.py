@@ -1,0 +1,103 @@
+"""The pixel store: every image decoded once, at the network's input size, in one mapped array.
+
+A store is named by what it holds (the files' hashes, the pixel path's version, the input
+specification), so that runs share it and a changed file can never be served from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.dataset import Dataset
+from hilum.errors import DataError
+from hilum.files import writing
+from hilum.pixels import PIXEL_PATH_VERSION, PixelSpec, prepare
+from hilum.progress import Progress
+from hilum.scan import content_hash
+from hilum.threads import in_threads
+
+
+def cache_folder() -> Path:
+    """Return where stores are kept: HILUM_CACHE, or the user's cache folder."""
+    chosen = os.environ.get("HILUM_CACHE")
+    if chosen:
+        return Path(chosen)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "hilum"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hilum"
+
+
+def pixel_store(
+    dataset: Dataset,
+    paths: Sequence[str],
+    hashes: Sequence[str],
+    spec: PixelSpec,
+    progress: Progress,
+) -> NDArray[np.uint8]:
+    """Decode the images at `paths`, or map the store that an earlier run has made.
+
+    Parameters
+    ----------
+    paths, hashes : sequences of str
+        Samples, and the SHA-256 of each as it was when the data were read.
+
+    Returns
+    -------
+    read-only uint8 array of shape (n, height, width, channels)
+
+    Raises
+    ------
+    DataError
+        If a file has changed since it was read first.
+    """
+    target = cache_folder() / "pixels" / f"{_key(hashes, spec)}.npy"
+    if not target.exists():
+        _build(target, dataset, paths, hashes, spec, progress)
+    store: NDArray[np.uint8] = np.load(target, mmap_mode="r", allow_pickle=False)
+    return store
+
+
+def _key(hashes: Sequence[str], spec: PixelSpec) -> str:
+    facts = {"version": PIXEL_PATH_VERSION, "spec": spec.model_dump(), "hashes": list(hashes)}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _build(
+    target: Path,
+    dataset: Dataset,
+    paths: Sequence[str],
+    hashes: Sequence[str],
+    spec: PixelSpec,
+    progress: Progress,
+) -> None:
+    def one(sample: tuple[str, str]) -> NDArray[np.uint8]:
+        path, expected = sample
+        picture = dataset.picture(path)
+        if content_hash(dataset, path, picture) != expected:
+            raise DataError(
+                f"{path} has changed since the data were read. Start a new run on the data as "
+                "they are now."
+            )
+        prepared: NDArray[np.uint8] = prepare(picture, spec)[0]
+        return prepared
+
+    shape = (len(paths), spec.height, spec.width, spec.channels)
+    with (
+        writing(target) as partial,
+        progress.task("Decoding images", len(paths)) as task,
+        partial.open("wb") as stream,
+    ):
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_2_0(stream, header)
+        # Written as a stream and never held whole, so that memory stays flat.
+        for pixels in in_threads(one, zip(paths, hashes, strict=True)):
+            stream.write(np.ascontiguousarray(pixels).tobytes())
+            task.advance()

@@ -1,0 +1,134 @@
+"""Numbers of a run: validation, the locked threshold, and the opening of the test split.
+
+The test split is opened here and nowhere else, after the threshold is locked; each opening is
+written down before the first test image is read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hilum.calibration import choose_operating_point, lock
+from hilum.dataset import Dataset
+from hilum.errors import DataError
+from hilum.files import append_line
+from hilum.inference import Model, Prediction
+from hilum.metrics import describe
+from hilum.model import LockedPoint
+from hilum.progress import Progress
+
+OPENINGS_FILE = "openings.jsonl"
+
+
+def predict_split(
+    model: Model, dataset: Dataset, samples: pd.DataFrame, split: str, progress: Progress
+) -> pd.DataFrame:
+    """Predict all samples of one split, by the same path as any later prediction.
+
+    Parameters
+    ----------
+    samples : DataFrame
+        With the columns path, patient, group, label, split.
+
+    Returns
+    -------
+    DataFrame
+        path, patient, split, label, predicted, then a probability for each class.
+
+    Raises
+    ------
+    DataError
+        If a file can no longer be read.
+    """
+    rows = samples[samples["split"] == split]
+    openers = [(path, partial(dataset.picture, path)) for path in rows["path"]]
+    found: list[Prediction] = []
+    with progress.task(f"Predicting {split}", len(rows)) as task:
+        for prediction in model.predict_each(openers):
+            if prediction.error:
+                raise DataError(
+                    f"{prediction.path} could be read before and cannot be now: "
+                    f"{prediction.error}. Restore the file and resume."
+                )
+            found.append(prediction)
+            task.advance()
+    table = rows[["path", "patient", "split", "label"]].reset_index(drop=True)
+    table["predicted"] = [prediction.predicted for prediction in found]
+    for index, name in enumerate(model.class_names):
+        table[f"p_{name}"] = [prediction.probabilities[index] for prediction in found]
+    return table
+
+
+def lock_operating_point(
+    labels: Sequence[str], positive_probs: Sequence[float], positive: str, rule: str
+) -> LockedPoint:
+    """Choose the threshold on validation data by a rule, and seal it with the time and a hash."""
+    y_true = (np.asarray(labels) == positive).astype(int)
+    point = choose_operating_point(y_true, np.asarray(positive_probs), rule)
+    return LockedPoint(
+        rule=point.rule,
+        threshold=point.threshold,
+        sensitivity=point.sensitivity,
+        specificity=point.specificity,
+        n=point.n,
+        locked=now(),
+        sha256=lock(point),
+    )
+
+
+def open_test(folder: Path, n: int, point: LockedPoint | None, *, command: str) -> None:
+    """Write down that the test split is opened, before it is."""
+    purpose = "to report" if n_openings(folder) == 0 else "to report again"
+    entry = {
+        "when": now(),
+        "command": command,
+        "n": n,
+        "purpose": purpose,
+        "operating_point_sha256": point.sha256 if point else None,
+    }
+    append_line(folder / OPENINGS_FILE, json.dumps(entry, ensure_ascii=False))
+
+
+def n_openings(folder: Path) -> int:
+    """Count how often the test split was opened."""
+    path = folder / OPENINGS_FILE
+    return len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
+
+
+def measure(
+    predictions: pd.DataFrame, groups: Sequence[str] | None, model: Model
+) -> dict[str, Any]:
+    """Compute the figures of one split, as metrics.json holds them.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        As `predict_split` returns it.
+    groups : sequence of str or None
+        Patient of each row; None where no patient is known.
+    """
+    names = model.class_names
+    y_true = np.array([names.index(label) for label in predictions["label"]])
+    probs = predictions[[f"p_{name}" for name in names]].to_numpy(dtype=float)
+    point = model.facts.operating_point
+    return describe(
+        y_true,
+        probs,
+        class_names=list(names),
+        positive=model.facts.positive_index,
+        threshold=point.threshold if point else None,
+        groups=None if groups is None else np.asarray(groups),
+    )
+
+
+def now() -> str:
+    """Return the time as ISO 8601, UTC, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,239 @@
+"""Network → one ONNX graph that holds resizing, normalisation, calibration and probabilities.
+
+The graph takes uint8 images of shape (n, h, w, c) of any size and returns `logits` and
+`probabilities`. Its resizing follows `pixels.resize` step by step; where `prepare` has made the
+images already, it changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from hilum.errors import ModelError
+from hilum.networks import Network
+from hilum.pixels import PixelSpec
+
+OPSET = 20
+IR_VERSION = 10
+
+# Largest difference of a probability between PyTorch and ONNX Runtime; both compute in float32.
+TOLERANCE = 1e-4
+
+
+def to_onnx(
+    network: Network, spec: PixelSpec, class_names: Sequence[str], *, temperature: float
+) -> bytes:
+    """Export a network.
+
+    Parameters
+    ----------
+    network : Network
+        In evaluation mode, on the CPU.
+    temperature : float
+        Divides the logits.
+
+    Returns
+    -------
+    bytes
+        The serialised model. The class names are in its metadata.
+    """
+    before = onnx.parser.parse_model(_prepare_text(spec))
+    core = _core(network, spec)
+    after = onnx.parser.parse_model(_decide_text(len(class_names), temperature))
+    merged = onnx.compose.merge_models(before, core, io_map=[("network_input", "images")])
+    merged = onnx.compose.merge_models(
+        merged, after, io_map=[("raw_logits", "raw_logits_in")], outputs=["logits", "probabilities"]
+    )
+    merged.producer_name = "hilum"
+    onnx.helper.set_model_props(merged, {"class_names": json.dumps(list(class_names))})
+    onnx.checker.check_model(merged, full_check=True)
+    return bytes(merged.SerializeToString())
+
+
+def check_agreement(
+    onnx_bytes: bytes, pixels: NDArray[np.uint8], expected: NDArray[np.floating]
+) -> float:
+    """Compare an exported model with the probabilities that PyTorch gives on real images.
+
+    Parameters
+    ----------
+    pixels : uint8 array of shape (n, height, width, channels)
+    expected : float array of shape (n, n_classes)
+
+    Returns
+    -------
+    float
+        The largest difference.
+
+    Raises
+    ------
+    ModelError
+        If it is more than the tolerance.
+    """
+    session = onnxruntime.InferenceSession(onnx_bytes, providers=["CPUExecutionProvider"])
+    found = [
+        session.run(["probabilities"], {"image": pixels[start : start + 64]})[0]
+        for start in range(0, len(pixels), 64)
+    ]
+    difference = float(np.abs(np.concatenate(found) - expected).max())
+    if not difference <= TOLERANCE:
+        raise ModelError(
+            f"The exported model differs from the trained one by {difference:.2g} in probability "
+            f"on {len(pixels)} images (at most {TOLERANCE:g} is allowed), so it was not written. "
+            "Please report this."
+        )
+    return difference
+
+
+def _core(network: Network, spec: PixelSpec) -> onnx.ModelProto:
+    example = torch.zeros(2, spec.channels, spec.height, spec.width)
+    with _quiet():
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["raw_logits"],
+            dynamic_shapes={"images": {0: torch.export.Dim("n")}},
+            verbose=False,
+        )
+    assert program is not None
+    core = program.model_proto
+    # Notes of the exporter, with paths of this machine among them, are of no use in a model.
+    del core.metadata_props[:]
+    del core.graph.metadata_props[:]
+    for node in core.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*core.graph.value_info, *core.graph.input, *core.graph.output):
+        del value.metadata_props[:]
+    for initializer in core.graph.initializer:
+        del initializer.metadata_props[:]
+    core.ir_version = IR_VERSION
+    return core
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks on packages that are not needed here off the terminal."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _prepare_text(spec: PixelSpec) -> str:
+    """Write `pixels.resize` as a graph: (n, h, w, c) uint8 → (n, c, height, width) float."""
+    steps = {"stretch": _STRETCH, "letterbox": _LETTERBOX, "crop": _CROP}[spec.resize]
+    return f"""
+    <ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>
+    prepare (uint8[n, h, w, {spec.channels}] image)
+        => (float[n, {spec.channels}, {spec.height}, {spec.width}] network_input)
+        <{_constants(spec)}>
+    {{
+        channels_first = Transpose <perm = [0, 3, 1, 2]> (image)
+        float_image = Cast <to = 1> (channels_first)
+        batch_and_channels = Shape <start = 0, end = 2> (channels_first)
+        height_and_width = Shape <start = 2, end = 4> (channels_first)
+        {steps}
+        network_input = Reshape (fitted, output_shape)
+    }}
+    """
+
+
+def _constants(spec: PixelSpec) -> str:
+    """Declare what the steps of this kind of resizing use, and nothing else."""
+    letterbox = "int64[2] one = {1, 1}, int64[2] two = {2, 2}, int64[2] zeros = {0, 0},"
+    crop = "int64[2] one = {1, 1}, int64[2] two = {2, 2}, int64[2] spatial = {2, 3},"
+    only = {"stretch": "", "letterbox": letterbox, "crop": crop}[spec.resize]
+    return f"""
+        {only}
+        int64[2] target = {{{spec.height}, {spec.width}}},
+        int64[4] output_shape = {{0, {spec.channels}, {spec.height}, {spec.width}}},
+        float black = {{0.0}}, float white = {{255.0}}"""
+
+
+_RESAMPLE = """
+        inner_shape = Concat <axis = 0> (batch_and_channels, inner)
+        resampled = Resize <mode = "linear", antialias = 1, exclude_outside = 1,
+            coordinate_transformation_mode = "half_pixel"> (float_image, , , inner_shape)
+        whole = Round (resampled)
+        clipped = Clip (whole, black, white)
+"""
+
+# In double precision, as Python computes it, so that both round to the same size.
+_INNER = """
+        double_size = Cast <to = 11> (height_and_width)
+        double_target = Cast <to = 11> (target)
+        scales = Div (double_target, double_size)
+        scale = REDUCE <keepdims = 1> (scales)
+        scaled = Mul (double_size, scale)
+        rounded = Round (scaled)
+        rounded_whole = Cast <to = 7> (rounded)
+        inner = Max (rounded_whole, one)
+"""
+
+_STRETCH = "inner = Identity (target)" + _RESAMPLE + "fitted = Identity (clipped)"
+
+_LETTERBOX = (
+    _INNER.replace("REDUCE", "ReduceMin")
+    + _RESAMPLE
+    + """
+        room = Sub (target, inner)
+        before = Div (room, two)
+        after = Sub (room, before)
+        pads = Concat <axis = 0> (zeros, before, zeros, after)
+        fitted = Pad <mode = "edge"> (clipped, pads)
+"""
+)
+
+_CROP = (
+    _INNER.replace("REDUCE", "ReduceMax")
+    + _RESAMPLE
+    + """
+        excess = Sub (inner, target)
+        from = Div (excess, two)
+        to = Add (from, target)
+        fitted = Slice (clipped, from, to, spatial)
+"""
+)
+
+
+def _decide_text(n_classes: int, temperature: float) -> str:
+    """Write temperature and probabilities as a graph."""
+    n_outputs = 1 if n_classes == 2 else n_classes
+    probabilities = (
+        """
+        second = Sigmoid (logits)
+        minus = Neg (logits)
+        first = Sigmoid (minus)
+        probabilities = Concat <axis = 1> (first, second)"""
+        if n_classes == 2
+        else "probabilities = Softmax <axis = 1> (logits)"
+    )
+    return f"""
+    <ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>
+    decide (float[n, {n_outputs}] raw_logits_in)
+        => (float[n, {n_outputs}] logits, float[n, {n_classes}] probabilities)
+        <float temperature = {{{temperature!r}}}>
+    {{
+        logits = Div (raw_logits_in, temperature)
+        {probabilities}
+    }}
+    """

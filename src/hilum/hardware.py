@@ -1,0 +1,57 @@
+"""What this machine can do: the device to train on and what it is called."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from hilum.threads import available_cores
+
+Device = Literal["cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The machine as the plan sees it."""
+
+    device: Device
+    name: str
+    n_cores: int
+    has_bfloat16: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def find_hardware(wanted: str = "auto") -> Hardware:
+    """Find the fastest device, or describe the wanted one ('cpu', 'cuda', 'mps')."""
+    n_cores = available_cores()
+    if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()):
+        name = torch.cuda.get_device_name()
+        return Hardware("cuda", name, n_cores, torch.cuda.is_bf16_supported())
+    if wanted == "mps" or (wanted == "auto" and torch.backends.mps.is_available()):
+        return Hardware("mps", "the Apple GPU", n_cores, False)
+    return Hardware("cpu", _cpu_name(), n_cores, _cpu_has_bfloat16())
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; emulated, it is slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

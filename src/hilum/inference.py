@@ -1,0 +1,290 @@
+"""Model folder and images → predictions, on ONNX Runtime, without PyTorch."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from hilum.errors import DataError, ModelError, UnreadableError
+from hilum.model import ONNX_FILE, ModelFacts, find_model, load_facts, read_part
+from hilum.pixels import prepare
+from hilum.readers import Facts, Picture, read
+from hilum.threads import available_cores, in_threads
+
+BATCH_SIZE = 32
+
+Opener = Callable[[], Picture]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one frame of one input.
+
+    Attributes
+    ----------
+    path : str
+    frame : int
+        0-based; 0 where there is one.
+    predicted : str
+        The class; '' where the input was refused.
+    confidence : float or None
+        Probability of that class.
+    probabilities : tuple of float
+        One a class, in the model's order; empty where the input was refused.
+    decision : str
+        The class, or 'refused'.
+    error : str
+        Why the input was refused.
+    """
+
+    path: str
+    frame: int
+    predicted: str
+    confidence: float | None
+    probabilities: tuple[float, ...]
+    decision: str
+    error: str = ""
+
+    def row(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """Return the row of predictions.csv."""
+        probs: Sequence[float | None] = self.probabilities or (None,) * len(class_names)
+        return {
+            "path": self.path,
+            "frame": self.frame,
+            "predicted": self.predicted,
+            "confidence": self.confidence,
+            **{f"p_{name}": p for name, p in zip(class_names, probs, strict=True)},
+            "decision": self.decision,
+            "error": self.error,
+        }
+
+
+class Model:
+    """A trained classifier.
+
+    Made by `hilum.load`; use `predict` for pixels or paths.
+    """
+
+    def __init__(self, facts: ModelFacts, session: onnxruntime.InferenceSession) -> None:
+        self.facts = facts
+        self._session = session
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.facts.class_names
+
+    def predict(
+        self, inputs: str | Path | NDArray[Any] | Iterable[str | Path | NDArray[Any]]
+    ) -> list[Prediction]:
+        """Predict paths or pixels.
+
+        Parameters
+        ----------
+        inputs : path, array, or an iterable of them
+            Paths may be image files, folders, tables with a column path, or NPZ files. Arrays are
+            uint8 or uint16 of shape (height, width), (height, width, channels) or
+            (frames, height, width, channels).
+
+        Returns
+        -------
+        list of Prediction
+            One a frame, in the order of the inputs. What cannot be read has its error.
+        """
+        one = isinstance(inputs, str | Path | np.ndarray)
+        items: list[Any] = [inputs] if one else list(inputs)  # type: ignore[arg-type]
+        openers: list[tuple[str, Opener]] = []
+        for number, item in enumerate(items):
+            if isinstance(item, np.ndarray):
+                openers.append((f"array {number}", partial(_picture_of, item)))
+            else:
+                openers += find_inputs(item)
+        return list(self.predict_each(openers))
+
+    def predict_each(self, openers: Iterable[tuple[str, Opener]]) -> Iterator[Prediction]:
+        """Predict named inputs one batch after another, reading ahead while the model computes."""
+        waiting: list[tuple[str, int, NDArray[np.uint8] | UnreadableError]] = []
+        for frames in in_threads(self._open, openers):
+            waiting += frames
+            if len(waiting) >= BATCH_SIZE:
+                yield from self._answer(waiting)
+                waiting = []
+        yield from self._answer(waiting)
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Compute probabilities of prepared images.
+
+        Parameters
+        ----------
+        pixels : uint8 array of shape (n, height, width, channels)
+            As `pixels.prepare` returns them.
+
+        Returns
+        -------
+        float array of shape (n, n_classes)
+        """
+        found = self._session.run(["probabilities"], {"image": pixels})[0]
+        return np.asarray(found, dtype=np.float64)
+
+    def decide(self, probs: Sequence[float]) -> str:
+        """Return the class: by the locked threshold for two classes, else the most probable."""
+        positive = self.facts.positive_index
+        if positive is None:
+            return self.class_names[int(np.argmax(probs))]
+        assert self.facts.operating_point is not None
+        is_positive = probs[positive] >= self.facts.operating_point.threshold
+        return self.class_names[positive if is_positive else 1 - positive]
+
+    def _open(
+        self, item: tuple[str, Opener]
+    ) -> list[tuple[str, int, NDArray[np.uint8] | UnreadableError]]:
+        name, opener = item
+        try:
+            frames = prepare(opener(), self.facts.preprocessing)
+        except UnreadableError as error:
+            return [(name, 0, error)]
+        return [(name, number, frame) for number, frame in enumerate(frames)]
+
+    def _answer(
+        self, waiting: Sequence[tuple[str, int, NDArray[np.uint8] | UnreadableError]]
+    ) -> Iterator[Prediction]:
+        readable = [frame for _, _, frame in waiting if isinstance(frame, np.ndarray)]
+        rows = iter(self.probabilities(np.stack(readable)) if readable else ())
+        for name, number, frame in waiting:
+            if isinstance(frame, UnreadableError):
+                yield Prediction(name, number, "", None, (), "refused", frame.reason)
+                continue
+            probs = tuple(float(p) for p in next(rows))
+            predicted = self.decide(probs)
+            confidence = probs[self.class_names.index(predicted)]
+            yield Prediction(name, number, predicted, confidence, probs, predicted)
+
+
+def load(model: str | Path) -> Model:
+    """Load a trained model.
+
+    Parameters
+    ----------
+    model : path
+        A run folder or its model folder.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ModelError
+        If it is missing, damaged, or fails its self-check.
+
+    Examples
+    --------
+    >>> model = hilum.load("runs/cxr")  # doctest: +SKIP
+    >>> model.predict("new.jpeg")[0].predicted  # doctest: +SKIP
+    'PNEUMONIA'
+    """
+    folder = find_model(model)
+    facts = load_facts(folder)
+    data = read_part(folder, facts, ONNX_FILE)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            data, sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        # ONNX Runtime raises types of its own, which share no base but Exception.
+        raise ModelError(f"{folder / ONNX_FILE} is not a model that can run: {error}.") from None
+    loaded = Model(facts, session)
+    _self_check(loaded, folder)
+    return loaded
+
+
+def _self_check(model: Model, folder: Path) -> None:
+    """Run one blank image: a model with NaN among its weights is found here, not at a patient."""
+    spec = model.facts.preprocessing
+    blank = np.zeros((1, spec.height, spec.width, spec.channels), dtype=np.uint8)
+    try:
+        probs = model.probabilities(blank)
+    except Exception as error:
+        raise ModelError(f"{folder / ONNX_FILE} does not run: {error}.") from None
+    if probs.shape != (1, len(model.class_names)) or not abs(float(probs.sum()) - 1) < 1e-3:
+        raise ModelError(
+            f"{folder / ONNX_FILE} fails its self-check: probabilities of a blank image are "
+            f"{probs.ravel().tolist()} for {len(model.class_names)} classes."
+        )
+
+
+def find_inputs(item: str | Path) -> list[tuple[str, Opener]]:
+    """Name the images of an input: a file, a folder, a table with a column path, or an NPZ.
+
+    Raises
+    ------
+    DataError
+        If there is no such input, or a folder without images.
+    """
+    path = Path(item)
+    if not path.exists():
+        raise DataError(f"{path} does not exist. Give image files, a folder, a table or an NPZ.")
+    if path.is_dir():
+        return _folder_inputs(path)
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return _table_inputs(path)
+    if path.suffix.lower() == ".npz":
+        return _npz_inputs(path)
+    return [(str(item), partial(read, path))]
+
+
+def _folder_inputs(path: Path) -> list[tuple[str, Opener]]:
+    from hilum.dataset import images_below
+
+    images, _ = images_below(path)
+    if not images:
+        raise DataError(f"{path} holds no images.")
+    return [(str(image), partial(read, image)) for image in images]
+
+
+def _table_inputs(path: Path) -> list[tuple[str, Opener]]:
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        rows = csv.DictReader(stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        if "path" not in (rows.fieldnames or ()):
+            raise DataError(
+                f"{path} has no column 'path'. Its columns are: {', '.join(rows.fieldnames or ())}."
+            )
+        names = [row["path"] for row in rows]
+    return [(name, partial(read, path.parent / name, name=name)) for name in names]
+
+
+def _npz_inputs(path: Path) -> list[tuple[str, Opener]]:
+    from hilum.dataset import npz_paths, open_picture
+
+    return [(name, partial(open_picture, path, "npz", name)) for name in npz_paths(path)]
+
+
+def _picture_of(pixels: NDArray[Any]) -> Picture:
+    shape = pixels.shape
+    if pixels.ndim == 2:
+        pixels = pixels[None, :, :, None]
+    elif pixels.ndim == 3:
+        pixels = pixels[None]
+    if pixels.ndim != 4 or pixels.shape[-1] not in (1, 3) or 0 in pixels.shape:
+        raise UnreadableError(
+            "array",
+            f"an array of shape {shape} is no image: expected (height, width), (height, width, "
+            "1 or 3) or (frames, height, width, 1 or 3)",
+        )
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise UnreadableError(
+            "array", f"an array of type {pixels.dtype} has no stated range: give uint8 or uint16"
+        )
+    bits = pixels.dtype.itemsize * 8
+    mode = "L" if pixels.shape[-1] == 1 else "RGB"
+    return Picture(pixels, (0.0, float(2**bits - 1)), Facts("array", mode, bits))

@@ -1,0 +1,196 @@
+"""The model folder: all that is needed to predict, as data that is checked before use.
+
+model.json holds the classes, the preprocessing, the threshold and the hashes of its neighbours;
+weights.safetensors the network for PyTorch; model.onnx the same with preprocessing and
+calibration inside. Nothing in the folder is executed or unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hilum.errors import ModelError
+from hilum.files import write_bytes, write_text
+from hilum.pixels import PIXEL_PATH_VERSION, PixelSpec
+
+FACTS_FILE = "model.json"
+ONNX_FILE = "model.onnx"
+WEIGHTS_FILE = "weights.safetensors"
+
+MAX_FACTS_BYTES = 1 << 20
+MAX_MODEL_BYTES = 4 << 30
+
+
+class LockedPoint(BaseModel):
+    """The decision threshold, fixed on validation data before the test data were opened."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rule: str
+    threshold: float = Field(ge=0, le=1)
+    sensitivity: float | None
+    specificity: float | None
+    n: int
+    locked: str
+    sha256: str
+
+
+class TrainingData(BaseModel):
+    """What the model has learnt from, in numbers and hashes, naming no one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    n_train: int
+    n_val: int
+    n_patients: int | None
+
+
+class ModelFacts(BaseModel):
+    """Content of model.json.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+        In the order of the probabilities.
+    positive_class : str or None
+        For two classes, the one whose probability is held against the threshold.
+    temperature : float
+        Divides the logits before they become probabilities.
+    network : dict
+        The settings that build the network in PyTorch.
+    mean, std : tuple of float
+        Of the training pixels by channel, in [0, 255].
+    files : dict
+        SHA-256 of each neighbouring file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    format: Literal["hilum-model"] = "hilum-model"
+    format_version: Literal[1] = 1
+    hilum: str
+    created: str
+    class_names: tuple[str, ...] = Field(min_length=2, max_length=10_000)
+    positive_class: str | None
+    preprocessing: PixelSpec
+    pixel_path_version: int = PIXEL_PATH_VERSION
+    temperature: float = Field(gt=0)
+    operating_point: LockedPoint | None
+    network: dict[str, Any]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    n_parameters: int
+    training_data: TrainingData
+    files: dict[str, str]
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if len(set(self.class_names)) != len(self.class_names):
+            raise ValueError("two classes have the same name")
+        if (self.positive_class is None) != (len(self.class_names) > 2):
+            raise ValueError("a positive class belongs to two classes, and only to two")
+        if self.positive_class is not None and self.positive_class not in self.class_names:
+            raise ValueError("the positive class is not one of the classes")
+        if self.positive_class is not None and self.operating_point is None:
+            raise ValueError("two classes need a threshold")
+        return self
+
+    @property
+    def positive_index(self) -> int | None:
+        if self.positive_class is None:
+            return None
+        return self.class_names.index(self.positive_class)
+
+
+def write_model(folder: Path, facts: ModelFacts, *, weights: bytes, onnx: bytes) -> None:
+    """Write a model folder; model.json last, so that a folder that has it is whole."""
+    write_bytes(folder / WEIGHTS_FILE, weights)
+    write_bytes(folder / ONNX_FILE, onnx)
+    hashes = {
+        WEIGHTS_FILE: hashlib.sha256(weights).hexdigest(),
+        ONNX_FILE: hashlib.sha256(onnx).hexdigest(),
+    }
+    whole = facts.model_copy(update={"files": hashes})
+    write_text(folder / FACTS_FILE, whole.model_dump_json(indent=2) + "\n")
+
+
+def find_model(path: str | Path) -> Path:
+    """Return the model folder that a run folder holds, or the folder itself.
+
+    Raises
+    ------
+    ModelError
+        If there is no model.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        raise ModelError(f"{folder} does not exist. Give a run folder or its model folder.")
+    if not folder.is_dir():
+        raise ModelError(
+            f"{folder} is a file, and a model is a folder with {FACTS_FILE} in it. Give a run "
+            "folder or its model folder."
+        )
+    for candidate in (folder / "model", folder):
+        if (candidate / FACTS_FILE).is_file():
+            return candidate
+    if (folder / "run.json").is_file():
+        raise ModelError(
+            f"{folder} is a run that has not come to a model yet. Finish it with: "
+            f"hilum resume {folder}"
+        )
+    raise ModelError(f"{folder} holds no model: there is no {FACTS_FILE} in it.")
+
+
+def load_facts(folder: Path) -> ModelFacts:
+    """Read and check model.json.
+
+    Raises
+    ------
+    ModelError
+        If it is not what this version of Hilum can use.
+    """
+    path = folder / FACTS_FILE
+    if path.stat().st_size > MAX_FACTS_BYTES:
+        raise ModelError(f"{path} is larger than any model description. It was not read.")
+    try:
+        facts = ModelFacts.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"]) or "the file"
+        raise ModelError(
+            f"{path} is not a model description that this version can use: {where}: {fault['msg']}."
+        ) from None
+    if facts.pixel_path_version != PIXEL_PATH_VERSION:
+        raise ModelError(
+            f"{path} was made with version {facts.pixel_path_version} of the pixel path, and this "
+            f"is version {PIXEL_PATH_VERSION}: predictions would differ. Use hilum "
+            f"{facts.hilum} with it."
+        )
+    return facts
+
+
+def read_part(folder: Path, facts: ModelFacts, name: str) -> bytes:
+    """Read a neighbour of model.json and check its hash.
+
+    Raises
+    ------
+    ModelError
+        If it is missing or not the file that model.json names.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise ModelError(f"{path} is missing. Copy the whole model folder again.")
+    if path.stat().st_size > MAX_MODEL_BYTES:
+        raise ModelError(f"{path} is larger than any model of ours. It was not read.")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != facts.files.get(name):
+        raise ModelError(
+            f"{path} is not the file that {FACTS_FILE} names: it was damaged or exchanged. Copy "
+            "the whole model folder again."
+        )
+    return data

@@ -1,0 +1,220 @@
+"""Fingerprint → plan: every setting with one sentence that says why it has its value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from hilum.hardware import Hardware
+from hilum.recipes import Recipe
+from hilum.settings import Settings, make_settings
+
+# Input sides for the residual network. Measured so far: beyond 128 pixels nothing was gained on
+# the data sets at hand, and time grows with the square.
+SIDES = (32, 48, 64, 96, 128)
+
+# How many training images the network sees in all, by default.
+IMAGES_SEEN = 60_000
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What the plan is made from: facts of the training and validation samples alone.
+
+    Attributes
+    ----------
+    n_train : int
+    class_counts : dict
+        Training images of each class.
+    median_height, median_width : float
+        Pixels.
+    grey : bool
+        Every image is grey, whether stored as grey or as RGB.
+    highest : dict
+        Greatest value by pixel type.
+    """
+
+    n_train: int
+    class_counts: dict[str, int]
+    median_height: float
+    median_width: float
+    grey: bool
+    highest: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings and the reason of each."""
+
+    settings: Settings
+    reasons: dict[str, str]
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        values = self.settings.model_dump(mode="json")
+        return {
+            name: {"value": value, "reason": self.reasons[name]} for name, value in values.items()
+        }
+
+
+def take_fingerprint(samples: pd.DataFrame) -> Fingerprint:
+    """Measure the samples outside the test split.
+
+    Parameters
+    ----------
+    samples : DataFrame
+        As `scan` returns it, with the column `split`; excluded samples have none.
+    """
+    train = samples[samples["split"] == "train"]
+    seen = samples[samples["split"].isin(["train", "val"])]
+    return Fingerprint(
+        n_train=len(train),
+        class_counts={str(k): int(v) for k, v in train["label"].value_counts().items()},
+        median_height=float(seen["height"].median()),
+        median_width=float(seen["width"].median()),
+        grey=bool(seen["grey"].astype(bool).all()),
+        highest={str(k): float(v) for k, v in seen.groupby("dtype")["high"].max().items()},
+    )
+
+
+def make_plan(
+    fingerprint: Fingerprint,
+    hardware: Hardware,
+    *,
+    recipe: Recipe | None = None,
+    chosen: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Choose every setting: the user's word first, then the recipe's, then the rules.
+
+    Raises
+    ------
+    SettingError
+        If the user's settings are unknown or impossible.
+    """
+    found = _rules(fingerprint) if recipe is None else _recipe_rules(fingerprint, recipe)
+    found["precision"] = _precision(hardware)
+    found["accelerator"] = (hardware.device, f"The fastest device found is {hardware.name}.")
+    values = {name: value for name, (value, _) in found.items()}
+    settings = make_settings({**values, **(chosen or {})})
+    reasons = {name: _default_reason(name) for name in Settings.model_fields} | {
+        name: reason for name, (_, reason) in found.items()
+    }
+    reasons |= dict.fromkeys(chosen or {}, "Set by the user.")
+    return Plan(_resolved(settings, hardware), reasons)
+
+
+def _resolved(settings: Settings, hardware: Hardware) -> Settings:
+    """Put what 'auto' stands for in its place, so that a plan means one thing."""
+    found: dict[str, Any] = {}
+    if settings.accelerator == "auto":
+        found["accelerator"] = hardware.device
+    if settings.precision == "auto":
+        found["precision"] = _precision(hardware)[0]
+    return settings.model_copy(update=found)
+
+
+def _default_reason(name: str) -> str:
+    about = Settings.model_fields[name].description
+    return f"The default; {about}." if about else "The default."
+
+
+def _precision(hardware: Hardware) -> tuple[str, str]:
+    if hardware.has_bfloat16:
+        return "bfloat16", f"{hardware.name} computes in bfloat16 faster, at no loss in accuracy."
+    return "float32", f"{hardware.name} has no fast bfloat16."
+
+
+def _recipe_rules(fingerprint: Fingerprint, recipe: Recipe) -> dict[str, tuple[Any, str]]:
+    values = recipe.settings.model_dump()
+    why = f"The recipe {recipe.name} sets it."
+    found: dict[str, tuple[Any, str]] = {name: (values[name], why) for name in recipe.chosen}
+    found |= _ranges(fingerprint)
+    return found
+
+
+def _rules(fingerprint: Fingerprint) -> dict[str, tuple[Any, str]]:
+    n = fingerprint.n_train
+    found = _input_rules(fingerprint) | _ranges(fingerprint)
+    widths = (32, 64, 128) if n < 1000 else (32, 64, 128, 256)
+    found["conv_channels"] = (
+        widths,
+        f"{n:,} training images: "
+        + ("a narrow network overfits them less." if n < 1000 else "enough for four stages."),
+    )
+    epochs = min(100, max(12, round(IMAGES_SEEN / n)))
+    found["epochs"] = epochs, f"About {IMAGES_SEEN:,} images seen in all, at most 100 epochs."
+    batch = 16 if n < 300 else 32
+    found["batch_size"] = batch, f"At least {n // batch} steps an epoch for {n:,} images."
+    found["optimizer"] = "adamw", "Adam with decoupled weight decay needs the least tuning."
+    found["learning_rate"] = 2e-3, "The peak of the one-cycle schedule."
+    found["weight_decay"] = 0.02, "Holds weights small; mild, as augmentation does the most."
+    found["weight_averaging"] = 0.99, "The mean of late weights errs less than the last ones."
+    found["schedule"] = "one_cycle", "Warms up, then falls to zero by the last epoch."
+    found["label_smoothing"] = 0.05, "Labels of the field are rarely certain."
+    found |= _augmentation_rules()
+    found |= _imbalance_rules(fingerprint)
+    return found
+
+
+def _input_rules(fingerprint: Fingerprint) -> dict[str, tuple[Any, str]]:
+    short = min(fingerprint.median_height, fingerprint.median_width)
+    side = max((s for s in SIDES if s <= short), default=max(8, round(short)))
+    why = (
+        f"The shorter side of half of the images has {short:.0f} pixels or more; "
+        f"{side} is the next size not above it, {SIDES[-1]} at most."
+    )
+    grey = "Every image is grey." if fingerprint.grey else "At least one image has colours."
+    return {
+        "input_height": (side, why),
+        "input_width": (side, why),
+        "channels": (1 if fingerprint.grey else 3, grey),
+        "resize": ("letterbox", "Keeps the aspect ratio and cuts nothing off."),
+    }
+
+
+def _ranges(fingerprint: Fingerprint) -> dict[str, tuple[Any, str]]:
+    """Find 10-, 12- and 14-bit images in 16-bit files, which would come out black."""
+    highest = fingerprint.highest.get("uint16")
+    if highest is None or highest >= 2**15:
+        return {}
+    white = next(2**bits - 1 for bits in (8, 10, 12, 14, 15) if highest < 2**bits)
+    why = (
+        f"The 16-bit images hold values up to {highest:.0f} only: {white} shows as white, so that "
+        "grey levels are kept. Stored with the model."
+    )
+    return {"ranges": ({"uint16": (0.0, float(white))}, why)}
+
+
+def _augmentation_rules() -> dict[str, tuple[Any, str]]:
+    placing = "Patients are placed a little differently each time."
+    scanner = "Scanners and exposures differ, above all between hospitals and years."
+    flips = "Off: left and right may matter, and nothing here tells."
+    return {
+        "rotation": (10.0, placing),
+        "zoom": (0.1, placing),
+        "shift": (0.05, placing),
+        "flip_horizontal": (False, flips),
+        "flip_vertical": (False, flips),
+        "gamma": (0.3, scanner),
+        "contrast": (0.3, scanner),
+        "brightness": (0.1, scanner),
+        "blur": (1.0, scanner),
+        "noise": (0.05, scanner),
+        "low_resolution": (0.5, scanner),
+    }
+
+
+def _imbalance_rules(fingerprint: Fingerprint) -> dict[str, tuple[Any, str]]:
+    counts = fingerprint.class_counts.values()
+    ratio = max(counts) / min(counts)
+    if len(counts) > 2 and ratio > 5:
+        why = f"The largest class has {ratio:.0f} times the images of the smallest."
+        return {"class_weights": ("balanced", why)}
+    why = (
+        "Weights would distort the probabilities, and the threshold is set on validation data."
+        if len(counts) == 2
+        else f"The largest class has {ratio:.1f} times the images of the smallest: no need."
+    )
+    return {"class_weights": ("none", why)}

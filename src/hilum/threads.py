@@ -1,0 +1,35 @@
+"""Work spread over the cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def available_cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def in_threads(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
+    """Map in order over as many threads as there are cores, a bounded number of items ahead.
+
+    Decoding releases the interpreter's lock, so threads use all cores; the bound keeps the
+    results that wait from filling the memory.
+    """
+    n_threads = available_cores()
+    iterator = iter(items)
+    with ThreadPoolExecutor(n_threads) as pool:
+        waiting = [pool.submit(function, item) for item in islice(iterator, 4 * n_threads)]
+        while waiting:
+            result = waiting.pop(0).result()
+            waiting += [pool.submit(function, item) for item in islice(iterator, 1)]
+            yield result

@@ -1,0 +1,476 @@
+"""The training recipe: one function, top to bottom, on Lightning Fabric.
+
+Training sees the train and val samples and nothing else. Every epoch ends with a checkpoint from
+which the run goes on as if it had never stopped: shuffling, augmentation and dropout draw from
+generators seeded by the run's seed and the epoch's number, so no generator state needs saving.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import io
+import math
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+)
+
+from hilum.augment import augment
+from hilum.errors import RunError
+from hilum.files import write_bytes, write_csv
+from hilum.metrics import auroc, balanced_accuracy
+from hilum.networks import Network, build_network, log_probabilities
+from hilum.progress import Progress
+from hilum.settings import MONITORS_LOWER_IS_BETTER, Settings
+
+HISTORY_COLUMNS = (
+    *("epoch", "train_loss", "val_loss", "val_auroc", "val_balanced_accuracy"),
+    *("learning_rate", "images_per_s", "elapsed_s"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Pixels with their classes.
+
+    Attributes
+    ----------
+    pixels : uint8 array of shape (n, height, width, channels)
+        May be a memory map.
+    labels : int array of shape (n,)
+        Index of the class.
+    """
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass
+class State:
+    """Where a training stands; what a checkpoint holds beside weights."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The best network of a training, on the CPU, and how it came about."""
+
+    network: Network
+    best_epoch: int
+    history: pd.DataFrame
+
+
+def train_network(
+    train: Samples,
+    val: Samples,
+    settings: Settings,
+    class_names: Sequence[str],
+    folder: Path,
+    progress: Progress,
+) -> Trained:
+    """Train a network and keep the weights of the best epoch.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder: `history.csv` and `checkpoints/` are written there after each epoch, and
+        a training that they hold is taken up again.
+
+    Returns
+    -------
+    Trained
+
+    Raises
+    ------
+    RunError
+        If the loss is no longer finite.
+    """
+    fabric = make_fabric(settings)
+    keep_pages()
+    torch.manual_seed(settings.seed)
+    mean, std = pixel_statistics(train.pixels)
+    network = build_network(settings, len(class_names), mean=mean, std=std)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = make_optimizer(network, settings)
+    averaged = copy.deepcopy(network) if settings.weight_averaging else None
+    n_steps = len(train) // settings.batch_size or 1
+    scheduler = make_scheduler(optimizer, settings, n_steps)
+    model, fabric_optimizer = fabric.setup(network, optimizer)
+    if averaged is not None:
+        averaged.to(fabric.device)
+    weights = class_weights(train.labels, len(class_names), settings).to(fabric.device)
+    state = load_checkpoint(folder, network, averaged, optimizer, scheduler)
+
+    with progress.task("Training", settings.epochs * n_steps) as task:
+        task.advance(state.epoch * n_steps)
+        while state.epoch < settings.epochs and not _is_stopped(state, settings):
+            started, loss_sum = time.monotonic(), 0.0
+            torch.manual_seed(_epoch_seed(settings, state.epoch))
+            model.train()
+            for step, (images, labels) in enumerate(
+                batches(train, settings, state.epoch, fabric.device)
+            ):
+                with fabric.autocast():
+                    logits = model(images)
+                loss = classification_loss(logits.float(), labels, weights, settings)
+                fabric.backward(loss)
+                if settings.gradient_clip:
+                    fabric.clip_gradients(model, fabric_optimizer, max_norm=settings.gradient_clip)
+                fabric_optimizer.step()
+                fabric_optimizer.zero_grad(set_to_none=True)
+                if isinstance(scheduler, OneCycleLR | CosineAnnealingLR):
+                    scheduler.step()
+                if averaged is not None:
+                    average(averaged, network, settings, state.epoch * n_steps + step)
+                loss_sum += loss.item()
+                rate = (step + 1) * settings.batch_size / (time.monotonic() - started)
+                task.advance(note=_note(state, loss_sum / (step + 1), rate))
+            if not math.isfinite(loss_sum):
+                raise RunError(
+                    f"The loss is no longer finite in epoch {state.epoch + 1}. Lower the learning "
+                    f"rate (now {settings.learning_rate:g}) with --set learning_rate=…, or set "
+                    "gradient_clip=1."
+                )
+            trained_s = time.monotonic() - started
+            scores = validate(averaged or network, val, settings, fabric)
+            state.epoch += 1
+            state.history.append(
+                {
+                    "epoch": state.epoch,
+                    "train_loss": loss_sum / n_steps,
+                    **scores,
+                    "learning_rate": optimizer.param_groups[0]["lr"],
+                    "images_per_s": n_steps * settings.batch_size / trained_s,
+                    "elapsed_s": time.monotonic() - started,
+                }
+            )
+            score = monitored(scores, settings)
+            if isinstance(scheduler, ReduceLROnPlateau):
+                scheduler.step(score)
+            is_best = score > state.best_score
+            if is_best:
+                state.best_epoch, state.best_score = state.epoch, score
+            save_checkpoint(folder, network, averaged, optimizer, scheduler, state, is_best)
+            progress.say(_epoch_line(state, settings))
+
+    best = build_network(settings, len(class_names), mean=mean, std=std)
+    best.load_state_dict(_load(folder / "checkpoints" / "best.pt")["network"])
+    return Trained(best.eval(), state.best_epoch, _history(state))
+
+
+# -- pieces of the step --------------------------------------------------------------------------
+
+
+def make_fabric(settings: Settings) -> Fabric:
+    """Set up the device and the precision."""
+    precision = "bf16-mixed" if settings.precision == "bfloat16" else "32-true"
+    with warnings.catch_warnings():
+        # Fabric advises on numbers of workers and devices, which are not used here.
+        warnings.simplefilter("ignore")
+        return Fabric(accelerator=settings.accelerator, devices=1, precision=cast(Any, precision))
+
+
+def keep_pages() -> None:
+    """Have glibc's allocator keep freed memory instead of giving it back after every step.
+
+    Giving it back makes the kernel clear the same pages for each step again, a third of the time
+    of a step on a processor. Elsewhere than on Linux nothing is done.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    trim_threshold, mmap_threshold, gigabyte = -1, -3, 1 << 30
+    mallopt(trim_threshold, gigabyte)
+    mallopt(mmap_threshold, gigabyte)
+
+
+def pixel_statistics(pixels: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation by channel, in [0, 255], of at most 2,000 images."""
+    step = max(1, len(pixels) // 2000)
+    sample = np.asarray(pixels[::step])
+    mean = sample.mean(axis=(0, 1, 2), dtype=np.float64)
+    std = sample.std(axis=(0, 1, 2), dtype=np.float64)
+    return mean.tolist(), np.maximum(std, 1.0).tolist()
+
+
+def make_optimizer(network: nn.Module, settings: Settings) -> Optimizer:
+    """Make the optimizer; weight decay spares biases and batch norm."""
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    spared = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
+    rate, momentum = settings.learning_rate, settings.momentum
+    match settings.optimizer:
+        case "adam":
+            return torch.optim.Adam(groups, lr=rate)
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=rate)
+        case "sgd":
+            return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, lr=rate, momentum=momentum)
+
+
+def make_scheduler(
+    optimizer: Optimizer, settings: Settings, n_steps: int
+) -> LRScheduler | ReduceLROnPlateau:
+    """Make the schedule; one-cycle and cosine count steps, plateau counts epochs."""
+    total = settings.epochs * n_steps
+    match settings.schedule:
+        case "constant":
+            return ConstantLR(optimizer, factor=1.0, total_iters=0)
+        case "plateau":
+            return ReduceLROnPlateau(
+                optimizer,
+                mode="max",
+                factor=settings.plateau_factor,
+                patience=settings.plateau_patience,
+            )
+        case "one_cycle":
+            return OneCycleLR(
+                optimizer,
+                settings.learning_rate,
+                total_steps=max(total, 2),
+                cycle_momentum=False,
+            )
+        case "cosine":
+            return CosineAnnealingLR(optimizer, T_max=total)
+
+
+def class_weights(labels: NDArray[np.int64], n_classes: int, settings: Settings) -> Tensor:
+    """Weigh each class by the inverse of its frequency, or all alike."""
+    if settings.class_weights == "none":
+        return torch.ones(n_classes)
+    counts = np.bincount(labels, minlength=n_classes)
+    return torch.tensor(len(labels) / (n_classes * np.maximum(counts, 1)), dtype=torch.float32)
+
+
+def classification_loss(
+    logits: Tensor, labels: Tensor, weights: Tensor, settings: Settings
+) -> Tensor:
+    """Compute the loss of a batch.
+
+    Parameters
+    ----------
+    logits : float32 tensor of shape (n, n_outputs)
+    labels : int tensor of shape (n,)
+    weights : float tensor of shape (n_classes,)
+
+    Returns
+    -------
+    scalar tensor
+        Cross-entropy, or the binary cross-entropy of each class's probability, averaged.
+    """
+    log_probs = log_probabilities(logits)
+    if settings.loss == "cross_entropy":
+        # Log-probabilities are their own log-softmax, so the usual function applies.
+        return F.cross_entropy(
+            log_probs, labels, weight=weights, label_smoothing=settings.label_smoothing
+        )
+    n_classes = log_probs.shape[1]
+    smoothing = settings.label_smoothing
+    targets = F.one_hot(labels, n_classes) * (1 - smoothing) + smoothing / n_classes
+    # log(1 - p), kept finite where p is 1.
+    log_rest = torch.log1p(-log_probs.exp().clamp(max=1 - 1e-7))
+    by_image = -(targets * log_probs + (1 - targets) * log_rest).mean(dim=1)
+    chosen = weights[labels]
+    return (by_image * chosen).sum() / chosen.sum()
+
+
+def batches(
+    samples: Samples, settings: Settings, epoch: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield shuffled, augmented batches; the last, smaller one is left for another epoch."""
+    generator = torch.Generator().manual_seed(_epoch_seed(settings, epoch))
+    order = torch.randperm(len(samples), generator=generator).numpy()
+    size = min(settings.batch_size, len(samples))
+    for start in range(0, len(samples) - size + 1, size):
+        # Sorted, a map on disk is read forward; the order inside a batch does not matter.
+        rows = np.sort(order[start : start + size])
+        images = to_tensor(samples.pixels[rows], device)
+        labels = torch.from_numpy(samples.labels[rows]).to(device)
+        yield augment(images, settings, generator), labels
+
+
+def to_tensor(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Turn (n, h, w, c) uint8 into (n, c, h, w) float in [0, 255], channels last in memory."""
+    tensor = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
+    return tensor.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def average(averaged: nn.Module, network: nn.Module, settings: Settings, step: int) -> None:
+    """Move the averaged weights towards the network's; quickly at first."""
+    assert settings.weight_averaging is not None
+    decay = min(settings.weight_averaging, (1 + step) / (10 + step))
+    new = network.state_dict()
+    for name, value in averaged.state_dict().items():
+        if value.dtype.is_floating_point:
+            value.lerp_(new[name], 1 - decay)
+        else:
+            value.copy_(new[name])
+
+
+def network_logits(
+    network: nn.Module, pixels: NDArray[np.uint8], *, batch_size: int = 64
+) -> NDArray[np.float32]:
+    """Run a network over images in evaluation mode, in float32.
+
+    Returns
+    -------
+    float32 array of shape (n, n_outputs)
+    """
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    with torch.no_grad():
+        parts = [
+            network(to_tensor(pixels[start : start + batch_size], device)).float().cpu().numpy()
+            for start in range(0, len(pixels), batch_size)
+        ]
+    network.train(was_training)
+    return np.concatenate(parts)
+
+
+def validate(
+    network: nn.Module, val: Samples, settings: Settings, fabric: Fabric
+) -> dict[str, float]:
+    """Score the validation samples: loss, AUROC and balanced accuracy."""
+    with fabric.autocast():
+        logits = torch.from_numpy(network_logits(network, val.pixels))
+    labels = torch.from_numpy(val.labels)
+    log_probs = log_probabilities(logits)
+    probs = log_probs.exp().numpy()
+    n_classes = probs.shape[1]
+    plain = settings.model_copy(update={"label_smoothing": 0.0})
+    loss = classification_loss(logits, labels, torch.ones(n_classes), plain)
+    by_class = [
+        auroc(val.labels == k, probs[:, k]) for k in range(0 if n_classes > 2 else 1, n_classes)
+    ]
+    return {
+        "val_loss": float(loss),
+        "val_auroc": float(np.mean(by_class)),
+        "val_balanced_accuracy": float(balanced_accuracy(val.labels, probs.argmax(axis=1))),
+    }
+
+
+def monitored(scores: Mapping[str, float], settings: Settings) -> float:
+    """Return the score that chooses the best epoch; higher is better."""
+    value = scores[settings.monitor]
+    return -value if settings.monitor in MONITORS_LOWER_IS_BETTER else value
+
+
+def _is_stopped(state: State, settings: Settings) -> bool:
+    patience = settings.early_stopping
+    return patience is not None and state.epoch - state.best_epoch >= patience
+
+
+def _epoch_seed(settings: Settings, epoch: int) -> int:
+    return settings.seed * 100_003 + epoch
+
+
+# -- checkpoints ---------------------------------------------------------------------------------
+
+
+def save_checkpoint(
+    folder: Path,
+    network: nn.Module,
+    averaged: nn.Module | None,
+    optimizer: Optimizer,
+    scheduler: LRScheduler | ReduceLROnPlateau,
+    state: State,
+    is_best: bool,
+) -> None:
+    """Write the last, and if it is that the best, checkpoint, and the history."""
+    checkpoints = folder / "checkpoints"
+    if is_best:
+        best = {"network": (averaged or network).state_dict(), "epoch": state.epoch}
+        write_bytes(checkpoints / "best.pt", _dump(best))
+    last = {
+        "network": network.state_dict(),
+        "averaged": averaged.state_dict() if averaged is not None else None,
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "state": vars(state),
+    }
+    write_bytes(checkpoints / "last.pt", _dump(last))
+    write_csv(folder / "history.csv", _history(state))
+
+
+def load_checkpoint(
+    folder: Path,
+    network: nn.Module,
+    averaged: nn.Module | None,
+    optimizer: Optimizer,
+    scheduler: LRScheduler | ReduceLROnPlateau,
+) -> State:
+    """Take up the last checkpoint, if there is one."""
+    path = folder / "checkpoints" / "last.pt"
+    if not path.exists():
+        return State()
+    last = _load(path)
+    network.load_state_dict(last["network"])
+    if averaged is not None:
+        averaged.load_state_dict(last["averaged"])
+    optimizer.load_state_dict(last["optimizer"])
+    scheduler.load_state_dict(last["scheduler"])
+    return State(**last["state"])
+
+
+def _dump(value: Mapping[str, Any]) -> bytes:
+    stream = io.BytesIO()
+    torch.save(dict(value), stream)
+    return stream.getvalue()
+
+
+def _load(path: Path) -> dict[str, Any]:
+    return cast(dict[str, Any], torch.load(path, map_location="cpu", weights_only=True))
+
+
+def _history(state: State) -> pd.DataFrame:
+    return pd.DataFrame(state.history, columns=list(HISTORY_COLUMNS))
+
+
+def _note(state: State, loss: float, rate: float) -> str:
+    known = state.history[-1]["val_auroc"] if state.history else None
+    auroc_note = f", val AUROC {known:.3f}" if known is not None else ""
+    return f"epoch {state.epoch + 1}, loss {loss:.3f}{auroc_note}, {rate:.0f} images/s"
+
+
+def _epoch_line(state: State, settings: Settings) -> str:
+    row = state.history[-1]
+    best = " (best so far)" if state.best_epoch == state.epoch else ""
+    return (
+        f"Epoch {state.epoch}/{settings.epochs}: loss {row['train_loss']:.3f}, validation loss "
+        f"{row['val_loss']:.3f}, AUROC {row['val_auroc']:.3f}, balanced accuracy "
+        f"{row['val_balanced_accuracy']:.3f}, {row['images_per_s']:.0f} images/s{best}"
+    )
