@@ -1,5 +1,98 @@
-"""Hilum: from a folder of medical images to a classifier you can defend."""
+"""Hilum: from a folder of medical images to a classifier you can defend.
+
+The one public door: each command's twin, and what they return. Names are imported when first
+used, so that predicting never waits for PyTorch.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from hilum.errors import (
+    DataError,
+    HilumError,
+    MissingExtraError,
+    ModelError,
+    PatientOverlapError,
+    RunError,
+    SettingError,
+    UnreadableError,
+)
+
+if TYPE_CHECKING:
+    from hilum.auditing import Audit, Finding, audit
+    from hilum.dataset import Columns, Dataset, load_dataset
+    from hilum.fetching import fetch
+    from hilum.inference import Model, Prediction, load, predict
+    from hilum.phantom import make_phantoms
+    from hilum.pixels import PixelSpec, prepare
+    from hilum.planning import Plan
+    from hilum.preparation import DataOptions, plan
+    from hilum.readers import Facts, Picture, read
+    from hilum.recipes import describe_recipe, recipe_names
+    from hilum.report import write_report
+    from hilum.runs import Run, evaluate, open_run, resume, train
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Audit",
+    "Columns",
+    "DataError",
+    "DataOptions",
+    "Dataset",
+    "Facts",
+    "Finding",
+    "HilumError",
+    "MissingExtraError",
+    "Model",
+    "ModelError",
+    "PatientOverlapError",
+    "Picture",
+    "PixelSpec",
+    "Plan",
+    "Prediction",
+    "Run",
+    "RunError",
+    "SettingError",
+    "UnreadableError",
+    "audit",
+    "describe_recipe",
+    "evaluate",
+    "fetch",
+    "load",
+    "load_dataset",
+    "make_phantoms",
+    "open_run",
+    "plan",
+    "predict",
+    "prepare",
+    "read",
+    "recipe_names",
+    "resume",
+    "train",
+    "write_report",
+]
+
+_MODULES = {
+    "auditing": ("Audit", "Finding", "audit"),
+    "dataset": ("Columns", "Dataset", "load_dataset"),
+    "fetching": ("fetch",),
+    "inference": ("Model", "Prediction", "load", "predict"),
+    "phantom": ("make_phantoms",),
+    "pixels": ("PixelSpec", "prepare"),
+    "planning": ("Plan",),
+    "preparation": ("DataOptions", "plan"),
+    "readers": ("Facts", "Picture", "read"),
+    "recipes": ("describe_recipe", "recipe_names"),
+    "report": ("write_report",),
+    "runs": ("Run", "evaluate", "open_run", "resume", "train"),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hilum' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"hilum.{_HOMES[name]}"), name)

@@ -208,6 +208,16 @@ def load(model: str | Path) -> Model:
     return loaded
 
 
+def predict(
+    model: str | Path, inputs: str | Path | NDArray[Any] | Iterable[str | Path | NDArray[Any]]
+) -> list[Prediction]:
+    """Load a model and predict; to predict more than once, `load` it and keep it.
+
+    Parameters and errors are those of `load` and `Model.predict`.
+    """
+    return load(model).predict(inputs)
+
+
 def _self_check(model: Model, folder: Path) -> None:
     """Run one blank image: a model with NaN among its weights is found here, not at a patient."""
     spec = model.facts.preprocessing

@@ -1,0 +1,270 @@
+"""What is wrong with the data, in findings that a person can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from hilum.dataset import Columns, Dataset, load_dataset
+from hilum.progress import LogProgress, Progress
+from hilum.scan import scan
+from hilum.splits import find_overlap
+
+Severity = Literal["high", "medium", "low"]
+
+N_EXAMPLES = 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or should be known.
+
+    Attributes
+    ----------
+    kind : str
+        Such as 'exact_duplicates'; the same word in every report and program.
+    severity : str
+        'high' (figures cannot be believed), 'medium' (they need care), 'low' (good to know).
+    count : int
+        Of files, pairs or patients, as the message says.
+    message : str
+        What it is, what it does to the result, what to do.
+    examples : tuple of str
+        A few, for people.
+    paths : tuple of tuple of str
+        Every file concerned; files that belong together stand together.
+    """
+
+    kind: str
+    severity: Severity
+    count: int
+    message: str
+    examples: tuple[str, ...]
+    paths: tuple[tuple[str, ...], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found."""
+
+    n_files: int
+    n_read: int
+    unreadable: tuple[dict[str, str], ...]
+    findings: tuple[Finding, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def audit(
+    data: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    patient_pattern: str | None = None,
+    columns: Columns | None = None,
+    progress: Progress | None = None,
+) -> Audit:
+    """Read all images of a data set and look for what would make a classifier's figures wrong.
+
+    Parameters
+    ----------
+    data, classes, patient_pattern, columns
+        As in `load_dataset`.
+
+    Returns
+    -------
+    Audit
+    """
+    dataset = load_dataset(data, classes=classes, patient_pattern=patient_pattern, columns=columns)
+    samples = scan(dataset, progress or LogProgress())
+    bad = samples[samples["excluded"]]
+    return Audit(
+        n_files=len(samples),
+        n_read=len(samples) - len(bad),
+        unreadable=tuple(
+            {"path": str(path), "reason": str(reason)}
+            for path, reason in zip(bad["path"], bad["reason"], strict=True)
+        ),
+        findings=tuple(find_flaws(dataset, samples)),
+    )
+
+
+def find_flaws(dataset: Dataset, samples: pd.DataFrame) -> list[Finding]:
+    """Look for flaws in scanned samples, the worst first.
+
+    Parameters
+    ----------
+    samples : DataFrame
+        As `scan` returns it.
+    """
+    readable = samples[~samples["excluded"].astype(bool)]
+    findings = [
+        *_unreadable(samples),
+        *_unknown_patients(dataset),
+        *_exact_duplicates(readable),
+        *_contradictory_labels(readable),
+        *_patients_across_splits(readable),
+        *_prevalence_shift(readable),
+        *_small_classes(readable),
+    ]
+    order: tuple[Severity, ...] = ("high", "medium", "low")
+    return sorted(findings, key=lambda finding: order.index(finding.severity))
+
+
+def _unreadable(samples: pd.DataFrame) -> list[Finding]:
+    bad = samples[samples["excluded"].astype(bool)]
+    if bad.empty:
+        return []
+    lines = [f"{path}: {reason}" for path, reason in zip(bad["path"], bad["reason"], strict=True)]
+    return [
+        Finding(
+            "unreadable",
+            "medium",
+            len(bad),
+            f"{_count(len(bad), 'file')} of {len(samples):,} cannot be read. Replace or remove "
+            "each, or go on without them with --skip-unreadable.",
+            tuple(lines[:N_EXAMPLES]),
+            tuple((path,) for path in bad["path"]),
+        )
+    ]
+
+
+def _unknown_patients(dataset: Dataset) -> list[Finding]:
+    if dataset.patients.source != "none":
+        return []
+    return [
+        Finding(
+            "unknown_patients", "medium", dataset.patients.n_without,
+            dataset.patients.description, ()
+        )
+    ]  # fmt: skip
+
+
+def _exact_duplicates(samples: pd.DataFrame) -> list[Finding]:
+    groups = _identical(samples)
+    if not groups:
+        return []
+    split = dict(zip(samples["path"], samples["given_split"], strict=True))
+    across = [group for group in groups if len({split[path] for path in group} - {""}) > 1]
+    n_copies = sum(len(group) - 1 for group in groups)
+    message = (
+        f"{_count(len(groups), 'group')} of identical files ({n_copies:,} copies beyond the "
+        "first). Copies count twice in training and in figures. They are kept in one split."
+    )
+    if across:
+        message += (
+            f" {_count(len(across), 'group')} lie across splits that came with the data: what is "
+            "tested was learnt. Remove the copies."
+        )
+    return [
+        Finding(
+            "exact_duplicates",
+            "high" if across else "low",
+            len(groups),
+            message,
+            tuple(" = ".join(group) for group in (across or groups)[:N_EXAMPLES]),
+            tuple(groups),
+        )
+    ]
+
+
+def _contradictory_labels(samples: pd.DataFrame) -> list[Finding]:
+    label = dict(zip(samples["path"], samples["label"], strict=True))
+    groups = [group for group in _identical(samples) if len({label[path] for path in group}) > 1]
+    if not groups:
+        return []
+    return [
+        Finding(
+            "contradictory_labels",
+            "high",
+            len(groups),
+            f"{_count(len(groups), 'group')} of identical files with different labels: at least "
+            "one label of each is wrong. Correct or remove them.",
+            tuple(
+                " = ".join(f"{path} ({label[path]})" for path in group)
+                for group in groups[:N_EXAMPLES]
+            ),
+            tuple(groups),
+        )
+    ]
+
+
+def _identical(samples: pd.DataFrame) -> list[tuple[str, ...]]:
+    repeated = samples[samples.duplicated("sha256", keep=False)]
+    return [tuple(rows) for _, rows in repeated.groupby("sha256", sort=True)["path"]]
+
+
+def _patients_across_splits(samples: pd.DataFrame) -> list[Finding]:
+    overlap = find_overlap(list(samples["patient"]), list(samples["given_split"]))
+    if overlap is None:
+        return []
+    names = overlap["examples"]
+    shared = samples[samples["patient"].isin(names)]
+    return [
+        Finding(
+            "patients_across_splits",
+            "high",
+            len(names),
+            f"{_count(len(names), 'patient')} of the splits that came with the data "
+            f"{'is' if len(names) == 1 else 'are'} in more than one of them "
+            f"({', '.join(overlap['splits'])}): figures would be too good. Draw a new split with "
+            "--new-split.",
+            tuple(names[:N_EXAMPLES]),
+            tuple(tuple(rows) for _, rows in shared.groupby("patient", sort=True)["path"]),
+        )
+    ]
+
+
+def _prevalence_shift(samples: pd.DataFrame) -> list[Finding]:
+    from scipy.stats import chi2_contingency
+
+    given = samples[samples["given_split"].isin(["train", "test"])]
+    table = pd.crosstab(given["given_split"], given["label"])
+    if len(table) < 2:
+        return []
+    shares = table.div(table.sum(axis=1), axis=0)
+    change = (shares.loc["test"] - shares.loc["train"]).abs()
+    # Both large enough to matter and beyond chance.
+    if change.max() < 0.05 or chi2_contingency(table).pvalue > 0.001:
+        return []
+    name = change.idxmax()
+    before, after = shares.loc["train", name], shares.loc["test", name]
+    return [
+        Finding(
+            "prevalence_shift",
+            "medium",
+            len(given),
+            f"'{name}' makes up {before:.1%} of train and {after:.1%} of test: the two were not "
+            "drawn alike, so the test images may differ in more than that. Predictive values and "
+            "calibration from validation do not carry over.",
+            (),
+        )
+    ]
+
+
+def _small_classes(samples: pd.DataFrame) -> list[Finding]:
+    counts = samples["label"].value_counts()
+    small = counts[counts < 50]
+    if small.empty:
+        return []
+    return [
+        Finding(
+            "small_class",
+            "medium",
+            len(small),
+            "Classes with few images: " + ", ".join(f"{k} ({v})" for k, v in small.items())
+            + ". Their figures will have wide intervals.",
+            tuple(str(name) for name in small.index),
+        )
+    ]  # fmt: skip
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")

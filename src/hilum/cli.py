@@ -1,0 +1,464 @@
+"""The command line: parse, call one public function, print.
+
+Results go to stdout, progress to stderr. Exit codes: 0 done, 1 the input is at fault, 2 wrong
+usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import hilum
+from hilum.errors import HilumError
+
+if TYPE_CHECKING:
+    from hilum.auditing import Audit
+    from hilum.dataset import Columns
+    from hilum.inference import Prediction
+    from hilum.preparation import DataOptions
+    from hilum.runs import Run
+
+app = typer.Typer(
+    name="hilum",
+    help="From a folder of medical images to a classifier you can defend.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="A folder of class folders; the same under train, val, test; a CSV, TSV or Parquet "
+        "table with the columns path and label; or a MedMNIST-style NPZ."
+    ),
+]
+ModelPath = Annotated[str, typer.Argument(help="A run folder, or its model folder.")]
+RunPath = Annotated[str, typer.Argument(help="A run folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Classes = Annotated[
+    str | None, typer.Option(help="Order of the classes, as a,b,c. [default: alphabetical]")
+]
+Positive = Annotated[
+    str | None, typer.Option(help="For two classes, the one to be found, such as the disease.")
+]
+PatientPattern = Annotated[
+    str | None,
+    typer.Option(help="Regular expression with a group (?P<patient>…), searched in file names."),
+]
+PathColumn = Annotated[str | None, typer.Option(help="Column of the table that holds paths.")]
+LabelColumn = Annotated[str | None, typer.Option(help="Column of the table that holds labels.")]
+PatientColumn = Annotated[str | None, typer.Option(help="Column of the table that holds patients.")]
+SplitColumn = Annotated[str | None, typer.Option(help="Column of the table that holds splits.")]
+Recipe = Annotated[
+    str | None, typer.Option(help="A named recipe. [default: a plan made from the data]")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any setting, as name=value; see 'hilum settings'. Repeatable."),
+]
+Epochs = Annotated[int | None, typer.Option(help="Short for --set epochs=E.")]
+Seed = Annotated[int | None, typer.Option(help="Short for --set seed=S.")]
+NewSplit = Annotated[
+    bool, typer.Option("--new-split", help="Draw a split by patient; leave the one that came.")
+]
+AllowOverlap = Annotated[
+    bool,
+    typer.Option(
+        "--allow-patient-overlap",
+        help="Train although patients are in more than one split; the report says so.",
+    ),
+]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Go on without files that cannot be read.")
+]
+
+
+def main() -> None:
+    """Run the command line; the one place where errors become exit codes."""
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addHandler(logging.NullHandler())
+    try:
+        app()
+    except HilumError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader of a pipe, such as head, has seen enough.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"hilum {hilum.__version__}")
+        raise typer.Exit
+
+
+@app.command("audit")
+def audit_command(
+    data: Data,
+    classes: Classes = None,
+    patient_pattern: PatientPattern = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    patient_column: PatientColumn = None,
+    split_column: SplitColumn = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read all images and say what is wrong with the data."""
+    result = hilum.audit(
+        data,
+        classes=_list(classes),
+        patient_pattern=patient_pattern,
+        columns=_columns(path_column, label_column, patient_column, split_column),
+        progress=_progress(),
+    )
+    _print_json(result.to_dict()) if as_json else _print_audit(result)
+
+
+@app.command("plan")
+def plan_command(
+    data: Data,
+    recipe: Recipe = None,
+    set_: Set = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    classes: Classes = None,
+    positive: Positive = None,
+    patient_pattern: PatientPattern = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    patient_column: PatientColumn = None,
+    split_column: SplitColumn = None,
+    new_split: NewSplit = False,
+    allow_patient_overlap: AllowOverlap = False,
+    skip_unreadable: SkipUnreadable = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the settings that training would use on these data, each with its reason."""
+    columns = _columns(path_column, label_column, patient_column, split_column)
+    plan = hilum.plan(
+        data,
+        recipe=recipe,
+        settings=_settings(set_, epochs, seed),
+        options=_options(
+            classes, positive, patient_pattern, columns,
+            new_split, allow_patient_overlap, skip_unreadable,
+        ),
+        progress=_progress(),
+    )  # fmt: skip
+    if as_json:
+        _print_json(plan.to_dict())
+        return
+    for name, entry in plan.to_dict().items():
+        typer.echo(f"{name} = {json.dumps(entry['value'])}\n    {entry['reason']}")
+
+
+@app.command("train")
+def train_command(
+    data: Data,
+    out: Annotated[str, typer.Option(help="Folder of the run; new or empty.")],
+    recipe: Recipe = None,
+    set_: Set = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    classes: Classes = None,
+    positive: Positive = None,
+    patient_pattern: PatientPattern = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    patient_column: PatientColumn = None,
+    split_column: SplitColumn = None,
+    new_split: NewSplit = False,
+    allow_patient_overlap: AllowOverlap = False,
+    skip_unreadable: SkipUnreadable = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a classifier, evaluate it honestly, and write a run folder with a report."""
+    columns = _columns(path_column, label_column, patient_column, split_column)
+    options = _options(
+        classes, positive, patient_pattern, columns,
+        new_split, allow_patient_overlap, skip_unreadable,
+    )  # fmt: skip
+    with _resumable(out):
+        run = hilum.train(
+            data,
+            out,
+            recipe=recipe,
+            settings=_settings(set_, epochs, seed),
+            options=options,
+            progress=_progress(),
+            command=["hilum", *sys.argv[1:]],
+        )
+    _print_run(run, as_json)
+
+
+@app.command("resume")
+def resume_command(run: RunPath, as_json: AsJson = False) -> None:
+    """Go on with a run that was interrupted, as if it never had been."""
+    with _resumable(run):
+        finished = hilum.resume(run, progress=_progress())
+    _print_run(finished, as_json)
+
+
+@app.command("evaluate")
+def evaluate_command(run: RunPath, as_json: AsJson = False) -> None:
+    """Evaluate a finished run anew; the test split is opened once more, and the report says so."""
+    done = hilum.evaluate(run, progress=_progress(), command=["hilum", *sys.argv[1:]])
+    _print_run(done, as_json)
+
+
+@app.command("predict")
+def predict_command(
+    model: ModelPath,
+    inputs: Annotated[
+        list[str], typer.Argument(help="Image files, folders, tables with a column path, or NPZs.")
+    ],
+    out: Annotated[str | None, typer.Option(help="Write the predictions to this CSV file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predict images: class, confidence, the probability of each class, decision.
+
+    Every input gets a row. One that cannot be read is refused with the reason, the others are
+    answered all the same, and the exit code is 1.
+    """
+    loaded = hilum.load(model)
+    predictions = loaded.predict(inputs)
+    rows = [prediction.row(loaded.class_names) for prediction in predictions]
+    if out is not None:
+        _write_rows(Path(out), rows)
+        typer.echo(f"{len(rows):,} predictions written to {out}", err=True)
+    if as_json:
+        _print_json(rows)
+    elif out is None:
+        _print_predictions(predictions, rows)
+    refused = [prediction for prediction in predictions if prediction.error]
+    for prediction in refused:
+        typer.echo(f"Error: {prediction.path}: {prediction.error}.", err=True)
+    if refused:
+        raise typer.Exit(1)
+
+
+@app.command("report")
+def report_command(run: RunPath) -> None:
+    """Write the report of a finished run anew, from what the run folder holds."""
+    typer.echo(hilum.write_report(Path(run)))
+
+
+@app.command("recipes")
+def recipes_command(
+    name: Annotated[str | None, typer.Argument(help="One recipe. [default: all]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the recipes, or show one with its layers and number of parameters."""
+    names = [name] if name else hilum.recipe_names()
+    described = [hilum.describe_recipe(each) for each in names]
+    if as_json:
+        _print_json(described[0] if name else described)
+    elif name:
+        _print_recipe(described[0])
+    else:
+        for each in described:
+            typer.echo(f"{each['name']:<12} {each['title']} ({each['n_parameters']:,} parameters)")
+
+
+@app.command("settings")
+def settings_command(as_json: AsJson = False) -> None:
+    """List every setting with its default and meaning, for --set."""
+    from hilum.settings import Settings
+
+    schema = Settings.model_json_schema()["properties"]
+    if as_json:
+        _print_json(schema)
+        return
+    for name, entry in schema.items():
+        about = f"  {entry['description']}" if "description" in entry else ""
+        typer.echo(f"{name} = {json.dumps(entry.get('default'))}{about}")
+
+
+@app.command("fetch")
+def fetch_command(
+    name: Annotated[
+        str, typer.Argument(help="Such as medmnist:pneumoniamnist or kaggle:OWNER/DATASET.")
+    ],
+    out: Annotated[str, typer.Option(help="Folder to put it into.")],
+) -> None:
+    """Download a public data set and check it; the one command that uses the network."""
+    typer.echo(hilum.fetch(name, Path(out), progress=_progress()))
+
+
+@app.command("demo")
+def demo_command(
+    out: Annotated[str, typer.Option(help="Folder for the phantoms and the run.")] = "demo",
+) -> None:
+    """Make chest phantoms with planted flaws, find the flaws, train, and write a report."""
+    from hilum.demo import run_demo
+
+    for line in run_demo(Path(out), progress=_progress()):
+        typer.echo(line)
+
+
+# -- arguments -----------------------------------------------------------------------------------
+
+
+def _progress() -> Any:
+    from hilum.console import make_progress
+
+    return make_progress()
+
+
+def _list(text: str | None) -> tuple[str, ...] | None:
+    return tuple(part.strip() for part in text.split(",")) if text else None
+
+
+def _columns(
+    path: str | None, label: str | None, patient: str | None, split: str | None
+) -> Columns | None:
+    if not any((path, label, patient, split)):
+        return None
+    return hilum.Columns(path=path, label=label, patient=patient, split=split)
+
+
+def _options(
+    classes: str | None,
+    positive: str | None,
+    patient_pattern: str | None,
+    columns: Columns | None,
+    new_split: bool,
+    allow_patient_overlap: bool,
+    skip_unreadable: bool,
+) -> DataOptions:
+    return hilum.DataOptions(
+        classes=_list(classes),
+        positive=positive,
+        patient_pattern=patient_pattern,
+        columns=columns,
+        new_split=new_split,
+        allow_patient_overlap=allow_patient_overlap,
+        skip_unreadable=skip_unreadable,
+    )
+
+
+def _settings(
+    assignments: Sequence[str] | None, epochs: int | None, seed: int | None
+) -> dict[str, Any]:
+    from hilum.settings import parse_assignments
+
+    values = parse_assignments(assignments or ())
+    if epochs is not None:
+        values["epochs"] = epochs
+    if seed is not None:
+        values["seed"] = seed
+    return values
+
+
+class _resumable:  # noqa: N801 - reads as a statement: with _resumable(out)
+    """Turn an interruption into exit code 130 and the way to go on."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            typer.echo(f"Interrupted. Go on with: hilum resume {self._folder}", err=True)
+            raise typer.Exit(130)
+
+
+# -- printing ------------------------------------------------------------------------------------
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_audit(result: Audit) -> None:
+    typer.echo(f"{result.n_files:,} files, {result.n_read:,} read.")
+    if not result.findings:
+        typer.echo("Nothing wrong was found.")
+    for finding in result.findings:
+        typer.echo(f"\n[{finding.severity}] {finding.kind}: {finding.message}")
+        for example in finding.examples[:5]:
+            typer.echo(f"    {example}")
+
+
+def _print_run(run: Run, as_json: bool) -> None:
+    if as_json:
+        _print_json({"run": str(run.folder), "metrics": run.metrics})
+        return
+    metrics = run.metrics
+    for split, what in (("val", "Validation"), ("test", "Test")):
+        figures = metrics[split]
+        typer.echo(f"{what}, n = {figures['n']:,}")
+        for name in ("auroc", "sensitivity", "specificity", "balanced_accuracy", "accuracy"):
+            typer.echo(f"    {name.replace('_', ' '):<18} {_figure(figures[name])}")
+    typer.echo(f"Report: {run.folder / 'report.html'}")
+
+
+def _figure(figure: dict[str, Any]) -> str:
+    if figure["value"] is None:
+        return f"not estimable: {figure.get('reason', '')}"
+    if figure["ci_low"] is None:
+        return f"{figure['value']:.3f} (no interval)"
+    low, high = figure["ci_low"], figure["ci_high"]
+    return f"{figure['value']:.3f} (95 % CI {low:.3f} to {high:.3f})"
+
+
+def _print_predictions(predictions: Sequence[Prediction], rows: Sequence[dict[str, Any]]) -> None:
+    if not sys.stdout.isatty():
+        _csv(sys.stdout, rows)
+        return
+    width = max(len(prediction.path) for prediction in predictions)
+    for prediction in predictions:
+        if prediction.confidence is not None:
+            shown = f"{prediction.predicted}  {prediction.confidence:.1%}"
+            typer.echo(f"{prediction.path:<{width}}  {shown}")
+
+
+def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    import io
+
+    from hilum.files import write_text
+
+    stream = io.StringIO()
+    _csv(stream, rows)
+    write_text(path, stream.getvalue())
+
+
+def _csv(stream: Any, rows: Iterable[dict[str, Any]]) -> None:
+    import csv
+
+    rows = list(rows)
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _print_recipe(recipe: dict[str, Any]) -> None:
+    typer.echo(f"{recipe['title']}\nSource: {recipe['source']}\nInput: {recipe['input']}")
+    typer.echo(f"Time: {recipe['time']}\nExpected: {recipe['expected']}")
+    typer.echo(f"Parameters: {recipe['n_parameters']:,}\nLayers:")
+    for layer in recipe["layers"]:
+        typer.echo(f"    {layer}")
+    typer.echo("Training:")
+    for name, value in recipe["training"].items():
+        typer.echo(f"    {name} = {json.dumps(value)}")
+
+
+if __name__ == "__main__":
+    main()

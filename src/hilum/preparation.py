@@ -1,0 +1,202 @@
+"""All that comes before training: read, check, split, plan. Nothing is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hilum.auditing import Finding, find_flaws
+from hilum.dataset import Columns, Dataset, load_dataset
+from hilum.errors import DataError, SettingError, did_you_mean
+from hilum.hardware import find_hardware
+from hilum.planning import Plan, make_plan, take_fingerprint
+from hilum.progress import LogProgress, Progress
+from hilum.recipes import load_recipe
+from hilum.scan import scan
+from hilum.settings import Settings, make_settings
+from hilum.splits import Split, join_groups, make_split
+
+# Names for the absence of disease; the other of two classes is then the positive one.
+HEALTHY = frozenset(
+    (
+        *("normal", "healthy", "negative", "neg", "no", "none", "control", "controls", "benign"),
+        *("clear", "uninfected", "absent", "false", "0", "other", "others", "no finding"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How data are to be read and split; what the user agreed to.
+
+    Attributes
+    ----------
+    classes : tuple of str or None
+        Order of the classes.
+    positive : str or None
+        For two classes, the one to be found.
+    new_split : bool
+        Leave the split that came with the data, and draw one.
+    allow_patient_overlap : bool
+        Train although patients are in more than one split; the report says so.
+    skip_unreadable : bool
+        Go on without files that cannot be read.
+    """
+
+    classes: tuple[str, ...] | None = None
+    positive: str | None = None
+    patient_pattern: str | None = None
+    columns: Columns | None = None
+    new_split: bool = False
+    allow_patient_overlap: bool = False
+    skip_unreadable: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data read, checked and split, with the plan made for them."""
+
+    dataset: Dataset
+    samples: pd.DataFrame
+    split: Split
+    findings: tuple[Finding, ...]
+    plan: Plan
+    positive: str | None
+    positive_reason: str
+
+
+def prepare(
+    data: str | Path,
+    *,
+    recipe: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    options: DataOptions | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Do all that comes before training: read, check, split, plan. Writes nothing.
+
+    Raises
+    ------
+    DataError, SettingError
+    """
+    options = options or DataOptions()
+    chosen = dict(settings or {})
+    given = make_settings(chosen)  # so that a slip is told before the images are read
+    loaded_recipe = load_recipe(recipe) if recipe else None
+    dataset = load_dataset(
+        data,
+        classes=options.classes,
+        patient_pattern=options.patient_pattern,
+        columns=options.columns,
+    )
+    if dataset.target_kind == "multilabel":
+        raise DataError(
+            f"{data} has several labels an image. They are read, but training on them is not "
+            "possible yet: give one label an image."
+        )
+    positive, positive_reason = choose_positive(dataset.class_names, options.positive)
+    samples = scan(dataset, progress or LogProgress())
+    findings = find_flaws(dataset, samples)
+    _check_unreadable(samples, dataset, options)
+    split = _split(samples, given, options)
+    samples.loc[~samples["excluded"], "split"] = split.names
+    plan = make_plan(
+        take_fingerprint(samples),
+        find_hardware(given.accelerator),
+        recipe=loaded_recipe,
+        chosen=chosen,
+    )
+    return Prepared(dataset, samples, split, tuple(findings), plan, positive, positive_reason)
+
+
+def plan(
+    data: str | Path,
+    *,
+    recipe: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    options: DataOptions | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """Show the plan that `train` would follow on these data, with the reason of each setting.
+
+    Parameters and errors are those of `prepare`.
+    """
+    prepared = prepare(data, recipe=recipe, settings=settings, options=options, progress=progress)
+    return prepared.plan
+
+
+def choose_positive(names: Sequence[str], wanted: str | None) -> tuple[str | None, str]:
+    """Say which of two classes is the one to be found, and why.
+
+    Raises
+    ------
+    SettingError
+        If `wanted` is not one of them, or there are more than two.
+    """
+    if len(names) != 2:
+        if wanted is not None:
+            raise SettingError(f"--positive {wanted}: with {len(names)} classes there is none.")
+        return None, "More than two classes: each is held against the others."
+    if wanted is not None:
+        if wanted not in names:
+            raise SettingError(
+                f"--positive {wanted} is not one of the classes {', '.join(names)}."
+                f"{did_you_mean(wanted, names)}"
+            )
+        return wanted, "Chosen by the user."
+    ill = [name for name in names if name.strip().lower().replace("_", " ") not in HEALTHY]
+    if len(ill) == 1:
+        other = names[1 - names.index(ill[0])]
+        return ill[0], f"'{other}' names the absence of it. Choose with --positive."
+    return names[1], "The second of the two by order. Choose with --positive."
+
+
+def _check_unreadable(samples: pd.DataFrame, dataset: Dataset, options: DataOptions) -> None:
+    bad = samples[samples["excluded"]]
+    if len(bad) == len(samples):
+        raise DataError(
+            f"None of the {len(samples):,} files of {dataset.source} can be read. The first is "
+            f"{bad['path'].iloc[0]}: {bad['reason'].iloc[0]}."
+        )
+    if len(bad) and not options.skip_unreadable:
+        number = "1 file" if len(bad) == 1 else f"{len(bad):,} files"
+        first = "; ".join(
+            f"{path}: {reason}"
+            for path, reason in zip(bad["path"][:3], bad["reason"][:3], strict=True)
+        )
+        more = f"; and {len(bad) - 3:,} more" if len(bad) > 3 else ""
+        raise DataError(
+            f"{number} of {len(samples):,} in {dataset.source} cannot be read: {first}{more}. "
+            "Replace or remove them, or pass --skip-unreadable to go on without them."
+        )
+    left = set(samples["label"][~samples["excluded"]])
+    for name in dataset.class_names:
+        if name not in left:
+            raise DataError(f"The class '{name}' of {dataset.source} has no readable image.")
+
+
+def _split(samples: pd.DataFrame, settings: Settings, options: DataOptions) -> Split:
+    """Split the readable samples; adds the column `group`."""
+    # Without a patient, an image is a patient of its own; '#' keeps it apart from real names.
+    own = "#" + samples["path"]
+    samples["group"] = samples["patient"].where(samples["patient"] != "", own)
+    readable = samples[~samples["excluded"]]
+    samples.loc[readable.index, "group"] = join_groups(
+        list(readable["group"]), list(readable["sha256"])
+    )
+    readable = samples.loc[readable.index]
+    given = readable["given_split"]
+    return make_split(
+        list(readable["label"]),
+        list(readable["group"]),
+        [""] * len(given) if options.new_split else list(given),
+        patients=list(readable["patient"]),
+        val_share=settings.val_share,
+        test_share=settings.test_share,
+        seed=settings.seed,
+        allow_overlap=options.allow_patient_overlap,
+    )

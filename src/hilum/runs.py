@@ -1,0 +1,421 @@
+"""The run: data → model, figures and report, in steps that can be taken up again.
+
+`train` prepares a run folder and works through it; `resume` goes on where it stopped. Everything
+that a later step needs is in the folder, so a run killed at any moment is not lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+
+import hilum
+from hilum.cache import pixel_store
+from hilum.calibration import fit_temperature
+from hilum.dataset import Dataset
+from hilum.errors import RunError
+from hilum.evaluation import (
+    lock_operating_point,
+    measure,
+    n_openings,
+    now,
+    open_test,
+    predict_split,
+)
+from hilum.export import agreeing_probabilities, to_onnx
+from hilum.files import read_json, write_csv, write_json
+from hilum.hardware import find_hardware
+from hilum.inference import load
+from hilum.model import ModelFacts, TrainingData, find_model, write_model
+from hilum.networks import n_parameters
+from hilum.patients import Patients
+from hilum.preparation import DataOptions, Prepared, prepare
+from hilum.progress import LogProgress, Progress
+from hilum.settings import Settings, make_settings
+from hilum.splits import SPLITS
+from hilum.training import Samples, Trained, network_logits, train_network
+
+VERSIONS_OF = ("hilum", "torch", "lightning-fabric", "onnxruntime", "numpy", "pillow", "pydicom")
+
+
+@dataclass
+class Run:
+    """A run folder.
+
+    Attributes
+    ----------
+    folder : Path
+    facts : dict
+        Content of run.json.
+    """
+
+    folder: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, **facts: Any) -> None:
+        """Add facts and write run.json."""
+        self.facts |= facts
+        write_json(self.folder / "run.json", self.facts)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Content of metrics.json."""
+        metrics: dict[str, Any] = read_json(self.folder / "metrics.json")
+        return metrics
+
+
+def train(
+    data: str | Path,
+    out: str | Path,
+    *,
+    recipe: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    options: DataOptions | None = None,
+    progress: Progress | None = None,
+    command: Sequence[str] = ("hilum.train",),
+) -> Run:
+    """Train a classifier and evaluate it: data in, run folder out.
+
+    Parameters
+    ----------
+    data : path
+        A folder of class folders, the same under train, val, test, a table or an NPZ.
+    out : path
+        The run's folder; new or empty.
+    recipe : str, optional
+        A named recipe; without one a plan is made from the data.
+    settings : mapping, optional
+        Settings that override recipe and plan, by name.
+    options : DataOptions, optional
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    DataError, SettingError, RunError
+
+    Examples
+    --------
+    >>> run = hilum.train("chest-xray", "runs/cxr", recipe="chest-xray")  # doctest: +SKIP
+    >>> run.metrics["test"]["auroc"]["value"]  # doctest: +SKIP
+    0.95
+    """
+    progress = progress or LogProgress()
+    run = Run(_new_folder(Path(out)))
+    started = now()
+    prepared = prepare(data, recipe=recipe, settings=settings, options=options, progress=progress)
+    _save_prepared(run, prepared, options or DataOptions(), recipe, started, command)
+    return _work(run, progress)
+
+
+def resume(folder: str | Path, *, progress: Progress | None = None) -> Run:
+    """Go on with a run that was interrupted.
+
+    Raises
+    ------
+    RunError
+        If the folder is no run, or a finished one.
+    """
+    run = open_run(folder)
+    if run.facts["status"] == "finished":
+        raise RunError(f"{folder} is finished. See {Path(folder) / 'report.html'}.")
+    return _work(run, progress or LogProgress())
+
+
+def evaluate(
+    folder: str | Path,
+    *,
+    progress: Progress | None = None,
+    command: Sequence[str] = ("hilum.evaluate",),
+) -> Run:
+    """Evaluate a finished run anew, which opens its test split once more and says so.
+
+    Raises
+    ------
+    RunError
+        If the folder is no run, or has no model yet.
+    """
+    run = open_run(folder)
+    find_model(run.folder)
+    run.save(command_evaluate=list(command))
+    _evaluate(run, progress or LogProgress(), command)
+    _report(run)
+    return run
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open a run folder.
+
+    Raises
+    ------
+    RunError
+        If it is none.
+    """
+    path = Path(folder)
+    if not (path / "run.json").is_file():
+        raise RunError(f"{path} is not a run folder: there is no run.json in it.")
+    return Run(path, read_json(path / "run.json"))
+
+
+# -- the run's folder -----------------------------------------------------------------------------
+
+
+def _new_folder(folder: Path) -> Path:
+    if (folder / "run.json").exists():
+        raise RunError(
+            f"{folder} already holds a run. Go on with it by: hilum resume {folder}, or choose "
+            "another folder."
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} exists and is not empty. Choose a new folder for the run.")
+    return folder
+
+
+def _save_prepared(
+    run: Run,
+    prepared: Prepared,
+    options: DataOptions,
+    recipe: str | None,
+    started: str,
+    command: Sequence[str],
+) -> None:
+    dataset, samples, split = prepared.dataset, prepared.samples, prepared.split
+    samples["split"] = samples["split"].fillna("") if "split" in samples else ""
+    reasons = list(split.reasons)
+    if options.new_split and (samples["given_split"] != "").any():
+        reasons.insert(0, "The split that came with the data was left aside, as the user asked.")
+    write_csv(run.folder / "samples.csv", samples)
+    write_json(run.folder / "plan.json", prepared.plan.to_dict())
+    settings = prepared.plan.settings
+    hardware = find_hardware(settings.accelerator)
+    run.save(
+        hilum=hilum.__version__,
+        command=list(command),
+        status="prepared",
+        recipe=recipe,
+        data={
+            "path": str(dataset.source.resolve()),
+            "kind": dataset.kind,
+            "sha256": data_hash(samples),
+            "n_files": len(samples),
+            "n_samples": int((~samples["excluded"]).sum()),
+            "n_excluded": int(samples["excluded"].sum()),
+            "notes": list(dataset.notes),
+        },
+        class_names=list(dataset.class_names),
+        positive_class=prepared.positive,
+        positive_reason=prepared.positive_reason,
+        target_kind=dataset.target_kind,
+        patients=dataset.patients.to_dict(),
+        splits={
+            "source": split.source,
+            "reasons": reasons,
+            "overlap": split.overlap,
+            "allowed_overlap": options.allow_patient_overlap,
+            "counts": {name: _counts(samples, name, dataset) for name in SPLITS},
+        },
+        findings=[finding.to_dict() for finding in prepared.findings],
+        seed=settings.seed,
+        hardware={
+            "device": hardware.device,
+            "precision": settings.precision,
+            "cpu": hardware.name,
+            "n_cores": hardware.n_cores,
+        },
+        versions=_versions(),
+        started=started,
+        finished=None,
+        elapsed_s=0.0,
+    )
+
+
+def data_hash(samples: pd.DataFrame) -> str:
+    """Hash all readable files of a data set: their paths and contents."""
+    readable = samples[~samples["excluded"]].sort_values("path")
+    lines = [
+        f"{digest}  {path}\n"
+        for path, digest in zip(readable["path"], readable["sha256"], strict=True)
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _counts(samples: pd.DataFrame, split: str, dataset: Dataset) -> dict[str, Any]:
+    rows = samples[samples["split"] == split]
+    known = rows["patient"][rows["patient"] != ""]
+    return {
+        "n": len(rows),
+        "n_patients": int(known.nunique()) if dataset.patients.n_patients else None,
+        "classes": {name: int((rows["label"] == name).sum()) for name in dataset.class_names},
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in VERSIONS_OF:
+        found[package] = importlib.metadata.version(package)
+    return found
+
+
+def _load_prepared(run: Run) -> tuple[Dataset, pd.DataFrame, Settings]:
+    """Read back what `_save_prepared` wrote."""
+    samples = pd.read_csv(run.folder / "samples.csv", dtype=str, keep_default_na=False)
+    samples["excluded"] = samples["excluded"] == "True"
+    plan = read_json(run.folder / "plan.json")
+    settings = make_settings({name: entry["value"] for name, entry in plan.items()})
+    facts = run.facts
+    source = Path(facts["data"]["path"])
+    if not source.exists():
+        raise RunError(f"The data of this run, {source}, are not there any more. Put them back.")
+    dataset = Dataset(
+        source,
+        facts["data"]["kind"],
+        samples,
+        tuple(facts["class_names"]),
+        facts["target_kind"],
+        Patients(**facts["patients"]),
+    )
+    return dataset, samples, settings
+
+
+# -- the steps -------------------------------------------------------------------------------------
+
+
+def _work(run: Run, progress: Progress) -> Run:
+    started, before = time.monotonic(), run.facts["elapsed_s"]
+    dataset, samples, settings = _load_prepared(run)
+    train_samples, val_samples = (
+        _samples(dataset, samples, split, settings, progress) for split in ("train", "val")
+    )
+    trained = train_network(
+        train_samples, val_samples, settings, dataset.class_names, run.folder, progress
+    )
+    if not (run.folder / "model" / "model.json").exists():
+        _write_model(run, trained, val_samples, dataset, settings, samples)
+    run.save(
+        status="trained",
+        best_epoch=trained.best_epoch,
+        epochs_done=len(trained.history),
+        n_parameters=n_parameters(trained.network),
+        elapsed_s=round(before + time.monotonic() - started, 1),
+    )
+    _evaluate(run, progress, run.facts["command"])
+    run.save(
+        status="finished",
+        finished=now(),
+        elapsed_s=round(before + time.monotonic() - started, 1),
+    )
+    _report(run)
+    return run
+
+
+def _samples(
+    dataset: Dataset, samples: pd.DataFrame, split: str, settings: Settings, progress: Progress
+) -> Samples:
+    assert split != "test", "the test split is opened by evaluation alone"
+    rows = samples[samples["split"] == split]
+    store = pixel_store(
+        dataset, list(rows["path"]), list(rows["sha256"]), settings.pixel_spec, progress
+    )
+    labels = np.array([dataset.class_names.index(label) for label in rows["label"]])
+    return Samples(store, labels.astype(np.int64))
+
+
+def _write_model(
+    run: Run,
+    trained: Trained,
+    val: Samples,
+    dataset: Dataset,
+    settings: Settings,
+    samples: pd.DataFrame,
+) -> None:
+    """Calibrate on validation data, export, lock the threshold, write the model folder."""
+    names, positive = dataset.class_names, run.facts["positive_class"]
+    logits = network_logits(trained.network, val.pixels)
+    temperature = 1.0
+    if settings.calibration == "temperature":
+        temperature = fit_temperature(logits, val.labels)
+    exported = to_onnx(trained.network, settings.pixel_spec, names, temperature=temperature)
+    probs = agreeing_probabilities(exported, val.pixels, _probabilities(logits / temperature))
+    point = None
+    if positive is not None:
+        labels = [names[label] for label in val.labels]
+        column = probs[:, names.index(positive)]
+        point = lock_operating_point(labels, list(column), positive, settings.operating_point)
+    constants = trained.network.state_dict()
+    facts = ModelFacts(
+        hilum=hilum.__version__,
+        created=now(),
+        class_names=names,
+        positive_class=positive,
+        preprocessing=settings.pixel_spec,
+        temperature=temperature,
+        operating_point=point,
+        network=settings.model_dump(mode="json", include=set(NETWORK_SETTINGS)),
+        mean=tuple(constants["normalise.mean"].flatten().tolist()),
+        std=tuple(constants["normalise.std"].flatten().tolist()),
+        n_parameters=n_parameters(trained.network),
+        training_data=TrainingData(
+            sha256=run.facts["data"]["sha256"],
+            n_train=int((samples["split"] == "train").sum()),
+            n_val=len(val),
+            n_patients=dataset.patients.n_patients,
+        ),
+        files={},
+    )
+    weights = safetensors.torch.save(constants)
+    write_model(run.folder / "model", facts, weights=weights, onnx=exported)
+
+
+NETWORK_SETTINGS = (
+    *("input_height", "input_width", "channels", "network", "conv_channels", "kernel_size"),
+    *("padding", "activation", "batch_norm", "pool", "dropout_conv", "dense_units"),
+    *("dropout_dense", "blocks_per_stage"),
+)
+
+
+def _probabilities(logits: np.ndarray) -> np.ndarray:
+    from scipy.special import expit, softmax
+
+    if logits.shape[1] == 1:
+        return np.concatenate([expit(-logits), expit(logits)], axis=1)
+    return np.asarray(softmax(logits, axis=1))
+
+
+def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
+    """Predict validation, then open the test split; write predictions and figures."""
+    dataset, samples, _ = _load_prepared(run)
+    model = load(run.folder)
+    point = model.facts.operating_point
+    val = predict_split(model, dataset, samples, "val", progress)
+    open_test(run.folder, int((samples["split"] == "test").sum()), point, command=" ".join(command))
+    test = predict_split(model, dataset, samples, "test", progress)
+    write_csv(run.folder / "predictions.csv", pd.concat([val, test], ignore_index=True))
+    known = dataset.patients.n_patients is not None
+    metrics: dict[str, Any] = {
+        "class_names": list(model.class_names),
+        "positive_class": model.facts.positive_class,
+    }
+    for split, table in (("val", val), ("test", test)):
+        groups = list(samples["group"][samples["split"] == split]) if known else None
+        metrics[split] = measure(table, groups, model)
+    metrics["n_openings"] = n_openings(run.folder)
+    write_json(run.folder / "metrics.json", metrics)
+    run.save(operating_point=point.model_dump(mode="json") if point else None)
+
+
+def _report(run: Run) -> None:
+    from hilum.report import write_report
+
+    write_report(run.folder)
