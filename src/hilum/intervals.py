@@ -1,0 +1,370 @@
+"""Confidence intervals for figures of clustered images: how far chance alone may carry a number.
+
+Images of one patient resemble each other, so the patient is the unit of chance everywhere: patients
+are resampled, and shares are judged by how they vary between patients. docs/statistics.md gives
+the formulas, their sources and how often the intervals hold the truth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hilum.errors import DataError
+
+LEVEL = 0.95
+
+# A figure that more than this share of the resamples leaves undefined gets no interval.
+MOST_UNDEFINED = 0.05
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+Bools = NDArray[np.bool_]
+
+# Weights held at once while resampling: 2 million float64 are 16 MB, which a cache still helps.
+_CHUNK_ELEMENTS = 2_000_000
+
+
+class Interval(NamedTuple):
+    """Bounds of a figure, both NaN where none can be given.
+
+    Attributes
+    ----------
+    ci_low, ci_high : float
+    method : str
+        How the bounds were found, '' without bounds.
+    reason : str
+        Why there are none, '' with bounds.
+    """
+
+    ci_low: float
+    ci_high: float
+    method: str = ""
+    reason: str = ""
+
+    @classmethod
+    def missing(cls, reason: str) -> Interval:
+        return cls(math.nan, math.nan, "", reason)
+
+    def mirrored(self, most: float) -> Interval:
+        """Turn the bounds of a figure x into those of `most` - x."""
+        return self._replace(ci_low=most - self.ci_high, ci_high=most - self.ci_low)
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Which patient each image is of.
+
+    Attributes
+    ----------
+    index : int array of shape (n_samples,)
+        Patient of each image, counted from 0.
+    n : int
+        Number of patients.
+    known : bool
+        False where no patient is known and every image counts as a patient of its own.
+    """
+
+    index: Ints
+    n: int
+    known: bool
+
+    @classmethod
+    def of(cls, groups: ArrayLike | None, n_samples: int) -> Clusters:
+        """Number the patients.
+
+        Raises
+        ------
+        DataError
+            If the lengths differ or an image has no patient.
+        """
+        if groups is None:
+            return cls(np.arange(n_samples), n_samples, known=False)
+        names: NDArray[Any] = np.asarray(groups)
+        if names.shape != (n_samples,):
+            raise DataError(
+                f"groups has shape {names.shape} and there are {n_samples} samples: give one "
+                "patient for each sample."
+            )
+        without = [
+            i
+            for i, name in enumerate(names.tolist())
+            if name is None or name in ("", math.inf) or name != name
+        ]
+        if without:
+            raise DataError(
+                f"groups names no patient for {len(without)} of {n_samples} samples, the first at "
+                f"position {without[0]}: give such a sample a name of its own, or pass groups=None "
+                "when no patient is known."
+            )
+        index = np.unique(names.astype(str), return_inverse=True)[1]
+        return cls(index.astype(np.intp), int(index.max()) + 1 if len(index) else 0, known=True)
+
+    def totals(self, values: ArrayLike) -> Floats:
+        """Add up the values (n_samples, ...) of each patient to (n_clusters, ...)."""
+        array = np.asarray(values, dtype=np.float64)
+        sums = np.zeros((self.n, *array.shape[1:]))
+        np.add.at(sums, self.index, array)
+        return sums
+
+
+def draw_patients(n_clusters: int, n_resamples: int, seed: int) -> Floats:
+    """Draw patients with replacement.
+
+    Returns
+    -------
+    float array of shape (n_resamples, n_clusters)
+        How often each patient was drawn; each row adds up to `n_clusters`.
+    """
+    rng = np.random.default_rng(seed)
+    counts = np.empty((n_resamples, n_clusters))
+    for row in counts:  # row by row, so that memory stays small with many patients
+        row[:] = np.bincount(rng.integers(n_clusters, size=n_clusters), minlength=n_clusters)
+    return counts
+
+
+def sample_weights(counts: Floats, clusters: Clusters) -> Iterator[tuple[slice, Floats]]:
+    """Turn counts of patients into weights of images, some resamples at a time.
+
+    Yields
+    ------
+    (rows, weights)
+        The resamples, and their weights (n_rows, n_samples).
+    """
+    step = max(1, _CHUNK_ELEMENTS // max(1, len(clusters.index)))
+    for start in range(0, len(counts), step):
+        rows = slice(start, start + step)
+        yield rows, np.take(counts[rows], clusters.index, axis=1)
+
+
+def quantile_t(n_clusters: float) -> float:
+    """Return the 97.5 % point of Student's t with `n_clusters` - 1 degrees of freedom."""
+    # scipy.special costs 0.2 s, and who never asks for an interval should not pay it.
+    from scipy.special import stdtrit
+
+    return float(stdtrit(max(1.0, n_clusters - 1), (1 + LEVEL) / 2))
+
+
+def wilson(share: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's score interval of a share out of `n` (need not be whole)."""
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # At a share of 0 or 1 one bound is that very value, and rounding must not move it.
+    return (
+        0.0 if share == 0 else max(0.0, centre - half),
+        1.0 if share == 1 else min(1.0, centre + half),
+    )
+
+
+def kish(sizes: Floats) -> float:
+    """Return how many independent images as good as fully alike ones of these clusters count."""
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def share(hits: ArrayLike, clusters: Clusters, among: Bools) -> Interval:
+    """Interval of a share of images: Wilson's, with the number of images that patients leave.
+
+    Parameters
+    ----------
+    hits : bool array of shape (n_samples,)
+        Which images count.
+    clusters : Clusters
+    among : bool array of shape (n_samples,)
+        Out of which images; at least one.
+    """
+    sizes = clusters.totals(among)
+    found = clusters.totals(np.asarray(hits, dtype=bool) & among)
+    present = sizes > 0
+    sizes, found = sizes[present], found[present]
+    n, n_clusters = float(sizes.sum()), len(sizes)
+    value = float(found.sum() / n)
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    if n_clusters < 2:
+        low, high = wilson(value, 1.0, z)
+        return Interval(
+            min(low, value), max(high, value), "Wilson, one patient counted as one image"
+        )
+    # Without any failure (or success) nothing tells how alike a patient's images are: fully alike
+    # is the cautious assumption, and the least that any number of images counts for.
+    effective = least = kish(sizes)
+    spread = n_clusters / (n_clusters - 1) * float(((found - value * sizes) ** 2).sum()) / n**2
+    if 0 < value < 1:
+        estimated = value * (1 - value) / spread if spread > 0 else n
+        if n > n_clusters:
+            # An estimated spread is uncertain itself: Student's t, as Korn and Graubard do.
+            estimated = min(estimated, n) * (z / quantile_t(n_clusters)) ** 2
+        effective = min(max(estimated, least), n)
+    low, high = wilson(value, effective, z)
+    method = "Wilson" if n == n_clusters else "Wilson with the effective number of images"
+    return Interval(low, high, method)
+
+
+def logit_t(value: float, replicates: Floats, *, n_patients: int, most: float = 1.0) -> Interval:
+    """Interval from the spread of bootstrap replicates, symmetric on the logit scale.
+
+    Parameters
+    ----------
+    value : float
+        In (0, `most`).
+    replicates : float array of shape (n_resamples,)
+        NaN where a resample leaves the figure undefined.
+    n_patients : int
+        Patients that the spread rests on, the smaller side where there are two: Student's t has
+        one degree of freedom less.
+    most : float
+        Greatest value that the figure can take.
+    """
+    defined = replicates[np.isfinite(replicates)]
+    if n_patients < 2:
+        return Interval.missing("fewer than two patients on one side")
+    if len(defined) < (1 - MOST_UNDEFINED) * len(replicates):
+        share_lost = 1 - len(defined) / len(replicates)
+        return Interval.missing(
+            f"undefined in {share_lost:.0%} of the resamples: too few patients on one side"
+        )
+    spread = float(defined.std(ddof=1)) / most
+    if spread < 1e-12:
+        return Interval.missing("every resample gives the same value: the probabilities are alike")
+    at = value / most
+    centre = math.log(at / (1 - at))
+    half = quantile_t(n_patients) * spread / (at * (1 - at))
+    return Interval(
+        most * _expit(centre - half), most * _expit(centre + half), "bootstrap standard error and Student's t on the logit scale"
+    )
+
+
+def _expit(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
+
+
+def mean_of(values: Floats, parts: list[Interval], replicates: Floats) -> Interval:
+    """Interval of the mean of figures that have intervals (method of variance estimates recovery).
+
+    Parameters
+    ----------
+    values : float array of shape (n_figures,)
+    parts : list of Interval
+    replicates : float array of shape (n_resamples, n_figures)
+        Bootstrap replicates, for how the figures go together.
+
+    References
+    ----------
+    Zou & Donner, Construction of confidence limits about effect measures, Statistics in Medicine,
+    2008.
+    """
+    lost = next((part.reason for part in parts if math.isnan(part.ci_low)), None)
+    if lost is not None:
+        return Interval.missing(lost)
+    together = _correlation(replicates)
+    below = values - np.array([part.ci_low for part in parts])
+    above = np.array([part.ci_high for part in parts]) - values
+    mean, n = float(values.mean()), len(values)
+    low, high = (math.sqrt(max(0.0, float(d @ together @ d))) / n for d in (below, above))
+    return Interval(mean - low, mean + high, "mean of intervals, correlation by bootstrap")
+
+
+def _correlation(replicates: Floats) -> Floats:
+    """Correlation of columns, 1 where it is unknown, which makes an interval wider."""
+    n = replicates.shape[1]
+    rows = replicates[np.isfinite(replicates).all(axis=1)]
+    if len(rows) < 2:
+        return np.ones((n, n))
+    spread = rows.std(axis=0)
+    varies = spread > 1e-12
+    scaled = np.where(varies, (rows - rows.mean(axis=0)) / np.where(varies, spread, 1.0), 0.0)
+    together = scaled.T @ scaled / len(rows)
+    together[~np.outer(varies, varies)] = 1.0
+    np.fill_diagonal(together, 1.0)
+    return together
+
+
+def never_seen(n: float, most: float = 1.0) -> Interval:
+    """Interval of a mean loss of 0 in `n` independent cases.
+
+    The greatest loss may befall the share of cases that stays unseen with a probability of 1 in 40.
+    """
+    high = most * (1 - ((1 - LEVEL) / 2) ** (1 / n))
+    return Interval(0.0, high, "bound for unseen mistakes")
+
+
+def extreme_shares(n: float) -> tuple[float, float]:
+    """Wilson's lower bound of a share of 1 and upper bound of a share of 0, in `n` cases."""
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    return wilson(1.0, n, z)[0], wilson(0.0, n, z)[1]
+
+
+def perfect_auroc(n_positive: float, n_negative: float) -> Interval:
+    """Interval of an AUROC of 1 (or, turned over, of 0), which no resample can change.
+
+    With k = min of the two numbers of independent cases, k disjoint pairs can be formed, and an
+    AUROC of A orders them all rightly with probability A^k: below the bound this is rarer than 1
+    in 40.
+    """
+    low = ((1 - LEVEL) / 2) ** (1 / min(n_positive, n_negative))
+    return Interval(low, 1.0, "exact bound for pairs of patients")
+
+
+def perfect_average_precision(n_positive: float, n_negative: float, prevalence: float) -> Interval:
+    """Interval of an average precision of 1: the worst ranking that would seldom look perfect.
+
+    A share q of the positives may lie below all others (there precision is the prevalence), and a
+    share r of the negatives above the positives; q and r are the greatest shares that stay unseen
+    among so many cases with a probability of 1 in 80 each.
+    """
+    q, r = (1 - ((1 - LEVEL) / 4) ** (1 / n) for n in (n_positive, n_negative))
+    precision = prevalence / (prevalence + r * (1 - prevalence))
+    return Interval((1 - q) * precision + q * prevalence, 1.0, "bound for unseen mistakes")
+
+
+def calibration_gap(gaps: Floats, replicates: Floats, *, n_patients: int) -> Interval:
+    """Interval of an expected calibration error, whose plain estimate is too high by chance alone.
+
+    Chance makes every bin miss its share by a little, and absolute values do not cancel. So the
+    observed error is held against errors that the same chance would give if the true gaps were the
+    observed ones times a factor; the factors that make the observed error neither too small nor
+    too great (1 in 40 each) bound the true error.
+
+    Parameters
+    ----------
+    gaps : float array of shape (n_bins,)
+        Observed minus predicted share of each bin, times the share of images in it.
+    replicates : float array of shape (n_resamples, n_bins)
+        The same in bootstrap resamples.
+    n_patients : int
+    """
+    if n_patients < 2:
+        return Interval.missing("fewer than two patients")
+    observed = float(np.abs(gaps).sum())
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    noise = (replicates - gaps) * quantile_t(n_patients) / z
+
+    def seen(factor: float) -> Floats:
+        return np.abs(factor * gaps + noise).sum(axis=1)  # type: ignore[no-any-return]
+
+    tail = (1 - LEVEL) / 2
+    low = _last(lambda factor: float((seen(factor) >= observed).mean()) < tail)
+    high = _last(lambda factor: float((seen(factor) <= observed).mean()) >= tail)
+    # The plain estimate may lie above all likely true errors; the interval still holds it, since
+    # readers take a value outside its interval for a mistake.
+    return Interval(
+        low * observed, min(1.0, max(high, 1.0) * observed), "test inversion by bootstrap"
+    )
+
+
+def _last(holds: Callable[[float], bool]) -> float:
+    """Greatest factor, 0 when there is none, up to which a condition holds."""
+    if not holds(0.0):
+        return 0.0
+    low, high = 0.0, 1.0
+    while holds(high) and high < 1e6:
+        low, high = high, 2 * high
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
