@@ -235,7 +235,9 @@ def logit_t(value: float, replicates: Floats, *, n_patients: int, most: float = 
     centre = math.log(at / (1 - at))
     half = quantile_t(n_patients) * spread / (at * (1 - at))
     return Interval(
-        most * _expit(centre - half), most * _expit(centre + half), "bootstrap standard error and Student's t on the logit scale"
+        most * _expit(centre - half),
+        most * _expit(centre + half),
+        "bootstrap standard error and Student's t on the logit scale",
     )
 
 
