@@ -323,7 +323,8 @@ def batches(
 
 def to_tensor(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Turn (n, h, w, c) uint8 into (n, c, h, w) float in [0, 255], channels last in memory."""
-    tensor = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
+    # A copy, since a tensor must not stand on the read-only memory of a map.
+    tensor = torch.from_numpy(np.array(pixels)).to(device)
     return tensor.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
 
 

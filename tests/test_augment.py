@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from hilum.augment import augment
+from hilum.settings import Settings
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def images(n: int = 4, height: int = 24, width: int = 32) -> torch.Tensor:
+    return torch.rand(n, 1, height, width, generator=generator(9)) * 255
+
+
+ALL = Settings(
+    rotation=20, zoom=0.2, shift=0.1, shear=5, flip_horizontal=True, flip_vertical=True,
+    brightness=0.2, contrast=0.2, gamma=0.3, noise=0.1, blur=1.5, low_resolution=0.5,
+)  # fmt: skip
+
+
+def test_nothing_set_changes_nothing() -> None:
+    batch = images()
+    assert torch.equal(augment(batch, Settings(), generator()), batch)
+
+
+def test_same_generator_state_gives_the_same_batch_and_another_another() -> None:
+    batch = images()
+    first = augment(batch, ALL, generator(1))
+    assert torch.equal(first, augment(batch, ALL, generator(1)))
+    assert not torch.equal(first, augment(batch, ALL, generator(2)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shape_and_range_are_kept(channels: int) -> None:
+    batch = images().repeat(1, channels, 1, 1)
+    changed = augment(batch, ALL, generator())
+    assert changed.shape == batch.shape
+    assert changed.min() >= 0
+    assert changed.max() <= 255
+
+
+def test_flips_are_exact_mirrors() -> None:
+    batch = images(16)
+    changed = augment(batch, Settings(flip_horizontal=True), generator())
+    flipped = [
+        torch.allclose(new, old.flip(-1), atol=1e-3)
+        for new, old in zip(changed, batch, strict=True)
+    ]
+    kept = [torch.allclose(new, old, atol=1e-3) for new, old in zip(changed, batch, strict=True)]
+    assert all(a != b for a, b in zip(flipped, kept, strict=True))
+    assert 0 < sum(flipped) < 16
+
+
+def test_a_rotation_keeps_distances_on_images_that_are_not_square() -> None:
+    """A disc stays a disc: the aspect ratio of the grid is accounted for."""
+    rows, columns = torch.meshgrid(torch.arange(40.0), torch.arange(80.0), indexing="ij")
+    disc = ((rows - 19.5) ** 2 + (columns - 39.5) ** 2 < 15**2).float()[None, None] * 255
+    turned = augment(disc.repeat(8, 1, 1, 1), Settings(rotation=90), generator())
+    assert (turned - disc).abs().mean() < 3
+
+
+def test_rotation_by_a_known_angle() -> None:
+    """A bright point moves along its circle by no more than the limit, and does move."""
+    batch = torch.zeros(32, 1, 41, 61)
+    batch[:, :, 20, 45] = 255.0
+    turned = augment(batch, Settings(rotation=30), generator())
+    angles = []
+    for image in turned[:, 0]:
+        row, column = divmod(int(image.argmax()), 61)
+        assert math.hypot(row - 20, column - 30) == pytest.approx(15, abs=1.5)
+        angles.append(math.degrees(math.atan2(row - 20, column - 30)))
+    assert max(map(abs, angles)) <= 33
+    assert min(angles) < -10
+    assert max(angles) > 10
+
+
+def test_shift_is_a_share_of_the_side() -> None:
+    batch = torch.zeros(64, 1, 40, 80)
+    batch[:, :, 20, 40] = 255.0
+    moved = augment(batch, Settings(shift=0.1), generator())
+    places = [divmod(int(image.argmax()), 80) for image in moved[:, 0]]
+    assert max(abs(row - 20) for row, _ in places) in (3, 4, 5)
+    assert max(abs(column - 40) for _, column in places) in (7, 8, 9)
+
+
+def test_blur_keeps_the_mean_and_lowers_the_contrast() -> None:
+    batch = images(8)
+    blurred = augment(batch, Settings(blur=2.0), generator())
+    torch.testing.assert_close(blurred.mean(), batch.mean(), rtol=0.03, atol=0)
+    assert (blurred.std(dim=(1, 2, 3)) < batch.std(dim=(1, 2, 3))).all()
+
+
+def test_contrast_keeps_each_mean_and_brightness_moves_it() -> None:
+    batch = images(8) * 0.2 + 100
+    contrasted = augment(batch, Settings(contrast=0.3), generator())
+    torch.testing.assert_close(contrasted.mean(dim=(1, 2, 3)), batch.mean(dim=(1, 2, 3)))
+    brightened = augment(batch, Settings(brightness=0.2), generator())
+    moved = (brightened - batch).mean(dim=(1, 2, 3))
+    assert moved.abs().max() <= 0.2 * 255 + 1e-3
+    assert moved.min() < 0 < moved.max()

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from hilum.errors import ModelError
+from hilum.export import agreeing_probabilities, to_onnx
+from hilum.networks import Network, build_network, log_probabilities
+from hilum.pixels import PixelSpec, resize
+from hilum.settings import Settings
+
+SIZES = ((24, 32), (50, 50), (31, 77), (200, 90), (1, 1), (900, 7))
+
+
+def smooth_image(height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    rows, columns = np.mgrid[0:height, 0:width]
+    waves = [np.sin(rows / (9 + c)) + np.cos(columns / (7 + c)) for c in range(channels)]
+    return np.uint8(255 * (np.stack(waves, axis=-1) + 2) / 4)
+
+
+def make(resize_mode: str, channels: int, n_classes: int) -> tuple[Network, PixelSpec, bytes]:
+    settings = Settings(
+        input_height=24,
+        input_width=32,
+        channels=channels,  # type: ignore[arg-type]
+        resize=resize_mode,  # type: ignore[arg-type]
+        conv_channels=(4, 8),
+    )
+    torch.manual_seed(0)
+    network = build_network(settings, n_classes, mean=[90.0] * channels, std=[60.0] * channels)
+    network.eval()
+    names = [f"class {i}" for i in range(n_classes)]
+    return network, settings.pixel_spec, to_onnx(network, settings.pixel_spec, names, temperature=2)
+
+
+def torch_probabilities(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    images = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        return log_probabilities(network(images) / 2).exp().double().numpy()
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels", "n_classes"), [("letterbox", 1, 2), ("stretch", 3, 5), ("crop", 1, 3)]
+)
+def test_the_graph_resizes_and_decides_as_the_library_does(
+    mode: str, channels: int, n_classes: int
+) -> None:
+    network, spec, data = make(mode, channels, n_classes)
+    model = onnx.load_from_string(data)
+    probe = onnx.helper.make_tensor_value_info("network_input", onnx.TensorProto.FLOAT, None)
+    model.graph.output.append(probe)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    for height, width in SIZES:
+        image = smooth_image(height, width, channels)
+        probs, seen = session.run(["probabilities", "network_input"], {"image": image[None]})
+        ours = resize(image, spec)[None]
+        # Pillow rounds between its two passes, ONNX Runtime does not: one grey level at most.
+        assert np.abs(seen.transpose(0, 2, 3, 1) - ours).max() <= 1
+        assert probs == pytest.approx(torch_probabilities(network, ours), abs=1e-3)
+        assert probs.sum() == pytest.approx(1)
+
+
+def test_prepared_images_pass_unchanged_in_any_number() -> None:
+    network, _, data = make("letterbox", 1, 2)
+    for n in (1, 3, 70):
+        pixels = np.random.default_rng(n).integers(0, 256, (n, 24, 32, 1), dtype=np.uint8)
+        expected = torch_probabilities(network, pixels)
+        assert agreeing_probabilities(data, pixels, expected) == pytest.approx(expected, abs=1e-5)
+
+
+def test_disagreement_is_refused() -> None:
+    network, _, data = make("letterbox", 1, 2)
+    pixels = np.zeros((2, 24, 32, 1), dtype=np.uint8)
+    wrong = torch_probabilities(network, pixels) + 0.01
+    with pytest.raises(ModelError, match=r"differs from the trained one by 0\.01 in probability"):
+        agreeing_probabilities(data, pixels, wrong)
+
+
+def test_the_graph_knows_its_classes_and_nothing_of_this_machine() -> None:
+    _, _, data = make("letterbox", 1, 2)
+    model = onnx.load_from_string(data)
+    properties = {prop.key: prop.value for prop in model.metadata_props}
+    assert json.loads(properties["class_names"]) == ["class 0", "class 1"]
+    assert {opset.domain for opset in model.opset_import} == {""}
+    assert b"site-packages" not in data
+    assert b".py" not in data

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hilum.errors import SettingError
+from hilum.networks import build_network, layers, log_probabilities, n_parameters
+from hilum.settings import Settings
+
+CLASSIC = Settings(
+    network="classic",
+    input_height=150,
+    input_width=150,
+    padding="valid",
+    conv_channels=(32, 64, 128, 256),
+    dense_units=(128,),
+)
+
+
+def test_classic_network_has_the_parameters_counted_by_hand() -> None:
+    convolutions = 32 * 9 + 32 + 64 * 32 * 9 + 64 + 128 * 64 * 9 + 128 + 256 * 128 * 9 + 256
+    batch_norms = 4 * (32 + 64 + 128 + 256)
+    dense = 7 * 7 * 256 * 128 + 128 + 128 + 1
+    assert n_parameters(build_network(CLASSIC, 2)) == convolutions + batch_norms + dense == 1995649
+
+
+def test_layers_are_named_in_order() -> None:
+    assert layers(build_network(CLASSIC, 2))[:4] == [
+        "convolution 3×3, 32 channels, unpadded",
+        "relu",
+        "batch norm",
+        "max-pooling 2×2",
+    ]
+
+
+@pytest.mark.parametrize("network", ["classic", "residual"])
+@pytest.mark.parametrize("size", [(28, 28), (32, 48), (96, 64)])
+@pytest.mark.parametrize(("n_classes", "n_outputs"), [(2, 1), (3, 3), (20, 20)])
+def test_any_input_size_gives_logits(
+    network: str, size: tuple[int, int], n_classes: int, n_outputs: int
+) -> None:
+    settings = Settings(
+        network=network,  # type: ignore[arg-type]
+        input_height=size[0],
+        input_width=size[1],
+        channels=3,
+        conv_channels=(4, 8),
+    )
+    logits = build_network(settings, n_classes)(torch.rand(2, 3, *size) * 255)
+    assert logits.shape == (2, n_outputs)
+
+
+def test_input_too_small_for_the_blocks_is_refused() -> None:
+    settings = CLASSIC.model_copy(update={"input_height": 16, "input_width": 150})
+    with pytest.raises(SettingError) as error:
+        build_network(settings, 2)
+    assert str(error.value) == (
+        "The input of 16×150 pixels is too small for 4 blocks. Raise input_height and "
+        "input_width, or shorten conv_channels."
+    )
+
+
+def test_normalisation_is_part_of_the_network() -> None:
+    settings = Settings(input_height=16, input_width=16, conv_channels=(4,))
+    torch.manual_seed(0)
+    plain = build_network(settings, 2, mean=[0.0], std=[1.0]).eval()
+    shifted = build_network(settings, 2, mean=[100.0], std=[50.0]).eval()
+    shifted.backbone, shifted.head = plain.backbone, plain.head
+    images = torch.rand(2, 1, 16, 16) * 255
+    torch.testing.assert_close(shifted(images), plain((images - 100) / 50))
+
+
+def test_log_probabilities_agree_with_softmax_over_two_logits() -> None:
+    logits = torch.tensor([[-3.0], [0.0], [5.0]])
+    both = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    torch.testing.assert_close(log_probabilities(logits), torch.log_softmax(both, dim=1))
+    assert torch.isfinite(log_probabilities(torch.tensor([[-500.0], [500.0]]))).all()
