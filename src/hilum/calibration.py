@@ -1,0 +1,373 @@
+"""From logits to probabilities that mean what they say, and to a decision: what is fixed on
+validation data before the test split is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hilum.errors import DataError, SettingError, did_you_mean
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+# Where no validation image is on the wrong side, ever sharper probabilities fit ever better; these
+# bounds keep them from certainty that so few images cannot support.
+LEAST_TEMPERATURE = 0.25
+MOST_TEMPERATURE = 20.0
+
+# One number is learnt; a class with fewer images than this says too little of its mistakes.
+MIN_PER_CLASS = 10
+
+# Scores closer than this differ by rounding: another device or ONNX Runtime may swap their order.
+ROUNDING = 1e-6
+
+RULES = ("youden", "sensitivity", "specificity", "fixed", "cost")
+_ALLOWED = (
+    "Allowed are 'youden', 'sensitivity:0.95', 'specificity:0.9', 'fixed:0.5' and 'cost:FN:FP' "
+    "such as 'cost:5:1'."
+)
+DEFAULT_RULE = "youden"
+
+
+def apply_temperature(logits: ArrayLike, temperature: float) -> Floats:
+    """Turn logits into probabilities.
+
+    Parameters
+    ----------
+    logits : float array of shape (n_samples,) or (n_samples, n_classes)
+    temperature : float
+        Divides the logits; above 1 it makes probabilities less extreme.
+
+    Returns
+    -------
+    float array of the same shape
+        Sigmoid of one column, softmax of more.
+
+    Raises
+    ------
+    SettingError
+        If the temperature is not a positive number.
+    """
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise SettingError(f"A temperature is a positive number; got {temperature}.")
+    return np.exp(_log_probs(np.asarray(logits, dtype=np.float64) / temperature))
+
+
+def fit_temperature(logits: ArrayLike, y_true: ArrayLike) -> float:
+    """Find the temperature whose probabilities fit the labels best (least mean log loss).
+
+    Parameters
+    ----------
+    logits : float array of shape (n_samples,) or (n_samples, n_classes)
+        One column: logit of class 1.
+    y_true : int array of shape (n_samples,)
+
+    Returns
+    -------
+    float
+        In [0.25, 20]. 1, which changes nothing, where fewer than two classes have 10 images.
+
+    Raises
+    ------
+    DataError
+        If the lengths differ, a logit is not finite, or a label is not a class.
+
+    Notes
+    -----
+    Log loss is convex in 1 / temperature, so its slope is zero once; bisection finds the place.
+
+    References
+    ----------
+    Guo et al., On calibration of modern neural networks, ICML 2017.
+    """
+    z, y = _checked_logits(logits, y_true)
+    if _too_few(y):
+        return 1.0
+    low, high = 1 / MOST_TEMPERATURE, 1 / LEAST_TEMPERATURE
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if _slope(z, y, middle) < 0 else (low, middle)
+    return min(max(1 / math.sqrt(low * high), LEAST_TEMPERATURE), MOST_TEMPERATURE)
+
+
+def temperature_reason(temperature: float, y_true: ArrayLike) -> str:
+    """Say in one sentence why `fit_temperature` found this temperature for these labels."""
+    y = np.asarray(y_true)
+    if _too_few(y):
+        return (
+            f"Probabilities are left as they are: fewer than two classes have {MIN_PER_CLASS} "
+            "validation images to correct them by."
+        )
+    if temperature <= LEAST_TEMPERATURE * 1.001:
+        return (
+            f"Hardly any of the {len(y):,} validation images is on the wrong side; the "
+            "probabilities are sharpened only as far as the bound allows."
+        )
+    too = "confident" if temperature > 1 else "cautious"
+    return (
+        f"Fitted on {len(y):,} validation images (least log loss): the network was too {too} there."
+    )
+
+
+def _too_few(y: NDArray[Any]) -> bool:
+    counts = np.unique(y, return_counts=True)[1]
+    return int((counts >= MIN_PER_CLASS).sum()) < 2
+
+
+def _log_probs(z: Floats) -> Floats:
+    """Logarithms of sigmoid or softmax, without overflow."""
+    if z.ndim == 1:
+        return -np.logaddexp(0.0, -z)
+    shifted = z - z.max(axis=1, keepdims=True, initial=-np.inf)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def _slope(z: Floats, y: Ints, sharpness: float) -> float:
+    """Derivative of the mean log loss by 1 / temperature."""
+    probs = np.exp(_log_probs(z * sharpness))
+    if z.ndim == 1:
+        return float((z * (probs - y)).mean())
+    return float(((probs * z).sum(axis=1) - z[np.arange(len(y)), y]).mean())
+
+
+def _checked_logits(logits: ArrayLike, y_true: ArrayLike) -> tuple[Floats, Ints]:
+    z, y = np.asarray(logits, dtype=np.float64), np.asarray(y_true)
+    if z.ndim not in (1, 2):
+        raise DataError(f"logits has shape {z.shape}: give (n_samples,) or (n_samples, n_classes).")
+    n_classes = 2 if z.ndim == 1 else z.shape[1]
+    return z, _labels(y, z, "logits", n_classes)
+
+
+def _labels(y: NDArray[Any], scores: Floats, name: str, n_classes: int) -> Ints:
+    """Labels as indices, checked together with what was said of their samples."""
+    if len(y) != len(scores):
+        raise DataError(
+            f"y_true has {len(y)} samples and {name} has {len(scores)}: give one of each for every "
+            "sample."
+        )
+    bad = np.flatnonzero(~np.isfinite(scores if scores.ndim == 1 else scores.sum(axis=1)))
+    if len(bad):
+        raise DataError(
+            f"{name} is not finite at position {bad[0]} ({len(bad)} of {len(scores)} samples): "
+            "training went astray, or a sample was not predicted."
+        )
+    wrong = [i for i, label in enumerate(y.tolist()) if label not in range(n_classes)]
+    if wrong:
+        raise DataError(
+            f"y_true holds {y[wrong[0]].item()!r} at position {wrong[0]}: labels are whole numbers "
+            f"from 0 to {n_classes - 1}."
+        )
+    return y.astype(np.intp)
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold with what it gave on the data that chose it.
+
+    Attributes
+    ----------
+    rule : str
+    threshold : float
+        A sample is called positive when its probability is at least this.
+    sensitivity, specificity : float
+        NaN without positives, without negatives.
+    n, n_positive : int
+        Samples that chose it, and the positives among them.
+    reason : str
+        One sentence that says why.
+    """
+
+    rule: str
+    threshold: float
+    sensitivity: float
+    specificity: float
+    n: int
+    n_positive: int
+    reason: str
+
+
+def choose_operating_point(
+    y_true: ArrayLike, y_score: ArrayLike, rule: str = DEFAULT_RULE
+) -> OperatingPoint:
+    """Choose the threshold by a rule.
+
+    Parameters
+    ----------
+    y_true : int array of shape (n_samples,)
+        0 for negative, 1 for positive.
+    y_score : float array of shape (n_samples,)
+        Probability of the positive class, in [0, 1].
+    rule : str
+        'youden': greatest sensitivity + specificity. 'sensitivity:X', 'specificity:X': at least
+        that, with as much of the other as can be had. 'cost:FN:FP': least cost where a missed
+        positive costs FN and a false alarm FP. 'fixed:X': that threshold.
+
+    Returns
+    -------
+    OperatingPoint
+        Under 'youden' and 'cost' the threshold is 0.5 where the data cannot choose one (a class is
+        missing, or all scores are alike); `reason` says so.
+
+    Raises
+    ------
+    DataError
+        If the lengths differ, a label is neither 0 nor 1, or a score is not in [0, 1].
+    SettingError
+        If the rule is unknown, or no threshold keeps it.
+
+    Notes
+    -----
+    Thresholds lie midway between neighbouring scores, so that rounding on another device does not
+    turn a decision; scores that differ by less than 1e-6 are not parted. Thresholds that call
+    everything positive or everything negative are no decision and not considered. Of thresholds
+    that keep a rule equally well, the one with the highest sensitivity is taken ('specificity:X':
+    with the highest specificity): a missed case is mostly the graver mistake, and the choice does
+    not hang on the order of the samples.
+    """
+    kind, numbers = _parse(rule)
+    score = np.asarray(y_score, dtype=np.float64)
+    y = _labels(np.asarray(y_true), score, "y_score", 2)
+    if len(score) and (score.min() < 0 or score.max() > 1):
+        raise DataError(
+            f"y_score reaches from {score.min():.4g} to {score.max():.4g}: give probabilities in "
+            "[0, 1], not logits."
+        )
+    if kind == "fixed":
+        return _point(rule, numbers[0], y, score, "The threshold was given, not chosen.")
+    cuts = _Cuts.of(y, score)
+    unable = _cannot_choose(cuts)
+    if unable and kind in ("youden", "cost"):
+        return _point(rule, 0.5, y, score, f"{unable}; the threshold stays at 0.5.")
+    if unable:
+        raise SettingError(
+            f"The rule '{rule}' cannot choose a threshold: {unable}. Use 'fixed:0.5'."
+        )
+    best, reason = _best(cuts, rule, kind, numbers)
+    return _point(rule, float(cuts.thresholds[best]), y, score, reason)
+
+
+def lock(point: OperatingPoint) -> str:
+    """Return the SHA-256 of an operating point, by which a later change is noticed."""
+    content = {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in asdict(point).items()
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Cuts(NamedTuple):
+    """Thresholds that part the scores, rising, with what lies at or above each."""
+
+    thresholds: Floats
+    tp: Ints
+    fp: Ints
+    n_positive: int
+    n_negative: int
+
+    @classmethod
+    def of(cls, y: Ints, score: Floats) -> _Cuts:
+        order = np.argsort(score, kind="stable")
+        ordered = score[order]
+        above = np.flatnonzero(np.diff(ordered) > ROUNDING) + 1  # first place over each gap
+        thresholds = ordered[above - 1] + (ordered[above] - ordered[above - 1]) / 2
+        n_positive = int(y.sum())
+        below = np.r_[0, np.cumsum(y[order])][above]
+        tp = n_positive - below
+        return cls(thresholds, tp, len(y) - above - tp, n_positive, len(y) - n_positive)
+
+
+def _cannot_choose(cuts: _Cuts) -> str:
+    """Say why these data cannot choose a threshold, '' when they can."""
+    n = cuts.n_positive + cuts.n_negative
+    if not cuts.n_positive:
+        return f"none of the {n} validation images is positive"
+    if not cuts.n_negative:
+        return f"none of the {n} validation images is negative"
+    return "" if len(cuts.thresholds) else f"the {n} validation images all have the same score"
+
+
+def _best(cuts: _Cuts, rule: str, kind: str, numbers: tuple[float, ...]) -> tuple[int, str]:
+    """Return the place of the threshold to take, and why."""
+    tn = cuts.n_negative - cuts.fp
+    n = cuts.n_positive + cuts.n_negative
+    if kind == "youden":
+        # Whole numbers, so that equal sums are equal to the last digit.
+        gain = cuts.tp * cuts.n_negative + tn * cuts.n_positive
+        return _first(gain, cuts.tp), (
+            f"It gives the greatest sum of sensitivity and specificity on {n:,} validation images."
+        )
+    if kind == "cost":
+        missed, alarm = numbers
+        cost = missed * (cuts.n_positive - cuts.tp) + alarm * cuts.fp
+        return _first(-np.round(cost, 9), cuts.tp), (
+            f"It gives the least cost on {n:,} validation images, a missed positive counting "
+            f"{missed:g} and a false alarm {alarm:g}."
+        )
+    kept, other = (cuts.tp, tn) if kind == "sensitivity" else (tn, cuts.tp)
+    out_of = cuts.n_positive if kind == "sensitivity" else cuts.n_negative
+    allowed = np.flatnonzero(kept >= numbers[0] * out_of - 1e-9)
+    if not len(allowed):
+        raise SettingError(
+            f"No threshold keeps '{rule}' on the {out_of} "
+            f"{'positive' if kind == 'sensitivity' else 'negative'} validation images without "
+            f"calling all images alike: the most that can be had is {kept.max() / out_of:.3f}. Ask "
+            "for that or less."
+        )
+    best = int(allowed[_first(other[allowed], kept[allowed])])
+    opposite = "specificity" if kind == "sensitivity" else "sensitivity"
+    return best, (
+        f"It gives the greatest {opposite} with a {kind} of at least {numbers[0]:g} on {n:,} "
+        "validation images."
+    )
+
+
+def _first(*keys: NDArray[Any]) -> int:
+    """Place of the greatest first key; of these the greatest second."""
+    return int(np.lexsort(keys[::-1])[-1])
+
+
+def _point(rule: str, threshold: float, y: Ints, score: Floats, reason: str) -> OperatingPoint:
+    called = score >= threshold
+    n_positive = int(y.sum())
+    n_negative = len(y) - n_positive
+    return OperatingPoint(
+        rule=rule,
+        threshold=threshold,
+        sensitivity=float(called[y == 1].sum() / n_positive) if n_positive else math.nan,
+        specificity=float((~called)[y == 0].sum() / n_negative) if n_negative else math.nan,
+        n=len(y),
+        n_positive=n_positive,
+        reason=reason[0].upper() + reason[1:],
+    )
+
+
+def _parse(rule: str) -> tuple[str, tuple[float, ...]]:
+    """Split 'cost:5:1' into its kind and numbers, checked."""
+    kind, *texts = rule.split(":")
+    if kind not in RULES:
+        raise SettingError(f"Unknown rule '{rule}'.{did_you_mean(kind, RULES)} {_ALLOWED}")
+    wanted = {"youden": 0, "cost": 2}.get(kind, 1)
+    try:
+        numbers = tuple(float(text) for text in texts)
+    except ValueError:
+        raise SettingError(f"The rule '{rule}' holds what is no number. {_ALLOWED}") from None
+    if len(numbers) != wanted:
+        raise SettingError(
+            f"The rule '{rule}' has {len(numbers)} numbers and '{kind}' takes {wanted}. {_ALLOWED}"
+        )
+    if kind == "cost" and not all(0 < number < math.inf for number in numbers):
+        raise SettingError(f"The rule '{rule}' needs costs above 0. {_ALLOWED}")
+    if kind in ("sensitivity", "specificity") and not 0 < numbers[0] <= 1:
+        raise SettingError(f"The rule '{rule}' needs a share above 0 and at most 1. {_ALLOWED}")
+    if kind == "fixed" and not 0 <= numbers[0] <= 1:
+        raise SettingError(f"The rule '{rule}' needs a threshold from 0 to 1. {_ALLOWED}")
+    return kind, numbers
