@@ -6,7 +6,26 @@ never filled; what cannot be read whole is refused by name.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from hilum.readers._limits import LIMITS, Limits
 from hilum.readers._picture import Facts, Picture
 from hilum.readers._read import read
 
-__all__ = ["Facts", "Picture", "read"]
+__all__ = ["LIMITS", "Facts", "Limits", "Picture", "dicom_columns", "read"]
+
+
+def dicom_columns(source: str | Path | bytes, *, name: str | None = None) -> dict[str, str]:
+    """Read patient, study, laterality, view, modality and manufacturer; '' where absent.
+
+    For tables of samples, where the user asks for these columns: they may identify a person.
+
+    Raises
+    ------
+    UnreadableError
+        If the file is no DICOM, or damaged.
+    """
+    # pydicom and GDCM take a third of a second to import, which no PNG should wait for.
+    from hilum.readers import _dicom
+
+    return _dicom.dicom_columns(source, name=name)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+RangeFrom = Literal["type", "bits", "header", "window", "file"]
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,15 @@ class Facts:
     bits : int
         Bits that carry information in one channel.
     spacing_mm : tuple of float or None
-        Distance of pixel centres (rows, columns) in millimetres.
+        Distance of pixel centres (rows, columns) in millimetres, where the format states it for
+        the object pictured (DICOM, NIfTI), not for paper or screen.
     orientation : int
-        EXIF orientation that was undone, 1 when there was none.
+        EXIF or TIFF orientation that was undone, 1 when there was none.
     burned_in : bool
         The header says that identifying text is drawn into the pixels.
+    range_from : str
+        Where `Picture.value_range` comes from: the sample's 'type', the 'bits' that the header
+        says are used, a 'header' field, a display 'window', or the values of this 'file'.
     notes : tuple of str
         What a user should know of how the file was read.
     """
@@ -37,8 +43,8 @@ class Facts:
     spacing_mm: tuple[float, float] | None = None
     orientation: int = 1
     burned_in: bool = False
+    range_from: RangeFrom = "type"
     notes: tuple[str, ...] = ()
-    header: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,8 @@ class Picture:
     Attributes
     ----------
     pixels : array of shape (frames, height, width, channels)
-        1 channel for grey, 3 for RGB; uint8, uint16, int16, int32 or float32.
+        1 channel for grey, 3 for RGB; integers of at most 32 bits or float32, all finite. Larger
+        is brighter, whatever the file's polarity.
     value_range : tuple of float
         (black, white): the values that show as black and as white.
     facts : Facts

@@ -2,39 +2,172 @@
 
 from __future__ import annotations
 
-import io
-import warnings
+import os
+import stat
+import zlib
+from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
-from PIL import Image, ImageOps
+from typing import TypeVar
 
 from hilum.errors import UnreadableError
-from hilum.readers._picture import Facts, Picture
+from hilum.readers._limits import LIMITS, Limits, Refusal
+from hilum.readers._picture import Picture
+from hilum.readers._quiet import quiet
+from hilum.readers._sniff import WANTED, contradicts, sniff, why_not
 
-FORMATS = ("PNG", "JPEG", "TIFF")
+T = TypeVar("T")
+HEAD = 400
 
 
-def read(source: str | Path | bytes, *, name: str | None = None) -> Picture:
-    """Read one image file."""
-    if isinstance(source, bytes):
-        label, data = name or "image", source
-    else:
-        label = name or str(source)
-        try:
-            data = Path(source).read_bytes()
-        except OSError as error:
-            raise UnreadableError(label, error.strerror or str(error)) from None
+def read(
+    source: str | Path | bytes,
+    *,
+    name: str | None = None,
+    axis: int = 2,
+    window: int | tuple[float, float] = 0,
+    array: str | None = None,
+    limits: Limits = LIMITS,
+) -> Picture:
+    """Read one image file.
+
+    Parameters
+    ----------
+    source : path or bytes
+        The file, or its content.
+    name : str, optional
+        What messages call it; the path by default.
+    axis : int
+        NIfTI: the axis, 0 to 2, along which a volume is cut into frames.
+    window : int or (centre, width)
+        DICOM: which of the file's windows to show, 0 the first, or one of the user's own.
+    array : str, optional
+        NPZ: which array to read, needed where the file holds more than one.
+    limits : Limits
+        What the file may ask for.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    UnreadableError
+        Whatever is wrong with the file; the text names it and says why.
+
+    Examples
+    --------
+    >>> import io
+    >>> from PIL import Image
+    >>> file = io.BytesIO()
+    >>> Image.new("L", (3, 2), 7).save(file, "PNG")
+    >>> read(file.getvalue()).pixels.shape
+    (1, 2, 3, 1)
+    """
+
+    def decode(data: bytes, form: str) -> Picture:
+        if form == "PNG":
+            from hilum.readers._png import read_png
+
+            return read_png(data, limits)
+        if form == "JPEG":
+            from hilum.readers._jpeg import read_jpeg
+
+            return read_jpeg(data, limits)
+        if form == "TIFF":
+            from hilum.readers._tiff import read_tiff
+
+            return read_tiff(data, limits)
+        if form == "DICOM":
+            from hilum.readers._dicom import read_dicom
+
+            return read_dicom(data, limits, window=window)
+        if form == "NIfTI":
+            from hilum.readers._nifti import read_nifti
+
+            return read_nifti(data, limits, axis=axis)
+        from hilum.readers._arrays import read_npy, read_npz
+
+        return read_npz(data, limits, array=array) if form == "NPZ" else read_npy(data, limits)
+
+    return with_file(source, name, limits, decode)
+
+
+def with_file(
+    source: str | Path | bytes, name: str | None, limits: Limits, use: Callable[[bytes, str], T]
+) -> T:
+    """Call `use(content, format)`; let nothing but `UnreadableError` out."""
+    label = name or ("image" if isinstance(source, bytes) else str(source))
+    form = "image"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            mode, form = image.mode, image.format or ""
-            image.load()
-            image = ImageOps.exif_transpose(image)
-            image = image.convert("L" if image.mode in ("L", "1", "LA") else "RGB")
+        with quiet():
+            data = source if isinstance(source, bytes) else _load(Path(source), limits)
+            if not data:
+                raise Refusal("the file is empty")
+            data, form = _identify(data, label, limits)
+            return use(data, form)
+    except Refusal as refusal:
+        raise UnreadableError(label, str(refusal)) from None
+    except MemoryError:
+        raise UnreadableError(label, "reading it takes more memory than there is") from None
+    except RecursionError:
+        raise UnreadableError(label, f"damaged {form}: nested too deeply") from None
     except Exception as error:
-        raise UnreadableError(label, str(error)) from None
-    pixels = np.asarray(image)
-    pixels = pixels[None, :, :, None] if pixels.ndim == 2 else pixels[None]
-    return Picture(pixels, (0.0, 255.0), Facts(form, mode, 8))
+        # A library found something that our own checks did not. Its words, cut short.
+        words = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UnreadableError(label, f"damaged or unsupported {form}: {words}") from None
+
+
+def _load(path: Path, limits: Limits) -> bytes:
+    """Return the content of a regular file of bearable size."""
+    try:
+        # Pipes and devices would block; opening without waiting and asking first avoids that.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
+    except OSError as error:
+        raise Refusal(_plain(error)) from None
+    except ValueError:
+        raise Refusal("its name is not one that a file can have") from None
+    with os.fdopen(handle, "rb") as file:
+        state = os.fstat(handle)
+        if stat.S_ISDIR(state.st_mode):
+            raise Refusal("a folder, not a file")
+        if not stat.S_ISREG(state.st_mode):
+            raise Refusal("not a regular file")
+        if state.st_size > limits.max_file_bytes:
+            raise Refusal(
+                f"{state.st_size / 2**20:,.0f} MiB exceed the limit of "
+                f"{limits.max_file_bytes / 2**20:,.0f} MiB a file"
+            )
+        try:
+            return file.read()
+        except OSError as error:
+            raise Refusal(_plain(error)) from None
+
+
+_BINARY = getattr(os, "O_BINARY", 0)
+
+
+def _plain(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _identify(data: bytes, label: str, limits: Limits) -> tuple[bytes, str]:
+    """Return (content, format), unpacked if it was a gzipped NIfTI."""
+    head = data[:HEAD]
+    found = sniff(head)
+    if found in WANTED and (reason := contradicts(label, found)):
+        raise Refusal(reason)
+    if found == "gzip":
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(data, HEAD)
+        except zlib.error:
+            raise Refusal("damaged gzip file") from None
+        found = sniff(head)
+        if found != "NIfTI" and found != "the header half of a NIfTI pair":
+            raise Refusal("a gzip file; only NIfTI is read compressed (.nii.gz). Unpack it first")
+        if found == "NIfTI":
+            from hilum.readers._nifti import gunzip
+
+            return gunzip(data, limits), found
+    if found not in WANTED:
+        raise Refusal(why_not(found, head))
+    return data, found

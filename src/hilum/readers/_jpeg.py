@@ -1,0 +1,298 @@
+"""JPEG: the stream is walked through before it is decoded, because decoders fill what is missing.
+
+JPEG has no checksums. libjpeg pads a stream that ends early with grey and tells only through a
+warning that Pillow hides. Three things notice that here: every marker up to the end of the image
+is checked; a picture stored in one scan is decoded from a stream without its end marker, so that
+the decoder stops, and Pillow refuses, if it wants more data than there are; and streams of other
+kinds are parsed once more by a strict parser (libjxl's).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hilum.readers._colour import cmyk_to_rgb, upright
+from hilum.readers._exif import exif_orientation, xmp_orientation
+from hilum.readers._limits import Limits, Refusal
+from hilum.readers._picture import Facts, Picture
+
+SOI, EOI, SOS, DRI, DNL = 0xD8, 0xD9, 0xDA, 0xDD, 0xDC
+APP0, APP1, APP2, APP14 = 0xE0, 0xE1, 0xE2, 0xEE
+TABLES = (0xC4, 0xCC, 0xDB, DRI)  # Huffman, arithmetic, quantisation, restart interval
+FRAMES = {
+    0xC0: "baseline", 0xC1: "sequential", 0xC2: "progressive", 0xC3: "lossless",
+    0xC9: "arithmetic", 0xCA: "progressive arithmetic",
+}  # fmt: skip
+UNKNOWN_FRAMES = (0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF)
+MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+MAX_SCANS = 200
+# libjxl needs about 25 bytes a pixel and 90 ns a pixel.
+MAX_STRICT_PIXELS = 2**24
+# The next marker: 0xFF, perhaps repeated, not stuffed and not a restart.
+NEXT_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+RESTART = re.compile(rb"\xff([\xd0-\xd7])")
+# More than the decoder's look-ahead, so that whole streams never run dry.
+PADDING = bytes(8)
+END = b"\xff\xd9"
+
+
+@dataclass
+class Jpeg:
+    """A stream's structure, all of it checked.
+
+    Attributes
+    ----------
+    parts : list of bytes
+        The segments that decoding needs, from the first after SOI up to the end of the last scan.
+    """
+
+    process: str = ""
+    bits: int = 0
+    height: int = 0
+    width: int = 0
+    n_channels: int = 0
+    sampling: dict[int, tuple[int, int]] = field(default_factory=dict)
+    restart_interval: int = 0
+    n_scans: int = 0
+    n_scan_channels: int = 0
+    adobe: int | None = None
+    missing: dict[int, set[int]] = field(default_factory=dict)
+    parts: list[bytes] = field(default_factory=list)
+    exif: int = 0
+    xmp: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def plain(self) -> bytes:
+        """The stream without metadata and without its end marker."""
+        return b"\xff\xd8" + b"".join(self.parts)
+
+
+def read_jpeg(data: bytes, limits: Limits) -> Picture:
+    """Read a JPEG."""
+    jpeg = parse_jpeg(data)
+    if jpeg.n_channels not in MODES:
+        raise Refusal(f"JPEG with {jpeg.n_channels} channels is neither grey, RGB nor CMYK")
+    n_bytes = 2 if jpeg.bits > 8 else 1
+    limits.check_size(
+        jpeg.height, jpeg.width, pixel_bytes=jpeg.n_channels * n_bytes, stored=len(data)
+    )
+    white = 2**jpeg.bits - 1
+    pixels = _decode(jpeg)
+    if pixels.shape[-1] == 4:
+        pixels = cmyk_to_rgb(pixels, white)
+    orientation = jpeg.exif or jpeg.xmp or 1
+    facts = Facts(
+        "JPEG",
+        MODES[jpeg.n_channels],
+        jpeg.bits,
+        orientation=orientation,
+        range_from="type" if jpeg.bits == 8 else "bits",
+        notes=tuple(jpeg.notes),
+    )
+    return Picture(upright(pixels, orientation)[None], (0.0, float(white)), facts)
+
+
+def parse_jpeg(data: bytes) -> Jpeg:
+    """Walk through the markers of one image; refuse a stream without its end."""
+    jpeg, at = Jpeg(), 2
+    while True:
+        found = NEXT_MARKER.search(data, at)
+        if found is None:
+            raise Refusal("truncated JPEG: it stops before its end marker")
+        if found.start() > at:
+            jpeg.notes.append(f"{found.start() - at:,} stray bytes between markers were ignored")
+        marker, at = found.group(1)[0], found.end()
+        if marker == EOI:
+            break
+        if marker in (SOI, 0x01):
+            continue
+        at = _read_segment(jpeg, marker, data, at)
+    _check_whole(jpeg)
+    if data[at:].strip(b"\0\xff"):
+        jpeg.notes.append(f"{len(data) - at:,} bytes after the end of the JPEG were ignored")
+    return jpeg
+
+
+def _read_segment(jpeg: Jpeg, marker: int, data: bytes, at: int) -> int:
+    """Take in one segment and return where it ends."""
+    if at + 2 > len(data):
+        raise Refusal("truncated JPEG: it stops inside its header")
+    end = at + int.from_bytes(data[at : at + 2], "big")
+    if end < at + 2:
+        raise Refusal("damaged JPEG: a segment has a size below its own")
+    if end > len(data):
+        raise Refusal("truncated JPEG: it stops inside its header")
+    body = data[at + 2 : end]
+    if marker == SOS:
+        end = _read_scan(jpeg, body, data, end)
+    elif marker in FRAMES:
+        _read_frame(jpeg, marker, body)
+    elif marker in UNKNOWN_FRAMES:
+        raise Refusal("JPEG of a hierarchical or differential kind, which no common tool reads")
+    elif marker == DNL:
+        raise Refusal("JPEG that states its height after its pixels, which no common tool reads")
+    elif marker == DRI and len(body) == 2:
+        jpeg.restart_interval = int.from_bytes(body, "big")
+    elif marker == APP1:
+        _read_app1(jpeg, body)
+    elif marker == APP2 and body[:4] == b"MPF\0" and _n_pictures(body[4:]) > 1:
+        raise Refusal("MPO, several JPEG pictures in one file. Save the wanted one as JPEG or PNG")
+    elif marker == APP14 and body[:5] == b"Adobe" and len(body) >= 12:
+        jpeg.adobe = body[11]
+    wanted = marker in (SOS, *FRAMES, *TABLES)
+    if wanted or (marker == APP0 and body[:4] == b"JFIF") or (marker == APP14):
+        jpeg.parts.append(bytes((0xFF, marker)) + data[at:end])
+    return end
+
+
+def _read_frame(jpeg: Jpeg, marker: int, body: bytes) -> None:
+    if jpeg.process:
+        raise Refusal("damaged JPEG: it has more than one frame header")
+    if len(body) < 6 or len(body) != 6 + 3 * body[5]:
+        raise Refusal("damaged JPEG: its frame header has a wrong size")
+    jpeg.process = FRAMES[marker]
+    jpeg.bits, jpeg.height, jpeg.width, jpeg.n_channels = struct.unpack(">BHHB", body[:6])
+    for i in range(jpeg.n_channels):
+        name, factors, _ = body[6 + 3 * i : 9 + 3 * i]
+        jpeg.sampling[name] = (factors >> 4, factors & 15)
+        jpeg.missing[name] = set(range(64))
+    factors_fit = all(1 <= h <= 4 and 1 <= v <= 4 for h, v in jpeg.sampling.values())
+    if not factors_fit or len(jpeg.sampling) != jpeg.n_channels:
+        raise Refusal("damaged JPEG: impossible sampling factors or channels")
+
+
+def _read_scan(jpeg: Jpeg, body: bytes, data: bytes, at: int) -> int:
+    """Check one scan and return where its entropy-coded data end."""
+    if not body or len(body) != 4 + 2 * body[0] or not jpeg.process:
+        raise Refusal("damaged JPEG: a scan header has a wrong size or comes too early")
+    jpeg.n_scans += 1
+    if jpeg.n_scans > MAX_SCANS:
+        raise Refusal(f"JPEG of more than {MAX_SCANS} scans, which only hostile files have")
+    names = [body[1 + 2 * i] for i in range(body[0])]
+    jpeg.n_scan_channels = max(jpeg.n_scan_channels, len(names))
+    first, last, low_bit = body[-3], body[-2], body[-1] & 15
+    progressive = jpeg.process.startswith("progressive")
+    for name in names:
+        if name not in jpeg.missing:
+            raise Refusal("damaged JPEG: a scan names a channel that does not exist")
+        if not progressive:
+            jpeg.missing[name].clear()
+        elif low_bit == 0:
+            jpeg.missing[name] -= set(range(first, last + 1))
+    found = NEXT_MARKER.search(data, at)
+    if found is None:
+        raise Refusal("truncated JPEG: it stops inside its picture data")
+    _check_restarts(jpeg, names, data[at : found.start()])
+    return found.start()
+
+
+def _check_restarts(jpeg: Jpeg, names: list[int], scan: bytes) -> None:
+    """Compare the restart markers of a scan with the number that its size asks for."""
+    seen = RESTART.findall(scan)
+    if any(mark[0] != 0xD0 + i % 8 for i, mark in enumerate(seen)):
+        raise Refusal("damaged JPEG: its restart markers are out of order")
+    if jpeg.process == "lossless":
+        return  # Its units are single pixels, and its decoder checks them.
+    n_units = _n_units(jpeg, names)
+    wanted = (n_units - 1) // jpeg.restart_interval if jpeg.restart_interval else 0
+    if len(seen) != wanted:
+        raise Refusal("damaged JPEG: restart markers are missing or too many")
+
+
+def _n_units(jpeg: Jpeg, names: list[int]) -> int:
+    """Number of coding units (MCU) in a scan of these channels."""
+    h_max = max(h for h, _ in jpeg.sampling.values())
+    v_max = max(v for _, v in jpeg.sampling.values())
+    h, v = jpeg.sampling[names[0]] if len(names) == 1 else (1, 1)
+    # A scan of one channel counts blocks of that channel, others count interleaved units.
+    if len(names) == 1:
+        width, height = -(-jpeg.width * h // h_max), -(-jpeg.height * v // v_max)
+        return -(-width // 8) * -(-height // 8)
+    return -(-jpeg.width // (8 * h_max)) * -(-jpeg.height // (8 * v_max))
+
+
+def _read_app1(jpeg: Jpeg, body: bytes) -> None:
+    if body[:6] in (b"Exif\0\0", b"Exif\0\xff") and not jpeg.exif:
+        jpeg.exif = exif_orientation(body[6:])
+    elif body[:28] == b"http://ns.adobe.com/xap/1.0/":
+        jpeg.xmp = xmp_orientation(body)
+
+
+def _n_pictures(mpf: bytes) -> int:
+    """Number of pictures that a multi-picture header states."""
+    order = {b"II": "<", b"MM": ">"}.get(mpf[:2])
+    if order is None or len(mpf) < 10:
+        return 1
+    (start,) = struct.unpack_from(order + "I", mpf, 4)
+    for at in range(start + 2, min(len(mpf) - 11, start + 2 + 12 * 16), 12):
+        tag, _, _, value = struct.unpack_from(order + "HHII", mpf, at)
+        if tag == 0xB001:
+            return int(value)
+    return 1
+
+
+def _check_whole(jpeg: Jpeg) -> None:
+    if not jpeg.process or not jpeg.n_scans:
+        raise Refusal("damaged JPEG: it holds no picture")
+    if any(jpeg.missing.values()):
+        raise Refusal("truncated JPEG: some of its scans are missing")
+
+
+def check_complete(jpeg: Jpeg) -> None:
+    """Refuse picture data that stop early; for streams inside other files."""
+    if _stops_without_end(jpeg):
+        _decode_by_pillow(jpeg, PADDING)
+    else:
+        _check_strictly(jpeg)
+
+
+def _decode(jpeg: Jpeg) -> NDArray[Any]:
+    """Decode into (height, width, channels)."""
+    if _stops_without_end(jpeg):
+        return _decode_by_pillow(jpeg, PADDING)
+    _check_strictly(jpeg)
+    if jpeg.bits == 8 and jpeg.process != "lossless":
+        return _decode_by_pillow(jpeg, END)
+    import imagecodecs
+
+    pixels = imagecodecs.jpeg8_decode(jpeg.plain + END)
+    return np.asarray(pixels.reshape(jpeg.height, jpeg.width, jpeg.n_channels))
+
+
+def _stops_without_end(jpeg: Jpeg) -> bool:
+    """Whether the decoder reads this kind of stream in step with the rows that it yields."""
+    one_scan = jpeg.n_scans == 1 and jpeg.n_scan_channels == jpeg.n_channels
+    sequential = jpeg.process in ("baseline", "sequential") and jpeg.bits == 8
+    return one_scan and sequential and not jpeg.restart_interval
+
+
+def _decode_by_pillow(jpeg: Jpeg, tail: bytes) -> NDArray[Any]:
+    try:
+        with Image.open(io.BytesIO(jpeg.plain + tail), formats=("JPEG",)) as image:
+            pixels = np.array(image)
+    except OSError:
+        raise Refusal("damaged JPEG: its picture data stop before the picture is whole") from None
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _check_strictly(jpeg: Jpeg) -> None:
+    """Let libjxl, which accepts no bit that it cannot explain, parse the stream."""
+    huffman = jpeg.process in ("baseline", "sequential", "progressive") and jpeg.bits == 8
+    small = jpeg.height * jpeg.width <= MAX_STRICT_PIXELS
+    if not (huffman and small and jpeg.n_channels in (1, 3)):
+        return
+    import imagecodecs
+
+    try:
+        imagecodecs.jpegxl_encode_jpeg(jpeg.plain + END, numthreads=1)
+    except imagecodecs.JpegxlError:
+        raise Refusal("damaged JPEG: its picture data are corrupt or stop early") from None
