@@ -38,8 +38,8 @@ class PixelSpec(BaseModel):
         'letterbox' keeps the aspect ratio and repeats the image's border; 'stretch' does not keep
         it; 'crop' keeps it and cuts the longer side.
     ranges : dict
-        (black, white) by dtype name, in place of the range that a file states, for images whose
-        files do not use the range that their type allows (12 bits in a 16-bit PNG).
+        (black, white) by dtype name, in place of the range of the type, for images whose files do
+        not use all of it and do not say so (12 bits in a 16-bit PNG).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,7 +58,10 @@ def prepare(picture: Picture, spec: PixelSpec) -> NDArray[np.uint8]:
     -------
     uint8 array of shape (frames, height, width, channels)
     """
-    low, high = spec.ranges.get(picture.pixels.dtype.name, picture.value_range)
+    low, high = picture.value_range
+    if picture.facts.range_from == "type":
+        # A window or a number of bits that the file states knows better than the data set.
+        low, high = spec.ranges.get(picture.pixels.dtype.name, (low, high))
     return np.stack(
         [
             resize(to_channels(to_8_bits(frame, low, high), spec.channels), spec)
@@ -68,13 +71,32 @@ def prepare(picture: Picture, spec: PixelSpec) -> NDArray[np.uint8]:
 
 
 def to_8_bits(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """Map `low` to 0 and `high` to 255, linearly; values outside are clipped."""
+    """Map `low` to 0 and `high` to 255, linearly and rounded; values outside are clipped.
+
+    Where both are equal, as in a window of width 1, values above turn white and others black.
+    """
     if pixels.dtype == np.uint8 and (low, high) == (0.0, 255.0):
         return pixels
     if pixels.dtype == np.bool_:
         return pixels.astype(np.uint8) * np.uint8(255)
-    scaled = (pixels.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    if pixels.dtype.kind in "ui" and pixels.dtype.itemsize <= 2 and pixels.size > 2**16:
+        info = np.iinfo(pixels.dtype)
+        every = np.arange(info.min, info.max + 1)
+        # A negative index counts from the end, which is where negative values belong.
+        table: NDArray[np.uint8] = np.roll(_scaled(every, low, high), info.min)
+        return np.asarray(table[pixels])
+    return _scaled(pixels, low, high)
+
+
+def _scaled(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    # 64 bits, because 32 cannot tell large whole numbers apart.
+    values = pixels.astype(np.float64)
+    if low == high:
+        return np.where(values > low, np.uint8(255), np.uint8(0))
+    values -= low
+    values *= 255.0 / (high - low)
+    np.rint(values, out=values)
+    return np.clip(values, 0, 255, out=values).astype(np.uint8)
 
 
 def to_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
@@ -98,16 +120,27 @@ def resize(pixels: NDArray[np.uint8], spec: PixelSpec) -> NDArray[np.uint8]:
     scales = spec.height / height, spec.width / width
     scale = min(scales) if spec.resize == "letterbox" else max(scales)
     inner_height, inner_width = max(1, round(height * scale)), max(1, round(width * scale))
-    inner = _resample(pixels, inner_height, inner_width)
     if spec.resize == "letterbox":
-        return _pad_to(inner, spec.height, spec.width)
-    top, left = (inner_height - spec.height) // 2, (inner_width - spec.width) // 2
-    return inner[top : top + spec.height, left : left + spec.width]
+        return _pad_to(_resample(pixels, inner_height, inner_width), spec.height, spec.width)
+    # The part to keep, in pixels of the original: long pictures would grow huge before the cut.
+    down, right = height / inner_height, width / inner_width
+    top, left = (inner_height - spec.height) // 2 * down, (inner_width - spec.width) // 2 * right
+    box = (left, top, left + spec.width * right, top + spec.height * down)
+    return _resample(pixels, spec.height, spec.width, box)
 
 
-def _resample(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def _resample(
+    pixels: NDArray[np.uint8],
+    height: int,
+    width: int,
+    box: tuple[float, float, float, float] | None = None,
+) -> NDArray[np.uint8]:
+    """Resize the whole, or the part in `box` (left, top, right, bottom)."""
+    if box is not None:
+        # Rounding must not put the box a hair outside.
+        box = (*box[:2], min(box[2], pixels.shape[1]), min(box[3], pixels.shape[0]))
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box))
     return resized.reshape(height, width, pixels.shape[-1])
 
 

@@ -6,13 +6,26 @@ never filled; what cannot be read whole is refused by name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from hilum.readers._arrays import read_arrays
+from hilum.readers._isolated import read_isolated
 from hilum.readers._limits import LIMITS, Limits
 from hilum.readers._picture import Facts, Picture
 from hilum.readers._read import read
 
-__all__ = ["LIMITS", "Facts", "Limits", "Picture", "dicom_columns", "read"]
+__all__ = [
+    "LIMITS",
+    "Facts",
+    "Limits",
+    "Picture",
+    "dicom_columns",
+    "read",
+    "read_arrays",
+    "read_header",
+    "read_isolated",
+]
 
 
 def dicom_columns(source: str | Path | bytes, *, name: str | None = None) -> dict[str, str]:
@@ -29,3 +42,20 @@ def dicom_columns(source: str | Path | bytes, *, name: str | None = None) -> dic
     from hilum.readers import _dicom
 
     return _dicom.dicom_columns(source, name=name)
+
+
+def read_header(
+    source: str | Path | bytes, fields: Sequence[str], *, name: str | None = None
+) -> dict[str, str]:
+    """Read the named header fields of a DICOM file, such as 'PatientID'; '' where absent.
+
+    They may identify a person. `read` returns no such field.
+
+    Raises
+    ------
+    UnreadableError
+        If the file is no DICOM, or damaged.
+    """
+    from hilum.readers import _dicom
+
+    return _dicom.read_header(source, fields, name=name)

@@ -37,7 +37,6 @@ JPEG_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70))
 JPEG_2000_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203))
 JPEG_LS_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (80, 81))
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-COLUMNS = ("patient", "study", "laterality", "view", "modality", "manufacturer")
 
 Window = int | tuple[float, float]
 
@@ -85,41 +84,24 @@ def read_dicom(data: bytes, limits: Limits, *, window: Window = 0) -> Picture:
 
 
 def read_header(
-    source: str | Path | bytes,
-    fields: Sequence[str],
-    *,
-    name: str | None = None,
-    limits: Limits = LIMITS,
+    source: str | Path | bytes, fields: Sequence[str], *, name: str | None
 ) -> dict[str, str]:
-    """Read the named header fields of a DICOM file, such as 'PatientID'; '' where absent.
-
-    These may identify a person. Nothing else in this package returns them.
-
-    Raises
-    ------
-    UnreadableError
-        If the file is no DICOM, or damaged.
-    """
+    """See `hilum.readers.read_header`."""
     from hilum.readers._read import with_file
 
     def header(data: bytes, form: str) -> dict[str, str]:
-        ds = _parse_only(data, form, limits)
+        ds = _parse_only(data, form)
         return {field: _text(ds.get(field)) for field in fields}
 
-    return with_file(source, name, limits, header)
+    return with_file(source, name, LIMITS, header)
 
 
-def dicom_columns(
-    source: str | Path | bytes, *, name: str | None = None, limits: Limits = LIMITS
-) -> dict[str, str]:
-    """Read patient, study, laterality, view, modality and manufacturer; '' where absent.
-
-    For tables of samples, where the user asks for these columns: they may identify a person.
-    """
+def dicom_columns(source: str | Path | bytes, *, name: str | None) -> dict[str, str]:
+    """See `hilum.readers.dicom_columns`."""
     from hilum.readers._read import with_file
 
     def columns(data: bytes, form: str) -> dict[str, str]:
-        ds = _parse_only(data, form, limits)
+        ds = _parse_only(data, form)
         return {
             "patient": _text(ds.get("PatientID")),
             "study": _text(ds.get("StudyInstanceUID")),
@@ -129,7 +111,7 @@ def dicom_columns(
             "manufacturer": _text(ds.get("Manufacturer")),
         }
 
-    return with_file(source, name, limits, columns)
+    return with_file(source, name, LIMITS, columns)
 
 
 def _text(value: Any) -> str:
@@ -141,10 +123,10 @@ def _view_code(ds: pydicom.Dataset) -> str:
     return _text(codes[0].get("CodeMeaning")) if codes else ""
 
 
-def _parse_only(data: bytes, form: str, limits: Limits) -> pydicom.Dataset:
+def _parse_only(data: bytes, form: str) -> pydicom.Dataset:
     if form != "DICOM":
         raise Refusal(f"a {form} file has no DICOM header")
-    return _parse(data, limits)
+    return _parse(data, LIMITS)
 
 
 def _parse(data: bytes, limits: Limits) -> pydicom.Dataset:

@@ -100,7 +100,7 @@ def with_file(
     form = "image"
     try:
         with quiet():
-            data = source if isinstance(source, bytes) else _load(Path(source), limits)
+            data = source if isinstance(source, bytes) else load(Path(source), limits)
             if not data:
                 raise Refusal("the file is empty")
             data, form = _identify(data, label, limits)
@@ -117,7 +117,7 @@ def with_file(
         raise UnreadableError(label, f"damaged or unsupported {form}: {words}") from None
 
 
-def _load(path: Path, limits: Limits) -> bytes:
+def load(path: Path, limits: Limits) -> bytes:
     """Return the content of a regular file of bearable size."""
     try:
         # Pipes and devices would block; opening without waiting and asking first avoids that.
