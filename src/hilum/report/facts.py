@@ -1,0 +1,204 @@
+"""Run folder → its facts, read and checked once; everything the report says comes from here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hilum.errors import RunError
+from hilum.files import read_json
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval.
+
+    Attributes
+    ----------
+    value, ci_low, ci_high : float or None
+        None where it cannot be estimated.
+    n : int
+        Images that it rests on.
+    reason : str
+        Why `value` is None, else ''.
+    """
+
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    reason: str = ""
+
+    @classmethod
+    def of(cls, figures: dict[str, Any], name: str) -> Estimate:
+        """Take a figure out of a part of metrics.json."""
+        found = figures.get(name)
+        if found is None:
+            return cls(None, None, None, 0, "it was not computed")
+        return cls(
+            found["value"],
+            found.get("ci_low"),
+            found.get("ci_high"),
+            int(found.get("n", 0)),
+            str(found.get("reason") or "") if found["value"] is None else "",
+        )
+
+    @property
+    def width(self) -> float | None:
+        """Width of the interval, None without one."""
+        if self.ci_low is None or self.ci_high is None:
+            return None
+        return self.ci_high - self.ci_low
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """All files of a finished run.
+
+    Attributes
+    ----------
+    folder : Path
+    run, plan, metrics : dict
+        run.json, plan.json, metrics.json.
+    samples, history, predictions : DataFrame
+        samples.csv (all text, `excluded` as bool), history.csv, predictions.csv.
+    openings : list of dict
+        openings.jsonl, oldest first.
+    """
+
+    folder: Path
+    run: dict[str, Any]
+    plan: dict[str, Any]
+    metrics: dict[str, Any]
+    samples: pd.DataFrame
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    openings: list[dict[str, Any]]
+
+    @property
+    def class_names(self) -> list[str]:
+        return [str(name) for name in self.run["class_names"]]
+
+    @property
+    def positive_class(self) -> str | None:
+        """The class that a positive answer means; None for more than two classes."""
+        positive = self.run.get("positive_class")
+        return None if positive is None else str(positive)
+
+    @property
+    def negative_class(self) -> str | None:
+        if self.positive_class is None:
+            return None
+        return next(name for name in self.class_names if name != self.positive_class)
+
+    def predicted(self, split: str) -> pd.DataFrame:
+        """Predictions of one split, rows numbered from 0."""
+        chosen = self.predictions["split"] == split
+        return self.predictions[chosen].reset_index(drop=True)
+
+    def used(self, split: str) -> pd.DataFrame:
+        """Samples of one split."""
+        return self.samples[self.samples["split"] == split]
+
+
+def read_run(folder: Path) -> RunFacts:
+    """Read a finished run.
+
+    Raises
+    ------
+    RunError
+        If the run is not finished, or a file of it is missing or damaged.
+    """
+    if not folder.is_dir():
+        raise RunError(f"{folder} is not a run folder. Give the folder that training wrote to.")
+    run = _json(folder / "run.json")
+    if run.get("status") != "finished":
+        raise RunError(
+            f"{folder} is not finished: its status is '{run.get('status')}'. "
+            f"Finish it with: hilum resume {folder}"
+        )
+    facts = RunFacts(
+        folder=folder,
+        run=run,
+        plan=_json(folder / "plan.json"),
+        metrics=_json(folder / "metrics.json"),
+        samples=_samples(folder / "samples.csv"),
+        history=_table(folder / "history.csv", text=False),
+        predictions=_predictions(folder / "predictions.csv", run),
+        openings=_openings(folder / "openings.jsonl"),
+    )
+    _check_metrics(facts)
+    return facts
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = read_json(path)
+    except (OSError, ValueError) as error:
+        raise RunError(_broken(path, error)) from None
+    if not isinstance(value, dict):
+        raise RunError(_broken(path, "it holds no object"))
+    return value
+
+
+def _table(path: Path, *, text: bool) -> pd.DataFrame:
+    try:
+        # As text, a patient '007' stays '007' and a class 'NA' stays a class.
+        if text:
+            return pd.read_csv(path, dtype=str, keep_default_na=False)
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise RunError(_broken(path, error)) from None
+
+
+def _samples(path: Path) -> pd.DataFrame:
+    table = _table(path, text=True)
+    _need_columns(
+        path, table, ("path", "sha256", "label", "patient", "split", "excluded", "reason")
+    )
+    table["excluded"] = table["excluded"].str.lower() == "true"
+    return table
+
+
+def _predictions(path: Path, run: dict[str, Any]) -> pd.DataFrame:
+    table = _table(path, text=True)
+    probs = [f"p_{name}" for name in run["class_names"]]
+    _need_columns(path, table, ("path", "patient", "split", "label", "predicted", *probs))
+    try:
+        table[probs] = table[probs].astype(float)
+    except ValueError as error:
+        raise RunError(_broken(path, error)) from None
+    return table
+
+
+def _openings(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines if line.strip()]
+    except (OSError, ValueError) as error:
+        raise RunError(_broken(path, error)) from None
+
+
+def _need_columns(path: Path, table: pd.DataFrame, names: tuple[str, ...]) -> None:
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise RunError(_broken(path, f"the column '{missing[0]}' is missing"))
+
+
+def _check_metrics(facts: RunFacts) -> None:
+    for split in ("val", "test"):
+        if split not in facts.metrics:
+            path = facts.folder / "metrics.json"
+            raise RunError(_broken(path, f"it has no figures of the {split} split"))
+
+
+def _broken(path: Path, problem: object) -> str:
+    if isinstance(problem, FileNotFoundError):
+        return f"{path} is missing, so no report can be written. Train again into a new folder."
+    return (
+        f"{path} cannot be used: {str(problem).strip().rstrip('.')}. Train again into a new folder."
+    )

@@ -1,0 +1,517 @@
+"""What to distrust: reasons against a run's figures, each drawn from a fact of the run folder.
+
+Every check answers with reasons, or with one sentence that says what it found in order. A reason
+that does not apply is not shown; nothing is shown that no fact supports.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from hilum.report import words
+from hilum.report.facts import Estimate, RunFacts
+
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+
+# Highest first; the order in which reasons are read. From SERIOUS on, a reason can make the main
+# figures wrong by itself; below, it limits what they mean.
+WEIGHTS = {
+    "no_skill": 100,
+    "overlap": 98,
+    "opened_before_lock": 96,
+    "other_threshold": 95,
+    "patients_unknown": 94,
+    "predictions_incomplete": 92,
+    "duplicates_across_splits": 90,
+    "finding_high": 85,
+    "no_opening": 80,
+    "label_conflicts": 72,
+    "patients_partly_unknown": 71,
+    "opened_again": 70,
+    "not_estimable": 62,
+    "drop": 60,
+    "finding_medium": 55,
+    "calibration": 50,
+    "prevalence": 45,
+    "many_excluded": 44,
+    "wide_interval": 40,
+    "small_class": 38,
+    "patients_guessed": 35,
+    "drawn_test": 25,
+    "some_excluded": 20,
+}
+SERIOUS = 70
+
+WIDE = 0.10  # width of a 95 % interval from which two classifiers can no longer be told apart
+SMALL_CLASS = 30  # images; with fewer, one error moves a sensitivity by more than 3 points
+MUCH_EXCLUDED = 0.05
+LEAST_SHIFT = 0.03  # difference of class shares that a reader would care about
+Z_SHIFT = 2.58  # and that chance gives once in a hundred
+BAD_CALIBRATION = 0.10
+POOR_CALIBRATION = 0.05
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason for distrust.
+
+    Attributes
+    ----------
+    kind : str
+        Key of `WEIGHTS`.
+    title, text : str
+        What is the matter; what it means and what to do.
+    examples : tuple of str
+    """
+
+    kind: str
+    title: str
+    text: str
+    examples: tuple[str, ...] = ()
+
+    @property
+    def weight(self) -> int:
+        return WEIGHTS[self.kind]
+
+    @property
+    def is_serious(self) -> bool:
+        return self.weight >= SERIOUS
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All reasons, heaviest first, and what was checked and found in order."""
+
+    reasons: tuple[Reason, ...]
+    fine: tuple[str, ...]
+
+
+@dataclass
+class _Found:
+    reasons: list[Reason] = field(default_factory=list)
+    fine: list[str] = field(default_factory=list)
+
+    def add(self, kind: str, title: str, text: str, examples: Iterable[str] = ()) -> None:
+        self.reasons.append(Reason(kind, title, text, tuple(examples)))
+
+
+def judge(facts: RunFacts) -> Verdict:
+    """Run every check."""
+    found = _Found()
+    for check in CHECKS:
+        check(facts, found)
+    reasons = sorted(found.reasons, key=lambda reason: -reason.weight)
+    return Verdict(tuple(reasons), tuple(found.fine))
+
+
+def _check_skill(facts: RunFacts, found: _Found) -> None:
+    auroc = Estimate.of(facts.metrics["test"], "auroc")
+    if auroc.value is None or auroc.ci_low is None:
+        return
+    if auroc.ci_low <= 0.5:
+        found.add(
+            "no_skill",
+            "No skill is shown",
+            f"AUROC on test is {words.with_interval(auroc, percent=False)}; the interval holds "
+            "0.5, the value of a coin.",
+        )
+    else:
+        found.fine.append("AUROC on test is above chance")
+
+
+def _check_overlap(facts: RunFacts, found: _Found) -> None:
+    shared = _shared(facts.samples[facts.samples["patient"] != ""], "patient")
+    told = facts.run["splits"].get("overlap") or {}
+    n_patients = max(len(shared), int(told.get("n_patients", 0)))
+    if n_patients:
+        names = list(shared) or [str(name) for name in told.get("examples", [])]
+        allowed = (
+            " This was allowed by hand (--allow-patient-overlap)."
+            if facts.run["splits"].get("allowed_overlap")
+            else ""
+        )
+        where = words.join(_where(shared))
+        verb = "is" if n_patients == 1 else "are"
+        found.add(
+            "overlap",
+            f"{words.plural(n_patients, 'patient')} {verb} in more than one split",
+            f"The splits concerned: {where or 'unknown'}. What is measured on them was partly "
+            f"learnt by heart, so the figures are too good by an unknown amount.{allowed}",
+            names[:8],
+        )
+    elif _patients_known(facts):
+        found.fine.append("no patient is in two splits")
+
+
+def _check_patients(facts: RunFacts, found: _Found) -> None:
+    patients = facts.run["patients"]
+    if not _patients_known(facts):
+        found.add(
+            "patients_unknown",
+            "Patients are unknown",
+            "Each image was taken for a patient of its own. If a patient has several images, they "
+            "may lie on both sides of a split: figures are then too good and intervals too narrow.",
+        )
+        return
+    n_without = int(patients.get("n_without") or 0)
+    if n_without:
+        found.add(
+            "patients_partly_unknown",
+            f"{words.plural(n_without, 'image')} without a patient",
+            "Each of them was taken for a patient of its own, which may be wrong.",
+        )
+    if patients["source"] == "column":
+        found.fine.append(f"patients come from the column “{patients['column']}”")
+        return
+    how = (
+        "guessed from a known way of naming files"
+        if patients["source"] == "known_pattern"
+        else "read from file names by the pattern given"
+    )
+    found.add(
+        "patients_guessed",
+        "Patients were read from file names",
+        f"They were {how}: {words.plural(int(patients['n_patients']), 'patient')}"
+        f"{_images_a_patient(patients)}. Check that these names are what a patient is; if two "
+        "patients share a name or one has two, the splits are wrong.",
+        [f"{path} → {patient}" for path, patient in patients["examples"][:3]],
+    )
+
+
+def _check_duplicates(facts: RunFacts, found: _Found) -> None:
+    samples = facts.samples[(facts.samples["sha256"] != "") & (facts.samples["split"] != "")]
+    if samples.empty:
+        return
+    shared = _shared(samples, "sha256")
+    if shared:
+        pairs = [
+            " = ".join(samples[samples["sha256"] == digest]["path"][:3])
+            for digest in list(shared)[:3]
+        ]
+        found.add(
+            "duplicates_across_splits",
+            f"{words.plural(len(shared), 'image')} in more than one split",
+            f"Files that are identical lie in {words.join(_where(shared))}: what is tested was "
+            "partly learnt by heart.",
+            pairs,
+        )
+    else:
+        found.fine.append("no identical files in two splits")
+    labels = samples.groupby("sha256")["label"].nunique()
+    conflicts = list(labels[labels > 1].index)
+    if conflicts:
+        found.add(
+            "label_conflicts",
+            f"{words.plural(len(conflicts), 'identical image')} with different labels",
+            "At least one of the labels is wrong, and others may be.",
+            [
+                " = ".join(
+                    f"{row.path} ({row.label})"
+                    for row in samples[samples["sha256"] == digest].head(3).itertuples()
+                )
+                for digest in conflicts[:3]
+            ],
+        )
+
+
+def _check_openings(facts: RunFacts, found: _Found) -> None:
+    if not facts.openings:
+        found.add(
+            "no_opening",
+            "No opening of the test split is recorded",
+            "Figures on test exist, but openings.jsonl is empty: it cannot be told how often the "
+            "test images were looked at.",
+        )
+        return
+    _check_lock(facts, found)
+    n_openings = len(facts.openings)
+    if n_openings > 1:
+        last = facts.openings[-1]
+        found.add(
+            "opened_again",
+            f"The test split was opened {n_openings} times",
+            "If anything was changed after looking at the test figures, they are no longer those "
+            f"of unseen data. First opened on {words.moment(str(facts.openings[0]['when']))}, "
+            f"last on {words.moment(str(last['when']))}.",
+            [f"{opening['when']}: {opening['purpose']}" for opening in facts.openings[:6]],
+        )
+    else:
+        found.fine.append("the test split was opened once")
+
+
+def _check_lock(facts: RunFacts, found: _Found) -> None:
+    point = facts.run.get("operating_point")
+    if not point:
+        return
+    locked = words.parse_time(str(point["locked"]))
+    opened = words.parse_time(str(facts.openings[0]["when"]))
+    if locked and opened and opened < locked:
+        found.add(
+            "opened_before_lock",
+            "The test split was opened before the threshold was locked",
+            f"Opened {words.moment(str(facts.openings[0]['when']))}, locked "
+            f"{words.moment(str(point['locked']))}: sensitivity and specificity may be tuned to "
+            "the test images.",
+        )
+    else:
+        found.fine.append("the threshold was locked before the test was opened")
+    others = [
+        opening
+        for opening in facts.openings
+        if opening.get("operating_point_sha256") not in (None, "", point["sha256"])
+    ]
+    if others:
+        found.add(
+            "other_threshold",
+            "The test split was also opened with another threshold",
+            f"{words.plural(len(others), 'opening')} used an operating point that is not the one "
+            "locked here.",
+            [f"{opening['when']}: {opening['purpose']}" for opening in others[:3]],
+        )
+
+
+def _check_predictions(facts: RunFacts, found: _Found) -> None:
+    wanted, got = set(facts.used("test")["path"]), list(facts.predicted("test")["path"])
+    missing = sorted(wanted - set(got))
+    extra = sorted(set(got) - wanted)
+    if missing or extra or len(got) != len(set(got)):
+        found.add(
+            "predictions_incomplete",
+            "Predictions and test images do not match",
+            f"{words.plural(len(wanted), 'test image')}, {words.plural(len(got), 'prediction')}: "
+            f"{len(missing):,} without a prediction, {len(extra):,} that are not test images.",
+            (missing + extra)[:5],
+        )
+    else:
+        found.fine.append("every test image has exactly one prediction")
+
+
+def _check_estimable(facts: RunFacts, found: _Found) -> None:
+    missing = [
+        (term.name, Estimate.of(facts.metrics["test"], term.key).reason)
+        for term in words.TERMS
+        if Estimate.of(facts.metrics["test"], term.key).value is None
+    ]
+    if missing:
+        found.add(
+            "not_estimable",
+            f"{words.plural(len(missing), 'figure')} cannot be estimated on test",
+            "; ".join(f"{name}: {reason}" for name, reason in missing) + ".",
+        )
+
+
+def _check_drop(facts: RunFacts, found: _Found) -> None:
+    drops = []
+    for key in main_figures(facts):
+        val, test = (Estimate.of(facts.metrics[split], key) for split in ("val", "test"))
+        if val.ci_low is not None and test.ci_high is not None and test.ci_high < val.ci_low:
+            drops.append((words.BY_KEY[key], val, test))
+    if drops:
+        found.add(
+            "drop",
+            f"{words.join([term.name for term, _, _ in drops])} "
+            f"{'falls' if len(drops) == 1 else 'fall'} from validation to test",
+            "By more than chance: "
+            + "; ".join(
+                f"{term.in_text} "
+                f"{words.with_interval(val, percent=term.percent)} on validation, "
+                f"{words.with_interval(test, percent=term.percent)} on test"
+                for term, val, test in drops
+            )
+            + ". The test images differ from those it was made with; the next hospital’s may "
+            "differ again.",
+        )
+    else:
+        found.fine.append("no main figure falls from validation to test beyond its interval")
+
+
+def _check_width(facts: RunFacts, found: _Found) -> None:
+    test = facts.metrics["test"]
+    figures = [(words.BY_KEY[key], Estimate.of(test, key)) for key in main_figures(facts)]
+    wide = [(term, figure) for term, figure in figures if (figure.width or 0) > WIDE]
+    if wide:
+        found.add(
+            "wide_interval",
+            "The test is small: wide intervals",
+            "On "
+            + words.plural(int(test["n"]), "image")
+            + words.of_people(test["n_patients"])
+            + ", "
+            + "the truth may lie anywhere in these: "
+            + "; ".join(
+                f"{term.in_text} {words.interval(figure, percent=term.percent)}"
+                for term, figure in wide
+            )
+            + ".",
+        )
+    else:
+        found.fine.append("the intervals of the main figures are narrower than 10 points")
+    counts = facts.run["splits"]["counts"]["test"]["classes"]
+    few = {name: int(n) for name, n in counts.items() if int(n) < SMALL_CLASS}
+    if few:
+        found.add(
+            "small_class",
+            f"Few test images of {words.join(list(few))}"
+            if len(few) < 4
+            else f"Few test images of {len(few)} of {len(counts)} classes",
+            "One image more or less moves their figures visibly: "
+            + ", ".join(f"{name} {n}" for name, n in few.items())
+            + ".",
+        )
+
+
+def _check_calibration(facts: RunFacts, found: _Found) -> None:
+    ece = Estimate.of(facts.metrics["test"], "ece")
+    if ece.value is None:
+        return
+    if ece.value > BAD_CALIBRATION or (ece.ci_low or 0) > POOR_CALIBRATION:
+        found.add(
+            "calibration",
+            "Probabilities are off on test",
+            f"They miss the observed shares by {ece.value * 100:.0f} points on average ("
+            f"calibration error {words.with_interval(ece, percent=False)}). Use "
+            "the answer, not the probability as a risk.",
+        )
+    else:
+        found.fine.append("probabilities agree with observed shares on test")
+
+
+def _check_prevalence(facts: RunFacts, found: _Found) -> None:
+    counts = facts.run["splits"]["counts"]
+    shifts = []
+    for name in [facts.positive_class] if facts.positive_class else facts.class_names:
+        (k_train, n_train), (k_test, n_test) = (
+            (int(counts[split]["classes"].get(name, 0)), int(counts[split]["n"]))
+            for split in ("train", "test")
+        )
+        if not n_train or not n_test:
+            continue
+        difference = k_test / n_test - k_train / n_train
+        pooled = (k_train + k_test) / (n_train + n_test)
+        spread = math.sqrt(pooled * (1 - pooled) * (1 / n_train + 1 / n_test))
+        if abs(difference) >= LEAST_SHIFT and abs(difference) > Z_SHIFT * spread:
+            shifts.append((abs(difference), name, k_train / n_train, k_test / n_test))
+    if not shifts:
+        found.fine.append("classes are as frequent in test as in training")
+        return
+    _, name, in_train, in_test = max(shifts, key=lambda shift: shift[0])
+    found.add(
+        "prevalence",
+        "Classes are not as frequent in test as in training",
+        f"{name}: {words.number(in_train, percent=True)} of the training images, "
+        f"{words.number(in_test, percent=True)} of the test images. Precision, accuracy and "
+        "probabilities hold for a test with these shares and no other.",
+    )
+
+
+def _check_excluded(facts: RunFacts, found: _Found) -> None:
+    excluded = facts.samples[facts.samples["excluded"]]
+    if excluded.empty:
+        found.fine.append("every file could be read")
+        return
+    share = len(excluded) / len(facts.samples)
+    reasons = excluded["reason"].replace("", "no reason given").value_counts()
+    found.add(
+        "many_excluded" if share > MUCH_EXCLUDED else "some_excluded",
+        f"{words.plural(len(excluded), 'file')} left out",
+        f"{words.number(share, percent=True)} of the files could not be used: "
+        + "; ".join(f"{reason} ({n:,})" for reason, n in list(reasons.items())[:3])
+        + ". If they are not a random choice, the figures hold for the others alone.",
+        list(excluded["path"])[:3],
+    )
+
+
+def _check_test_origin(facts: RunFacts, found: _Found) -> None:
+    test = facts.used("test")
+    if "given_split" not in test or not (test["given_split"] == "test").any():
+        found.add(
+            "drawn_test",
+            "Tested on its own collection only",
+            "The test images were drawn from the same collection as the training images. Other "
+            "scanners, hospitals and patients may give lower figures.",
+        )
+
+
+# Kinds of findings that a check here answers with the same fact; shown twice they would weigh
+# twice.
+ANSWERED = {
+    "patients_across_splits": "overlap",
+    "prevalence_shift": "prevalence",
+    "exact_duplicates": "duplicates_across_splits",
+    "unreadable": "some_excluded",
+}
+
+
+def _check_findings(facts: RunFacts, found: _Found) -> None:
+    """Pass on what the audit found; runs last, since it leaves out what is already said."""
+    said = {reason.kind for reason in found.reasons}
+    if "many_excluded" in said:
+        said.add("some_excluded")
+    for finding in facts.run.get("findings", []):
+        severity = finding["severity"]
+        if severity not in ("high", "medium") or ANSWERED.get(finding["kind"]) in said:
+            continue
+        found.add(
+            f"finding_{severity}",
+            str(finding["kind"]).replace("_", " ").capitalize(),
+            str(finding["message"]),
+            [str(example) for example in finding.get("examples", [])[:3]],
+        )
+    if not any(f["severity"] in ("high", "medium") for f in facts.run.get("findings", [])):
+        found.fine.append("the audit of the files found nothing of weight")
+
+
+CHECKS: tuple[Callable[[RunFacts, _Found], None], ...] = (
+    _check_overlap,
+    _check_patients,
+    _check_duplicates,
+    _check_openings,
+    _check_predictions,
+    _check_skill,
+    _check_estimable,
+    _check_drop,
+    _check_width,
+    _check_calibration,
+    _check_prevalence,
+    _check_excluded,
+    _check_test_origin,
+    _check_findings,
+)
+
+
+def main_figures(facts: RunFacts) -> tuple[str, ...]:
+    """Name the figures of the first page."""
+    if facts.positive_class is None:
+        return ("auroc", "balanced_accuracy", "accuracy")
+    return ("auroc", "sensitivity", "specificity", "balanced_accuracy")
+
+
+def _patients_known(facts: RunFacts) -> bool:
+    patients = facts.run["patients"]
+    return patients["source"] != "none" and patients.get("n_patients") is not None
+
+
+def _shared(samples: pd.DataFrame, column: str) -> dict[str, list[str]]:
+    """Find values of `column` that occur in several splits, with these splits."""
+    used = samples[samples["split"] != ""]
+    pairs = used[[column, "split"]].drop_duplicates()
+    groups = pairs.groupby(column)["split"].agg(list)
+    return {str(value): splits for value, splits in groups.items() if len(splits) > 1}
+
+
+def _where(shared: dict[str, list[str]]) -> list[str]:
+    """Name the splits concerned, in their usual order."""
+    present = {split for splits in shared.values() for split in splits}
+    return [name for split, name in SPLIT_NAMES.items() if split in present]
+
+
+def _images_a_patient(patients: dict[str, Any]) -> str:
+    sizes = patients.get("images_per_patient")
+    if not sizes:
+        return ""
+    return f", a median of {sizes['median']:g} images each and {int(sizes['max']):,} at most"

@@ -1,0 +1,176 @@
+"""The plan with its reasons, the model's facts, and how to repeat the run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hilum.report import words
+from hilum.report.facts import RunFacts
+
+GROUPS = (
+    ("Pixels", ("input_height", "input_width", "channels", "resize", "ranges")),
+    (
+        "Network",
+        (
+            *("network", "conv_channels", "kernel_size", "padding", "activation", "batch_norm"),
+            *("pool", "dropout_conv", "dense_units", "dropout_dense", "blocks_per_stage"),
+        ),
+    ),
+    (
+        "Training",
+        (
+            *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "momentum"),
+            *("schedule", "plateau_patience", "plateau_factor", "loss", "class_weights"),
+            *("label_smoothing", "gradient_clip", "weight_averaging", "early_stopping", "monitor"),
+        ),
+    ),
+    (
+        "Augmentation",
+        (
+            *("rotation", "zoom", "shift", "shear", "flip_horizontal", "flip_vertical"),
+            *("brightness", "contrast", "gamma", "noise", "blur", "low_resolution"),
+        ),
+    ),
+    ("Decision", ("calibration", "operating_point")),
+    ("Splits", ("val_share", "test_share")),
+    ("Machine", ("seed", "precision", "accelerator")),
+)
+OTHER = "Other"
+
+# Where the setting's own name does not read well.
+NAMES = {
+    "channels": "Colour channels",
+    "conv_channels": "Channels of each block",
+    "dense_units": "Dense layers",
+    "dropout_conv": "Dropout after blocks",
+    "dropout_dense": "Dropout before dense layers",
+    "flip_horizontal": "Flip left–right",
+    "flip_vertical": "Flip up–down",
+    "low_resolution": "Loss of resolution",
+    "monitor": "Best epoch chosen by",
+    "operating_point": "Rule for the threshold",
+    "pool": "Pooling",
+    "ranges": "Black and white by pixel type",
+    "resize": "Resizing",
+    "schedule": "Learning-rate schedule",
+    "test_share": "Share drawn for test",
+    "val_share": "Share drawn for validation",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as read by a person; `key` is its name in --set."""
+
+    key: str
+    name: str
+    value: str
+    reason: str
+    is_default: bool
+
+
+@dataclass(frozen=True)
+class SettingGroup:
+    name: str
+    chosen: tuple[Setting, ...]
+    defaults: tuple[Setting, ...]
+
+
+@dataclass(frozen=True)
+class Opening:
+    when: str
+    purpose: str
+    command: str
+    n: str
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The sections on the plan and on repeating it."""
+
+    groups: tuple[SettingGroup, ...]
+    model: tuple[tuple[str, str], ...]
+    command: str
+    predict: str
+    facts: tuple[tuple[str, str], ...]
+    versions: tuple[tuple[str, str], ...]
+    openings: tuple[Opening, ...]
+
+
+def make_setup(facts: RunFacts) -> Setup:
+    run = facts.run
+    return Setup(
+        groups=_groups(facts.plan),
+        model=_model(run),
+        command=shlex.join(map(str, run["command"])),
+        predict=shlex.join(
+            ["hilum", "predict", str(facts.folder), "new-image.png", "--out", "predictions.csv"]
+        ),
+        facts=(
+            ("Data", str(run["data"]["path"])),
+            ("SHA-256 of the data", str(run["data"]["sha256"])),
+            ("Seed", str(run["seed"])),
+            ("Started", words.moment(str(run["started"]))),
+            ("Finished", words.moment(str(run["finished"]))),
+        ),
+        versions=tuple((str(name), str(version)) for name, version in run["versions"].items()),
+        openings=tuple(
+            Opening(
+                words.moment(str(opening["when"])),
+                str(opening["purpose"]),
+                str(opening["command"]),
+                words.count(int(opening["n"])),
+            )
+            for opening in facts.openings
+        ),
+    )
+
+
+def _groups(plan: Mapping[str, Mapping[str, Any]]) -> tuple[SettingGroup, ...]:
+    known = {key for _, keys in GROUPS for key in keys}
+    layout = (*GROUPS, (OTHER, tuple(key for key in plan if key not in known)))
+    groups = []
+    for name, keys in layout:
+        settings = [_setting(key, plan[key]) for key in keys if key in plan]
+        chosen = tuple(setting for setting in settings if not setting.is_default)
+        defaults = tuple(setting for setting in settings if setting.is_default)
+        if settings:
+            groups.append(SettingGroup(name, chosen, defaults))
+    return tuple(groups)
+
+
+def _setting(key: str, entry: Mapping[str, Any]) -> Setting:
+    name = NAMES.get(key, key.replace("_", " ").capitalize())
+    reason = str(entry.get("reason") or "")
+    return Setting(key, name, value_text(entry["value"]), reason, reason.startswith("The default"))
+
+
+def value_text(value: Any) -> str:
+    """Write a setting's value as a person would."""
+    if value is None or value in ([], {}):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return ", ".join(value_text(item) for item in value)
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {value_text(item)}" for key, item in value.items())
+    return str(value).replace("_", " ")
+
+
+def _model(run: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    hardware = run["hardware"]
+    cores = words.plural(int(hardware["n_cores"]), "core")
+    return (
+        ("Parameters", words.count(int(run["n_parameters"]))),
+        ("Epochs trained", words.count(int(run["epochs_done"]))),
+        ("Best epoch", words.count(int(run["best_epoch"]))),
+        ("Time", words.duration(float(run["elapsed_s"]))),
+        ("Device", f"{hardware['device']}, {hardware['precision']}"),
+        ("Processor", f"{hardware['cpu']}, {cores}"),
+    )

@@ -1,0 +1,206 @@
+"""Numbers, times and rules as a reader expects to see them in print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from hilum.report.facts import Estimate
+
+THIN = "\u202f"  # narrow no-break space: before % and units
+EN_DASH = "\u2013"
+
+
+@dataclass(frozen=True)
+class Term:
+    """A figure of merit: what it is called and what it means.
+
+    Attributes
+    ----------
+    key : str
+        Its name in metrics.json.
+    percent : bool
+        Shown as a percentage.
+    meaning : str
+        One sentence for a doctor.
+    rises : bool
+        Higher is better.
+    """
+
+    key: str
+    name: str
+    percent: bool
+    meaning: str
+    rises: bool = True
+
+    @property
+    def in_text(self) -> str:
+        """The name inside a sentence."""
+        return self.name if self.name.isupper() else self.name[:1].lower() + self.name[1:]
+
+
+TERMS = (
+    Term(
+        "auroc",
+        "AUROC",
+        False,
+        "The chance that a random image of the class gets a higher probability than a random "
+        "image of another class: 0.5 is a coin, 1 is perfect. It needs no threshold.",
+    ),
+    Term(
+        "sensitivity",
+        "Sensitivity",
+        True,
+        "Of the images that show the class, the share that is found.",
+    ),
+    Term(
+        "specificity",
+        "Specificity",
+        True,
+        "Of the images that do not show the class, the share that is rightly cleared.",
+    ),
+    Term(
+        "balanced_accuracy",
+        "Balanced accuracy",
+        True,
+        "The mean of the shares found of each class, so that a common class does not drown a rare "
+        "one.",
+    ),
+    Term("accuracy", "Accuracy", True, "The share of all images that get the right class."),
+    Term(
+        "precision",
+        "Precision",
+        True,
+        "Of the images called by the class, the share that shows it (positive predictive value). "
+        "It falls where the class is rarer than in this test.",
+    ),
+    Term("f1", "F1", False, "The harmonic mean of precision and sensitivity."),
+    Term(
+        "average_precision",
+        "Average precision",
+        False,
+        "The area under the precision-recall curve: precision averaged over all thresholds. "
+        "Without any skill it equals the share of the class.",
+    ),
+    Term(
+        "brier",
+        "Brier score",
+        False,
+        "The mean squared distance of probability and truth: 0 is perfect, and lower is better.",
+        rises=False,
+    ),
+    Term(
+        "ece",
+        "Calibration error",
+        False,
+        "How far stated probabilities lie from observed shares, on average over bins: of images "
+        "called with 80%, 80% should be right. Lower is better.",
+        rises=False,
+    ),
+)
+
+BY_KEY = {term.key: term for term in TERMS}
+
+
+def count(number: int) -> str:
+    return f"{number:,}"
+
+
+def plural(number: int, noun: str, nouns: str | None = None) -> str:
+    """Return '1 image', '2 images'."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def number(value: float, *, percent: bool, digits: int | None = None) -> str:
+    """Return '0.964' or '95.9 %'."""
+    if percent:
+        return f"{value * 100:.{1 if digits is None else digits}f}{THIN}%"
+    return f"{value:.{3 if digits is None else digits}f}"
+
+
+def estimate(figure: Estimate, *, percent: bool) -> str:
+    """Return the value alone, or why there is none."""
+    if figure.value is None:
+        return f"not estimable: {figure.reason or 'no reason was given'}"
+    return number(figure.value, percent=percent)
+
+
+def interval(figure: Estimate, *, percent: bool) -> str:
+    """Return '0.951–0.975', '' without an interval."""
+    if figure.ci_low is None or figure.ci_high is None:
+        return ""
+    if percent:
+        return f"{figure.ci_low * 100:.1f}{EN_DASH}{figure.ci_high * 100:.1f}{THIN}%"
+    return f"{figure.ci_low:.3f}{EN_DASH}{figure.ci_high:.3f}"
+
+
+def with_interval(figure: Estimate, *, percent: bool) -> str:
+    """Return '0.964 (0.951–0.975)'."""
+    bounds = interval(figure, percent=percent)
+    return estimate(figure, percent=percent) + (f" ({bounds})" if bounds else "")
+
+
+def people(n_patients: int | None) -> str:
+    return "patients unknown" if n_patients is None else plural(n_patients, "patient")
+
+
+def of_people(n_patients: int | None) -> str:
+    """Return ' of 12 patients', ' (patients unknown)'."""
+    return " (patients unknown)" if n_patients is None else f" of {people(n_patients)}"
+
+
+def join(items: Sequence[str], last: str = "and") -> str:
+    """Return 'a, b and c'."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {last} {items[-1]}"
+
+
+def quoted(items: Sequence[str], limit: int = 3) -> str:
+    """Return “a, b, c and 7 more”."""
+    shown = ", ".join(items[:limit])
+    rest = len(items) - limit
+    return f"{shown} and {rest:,} more" if rest > 0 else shown
+
+
+def moment(text: str) -> str:
+    """Return '21 November 2026, 10:42 UTC' for an ISO time; anything else as it is."""
+    time = parse_time(text)
+    if time is None:
+        return text
+    return f"{time.day} {time:%B %Y, %H:%M} UTC"
+
+
+def day(text: str) -> str:
+    time = parse_time(text)
+    return text if time is None else f"{time.day} {time:%B %Y}"
+
+
+def parse_time(text: str) -> datetime | None:
+    """Read an ISO time; one without a zone is taken for UTC."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def duration(seconds: float) -> str:
+    """Return '48 seconds', '12 minutes', '3 h 20 min'."""
+    if seconds < 99.5:
+        return plural(max(1, round(seconds)), "second")
+    if seconds < 99.5 * 60:
+        return plural(round(seconds / 60), "minute")
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,}{THIN}h {minutes}{THIN}min"
+
+
+def rule(text: str) -> str:
+    """Say in words how a threshold was chosen."""
+    name, _, wanted = text.partition(":")
+    if name == "youden":
+        return "Youden's rule (the largest sum of sensitivity and specificity on validation)"
+    if name in ("sensitivity", "specificity") and wanted:
+        return f"the rule “{name} of at least {wanted} on validation”"
+    return f"the rule “{text}”"
