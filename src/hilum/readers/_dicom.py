@@ -21,7 +21,7 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply
 from pydicom.pixels.utils import pixel_array
 
 from hilum.readers._dicom_structure import check_structure
-from hilum.readers._jpeg import check_complete, parse_jpeg
+from hilum.readers._jpeg import check_complete, decode_jpeg, parse_jpeg
 from hilum.readers._limits import LIMITS, Limits, Refusal
 from hilum.readers._picture import Facts, Picture, RangeFrom
 from hilum.readers._values import float_range, to_float32
@@ -33,9 +33,19 @@ gdcm.Trace.DebugOff()
 GREY = ("MONOCHROME1", "MONOCHROME2")
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 DICOMDIR = "1.2.840.10008.1.3.10"
+JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 JPEG_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70))
 JPEG_2000_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203))
 JPEG_LS_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (80, 81))
+# One decoder for each syntax, so that a refusal by one is not turned into a picture by another.
+DECODERS = {
+    **dict.fromkeys(JPEG_SYNTAXES, "gdcm"),
+    **dict.fromkeys(JPEG_2000_SYNTAXES, "pylibjpeg"),
+    **dict.fromkeys(JPEG_LS_SYNTAXES, "pyjpegls"),
+    "1.2.840.10008.1.2.5": "pydicom",
+}
+# Air to the densest bone, the 12 bits that scanners measure; for CT that states no window.
+CT_RANGE = (-1024.0, 3071.0)
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 Window = int | tuple[float, float]
@@ -242,8 +252,14 @@ def _jpeg_ls_size(frame: bytes) -> tuple[int, int]:
 
 def _stored(ds: pydicom.Dataset) -> NDArray[Any]:
     """Decode all frames; colour comes as RGB."""
+    syntax = str(ds.file_meta.TransferSyntaxUID)
     try:
-        values = pixel_array(ds, raw=False)
+        if syntax == JPEG_EXTENDED and int(ds.BitsStored) > 8:
+            values = _jpeg_12(ds)
+        else:
+            values = pixel_array(ds, raw=False, decoding_plugin=DECODERS.get(syntax, ""))
+    except Refusal:
+        raise
     except Exception as error:
         words = " ".join(str(error).split())[:160]
         raise Refusal(f"its pixel data cannot be decoded: {words}") from None
@@ -252,6 +268,19 @@ def _stored(ds: pydicom.Dataset) -> NDArray[Any]:
         raise Refusal("damaged DICOM: it holds more or fewer pixels than its header states")
     values = values.reshape(shape)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _jpeg_12(ds: pydicom.Dataset) -> NDArray[Any]:
+    """Decode 12-bit JPEG, which none of pydicom's decoders under a permissive licence can."""
+    frames = [
+        decode_jpeg(parse_jpeg(frame))
+        for frame in generate_frames(ds.PixelData, number_of_frames=_n_frames(ds))
+    ]
+    values = np.stack(frames)
+    if int(ds.get("PixelRepresentation") or 0) == 0:
+        return values
+    sign = 1 << (int(ds.BitsStored) - 1)
+    return np.asarray((values.astype(np.int32) ^ sign) - sign, np.int16)
 
 
 def _grey(ds: pydicom.Dataset, stored: NDArray[Any], window: Window, notes: list[str]) -> _Display:
@@ -337,15 +366,21 @@ def _modality(ds: pydicom.Dataset, stored: NDArray[Any], notes: list[str]) -> _D
         notes.append("the header states a rescale slope of 0, which was ignored")
         slope, intercept = 1.0, 0.0
     low, high = sorted((lowest * slope + intercept, highest * slope + intercept))
+    values = _rescaled(stored, slope, intercept, fits=max(-low, high) < 2**31)
+    if str(ds.get("Modality")) == "CT" and ds.get("RescaleIntercept") is not None and bits > 12:
+        notes.append("CT without a window: shown from -1024 to 3071 Hounsfield units")
+        return _Display(values, *CT_RANGE, "modality")
+    whole_type = values is stored and bits == 8 * stored.dtype.itemsize
+    return _Display(values, float(low), float(high), "type" if whole_type else "bits")
+
+
+def _rescaled(stored: NDArray[Any], slope: float, intercept: float, *, fits: bool) -> NDArray[Any]:
+    """Apply slope and intercept, in whole numbers where these `fit` into 32 bits."""
     if (slope, intercept) == (1.0, 0.0):
-        return _Display(stored, float(low), float(high), "bits")
-    whole = slope.is_integer() and intercept.is_integer() and max(-low, high) < 2**31
-    if whole:
-        values = stored.astype(np.int64) * int(slope) + int(intercept)
-        return _Display(_narrow(values), float(low), float(high), "bits")
-    return _Display(
-        to_float32(stored.astype(np.float64) * slope + intercept), float(low), float(high), "bits"
-    )
+        return stored
+    if fits and slope.is_integer() and intercept.is_integer():
+        return _narrow(stored.astype(np.int64) * int(slope) + int(intercept))
+    return to_float32(stored.astype(np.float64) * slope + intercept)
 
 
 def _narrow(values: NDArray[Any]) -> NDArray[Any]:

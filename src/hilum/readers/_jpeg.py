@@ -86,7 +86,7 @@ def read_jpeg(data: bytes, limits: Limits) -> Picture:
         jpeg.height, jpeg.width, pixel_bytes=jpeg.n_channels * n_bytes, stored=len(data)
     )
     white = 2**jpeg.bits - 1
-    pixels = _decode(jpeg)
+    pixels = decode_jpeg(jpeg)
     if pixels.shape[-1] == 4:
         pixels = cmyk_to_rgb(pixels, white)
     orientation = jpeg.exif or jpeg.xmp or 1
@@ -255,7 +255,7 @@ def check_complete(jpeg: Jpeg) -> None:
         _check_strictly(jpeg)
 
 
-def _decode(jpeg: Jpeg) -> NDArray[Any]:
+def decode_jpeg(jpeg: Jpeg) -> NDArray[Any]:
     """Decode into (height, width, channels)."""
     if _stops_without_end(jpeg):
         return _decode_by_pillow(jpeg, PADDING)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-RangeFrom = Literal["type", "bits", "header", "window", "file"]
+RangeFrom = Literal["type", "bits", "header", "window", "modality", "file"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Facts:
         The header says that identifying text is drawn into the pixels.
     range_from : str
         Where `Picture.value_range` comes from: the sample's 'type', the 'bits' that the header
-        says are used, a 'header' field, a display 'window', or the values of this 'file'.
+        says are used, a 'header' field, a display 'window', the usual range of the 'modality', or
+        the values of this 'file'.
     notes : tuple of str
         What a user should know of how the file was read.
     """
