@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.dataset import Dataset
-from hilum.errors import DataError
 from hilum.files import writing
 from hilum.pixels import PIXEL_PATH_VERSION, PixelSpec, prepare
 from hilum.progress import Progress
-from hilum.scan import content_hash
+from hilum.scan import unchanged_picture
 from hilum.threads import in_threads
 
 
@@ -80,12 +79,7 @@ def _build(
 ) -> None:
     def one(sample: tuple[str, str]) -> NDArray[np.uint8]:
         path, expected = sample
-        picture = dataset.picture(path)
-        if content_hash(dataset, path, picture) != expected:
-            raise DataError(
-                f"{path} has changed since the data were read. Start a new run on the data as "
-                "they are now."
-            )
+        picture = unchanged_picture(dataset, path, expected)
         prepared: NDArray[np.uint8] = prepare(picture, spec)[0]
         return prepared
 

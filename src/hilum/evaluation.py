@@ -24,6 +24,7 @@ from hilum.inference import Model, Prediction
 from hilum.metrics import describe
 from hilum.model import LockedPoint
 from hilum.progress import Progress
+from hilum.scan import unchanged_picture
 
 OPENINGS_FILE = "openings.jsonl"
 
@@ -36,7 +37,7 @@ def predict_split(
     Parameters
     ----------
     samples : DataFrame
-        With the columns path, patient, group, label, split.
+        With the columns path, sha256, patient, label, split.
 
     Returns
     -------
@@ -46,10 +47,13 @@ def predict_split(
     Raises
     ------
     DataError
-        If a file can no longer be read.
+        If a file has changed, or can no longer be read.
     """
     rows = samples[samples["split"] == split]
-    openers = [(path, partial(dataset.picture, path)) for path in rows["path"]]
+    openers = [
+        (path, partial(unchanged_picture, dataset, path, digest))
+        for path, digest in zip(rows["path"], rows["sha256"], strict=True)
+    ]
     found: list[Prediction] = []
     with progress.task(f"Predicting {split}", len(rows)) as task:
         for prediction in model.predict_each(openers):

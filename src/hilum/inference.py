@@ -156,7 +156,8 @@ class Model:
         self, waiting: Sequence[tuple[str, int, NDArray[np.uint8] | UnreadableError]]
     ) -> Iterator[Prediction]:
         readable = [frame for _, _, frame in waiting if isinstance(frame, np.ndarray)]
-        rows = iter(self.probabilities(np.stack(readable)) if readable else ())
+        found = self.probabilities(np.stack(readable)) if readable else np.empty((0, 0))
+        rows = iter(found)
         for name, number, frame in waiting:
             if isinstance(frame, UnreadableError):
                 yield Prediction(name, number, "", None, (), "refused", frame.reason)

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import safetensors.torch
+from numpy.typing import NDArray
 
 import hilum
 from hilum.cache import pixel_store
-from hilum.calibration import fit_temperature
+from hilum.calibration import apply_temperature, fit_temperature
 from hilum.dataset import Dataset
 from hilum.errors import RunError
 from hilum.evaluation import (
@@ -345,9 +346,12 @@ def _write_model(
     logits = network_logits(trained.network, val.pixels)
     temperature = 1.0
     if settings.calibration == "temperature":
-        temperature = fit_temperature(logits, val.labels)
+        temperature = fit_temperature(_flat(logits), val.labels)
     exported = to_onnx(trained.network, settings.pixel_spec, names, temperature=temperature)
-    probs = agreeing_probabilities(exported, val.pixels, _probabilities(logits / temperature))
+    expected = apply_temperature(_flat(logits), temperature)
+    if expected.ndim == 1:
+        expected = np.stack([1 - expected, expected], axis=1)
+    probs = agreeing_probabilities(exported, val.pixels, expected)
     point = None
     if positive is not None:
         labels = [names[label] for label in val.labels]
@@ -385,12 +389,9 @@ NETWORK_SETTINGS = (
 )
 
 
-def _probabilities(logits: np.ndarray) -> np.ndarray:
-    from scipy.special import expit, softmax
-
-    if logits.shape[1] == 1:
-        return np.concatenate([expit(-logits), expit(logits)], axis=1)
-    return np.asarray(softmax(logits, axis=1))
+def _flat(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give the one logit of two classes as a vector."""
+    return logits[:, 0] if logits.shape[1] == 1 else logits
 
 
 def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:

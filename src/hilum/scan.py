@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from hilum.dataset import Dataset
-from hilum.errors import UnreadableError
+from hilum.errors import DataError, UnreadableError
 from hilum.files import sha256
 from hilum.progress import Progress
 from hilum.readers import Picture
@@ -85,3 +85,22 @@ def content_hash(dataset: Dataset, path: str, picture: Picture | None = None) ->
         return sha256(base / path)
     except OSError:
         return ""
+
+
+def unchanged_picture(dataset: Dataset, path: str, expected: str) -> Picture:
+    """Read a sample that was scanned before, as long as it still is what was scanned.
+
+    Raises
+    ------
+    DataError
+        If its content has another hash.
+    UnreadableError
+        If it cannot be read.
+    """
+    picture = dataset.picture(path)
+    if content_hash(dataset, path, picture) != expected:
+        raise DataError(
+            f"{path} has changed since the data were read. Start a new run on the data as they "
+            "are now."
+        )
+    return picture

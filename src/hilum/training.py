@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import io
+import logging
 import math
 import time
 import warnings
@@ -151,14 +152,9 @@ def train_network(
                 loss_sum += loss.item()
                 rate = (step + 1) * settings.batch_size / (time.monotonic() - started)
                 task.advance(note=_note(state, loss_sum / (step + 1), rate))
-            if not math.isfinite(loss_sum):
-                raise RunError(
-                    f"The loss is no longer finite in epoch {state.epoch + 1}. Lower the learning "
-                    f"rate (now {settings.learning_rate:g}) with --set learning_rate=…, or set "
-                    "gradient_clip=1."
-                )
             trained_s = time.monotonic() - started
             scores = validate(averaged or network, val, settings, fabric)
+            check_finite((loss_sum, scores["val_loss"]), state, settings)
             state.epoch += 1
             state.history.append(
                 {
@@ -190,8 +186,9 @@ def train_network(
 def make_fabric(settings: Settings) -> Fabric:
     """Set up the device and the precision."""
     precision = "bf16-mixed" if settings.precision == "bfloat16" else "32-true"
+    # Fabric tells of the precision, and advises on workers and devices that are not used here.
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        # Fabric advises on numbers of workers and devices, which are not used here.
         warnings.simplefilter("ignore")
         return Fabric(accelerator=settings.accelerator, devices=1, precision=cast(Any, precision))
 
@@ -365,7 +362,7 @@ def network_logits(
 def validate(
     network: nn.Module, val: Samples, settings: Settings, fabric: Fabric
 ) -> dict[str, float]:
-    """Score the validation samples: loss, AUROC and balanced accuracy."""
+    """Score the validation samples: loss, AUROC, balanced accuracy; NaN once diverged."""
     with fabric.autocast():
         logits = torch.from_numpy(network_logits(network, val.pixels))
     labels = torch.from_numpy(val.labels)
@@ -374,6 +371,8 @@ def validate(
     n_classes = probs.shape[1]
     plain = settings.model_copy(update={"label_smoothing": 0.0})
     loss = classification_loss(logits, labels, torch.ones(n_classes), plain)
+    if not torch.isfinite(loss):
+        return {"val_loss": math.nan, "val_auroc": math.nan, "val_balanced_accuracy": math.nan}
     by_class = [
         auroc(val.labels == k, probs[:, k]) for k in range(0 if n_classes > 2 else 1, n_classes)
     ]
@@ -382,6 +381,21 @@ def validate(
         "val_auroc": float(np.mean(by_class)),
         "val_balanced_accuracy": float(balanced_accuracy(val.labels, probs.argmax(axis=1))),
     }
+
+
+def check_finite(losses: Sequence[float], state: State, settings: Settings) -> None:
+    """Stop a training that has diverged, before its weights replace better ones.
+
+    Raises
+    ------
+    RunError
+        If a loss is not finite.
+    """
+    if not all(map(math.isfinite, losses)):
+        raise RunError(
+            f"The loss is no longer finite in epoch {state.epoch + 1}. Lower the learning rate "
+            f"(now {settings.learning_rate:g}) with --set learning_rate=…, or set gradient_clip=1."
+        )
 
 
 def monitored(scores: Mapping[str, float], settings: Settings) -> float:

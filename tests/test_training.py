@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import hilum.training
+from hilum.errors import RunError
+from hilum.networks import build_network
+from hilum.progress import LogProgress
+from hilum.settings import Settings
+from hilum.training import (
+    Samples,
+    Trained,
+    average,
+    batches,
+    class_weights,
+    classification_loss,
+    pixel_statistics,
+    train_network,
+)
+
+# Two threads for arrays this small only wait for each other.
+torch.set_num_threads(1)
+
+SETTINGS = Settings(
+    input_height=16, input_width=16, conv_channels=(4, 8), epochs=4, batch_size=8,
+    learning_rate=1e-2, rotation=5, noise=0.02, dense_units=(8,), dropout_dense=0.1,
+    weight_averaging=0.8, accelerator="cpu", precision="float32",
+)  # fmt: skip
+
+
+def blobs(n: int, n_classes: int = 2, seed: int = 0) -> Samples:
+    """Noise with a bright square whose corner is the class."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 120, (n, 16, 16, 1), dtype=np.uint8)
+    labels = np.arange(n) % n_classes
+    for image, label in zip(pixels, labels, strict=True):
+        row, column = divmod(int(label), 2)
+        image[8 * row + 1 : 8 * row + 7, 8 * column + 1 : 8 * column + 7] += 120
+    return Samples(pixels, labels)
+
+
+def fit(folder: Path, settings: Settings = SETTINGS, n_classes: int = 2) -> Trained:
+    names = [str(k) for k in range(n_classes)]
+    train, val = blobs(40, n_classes), blobs(24, n_classes, seed=1)
+    return train_network(train, val, settings, names, folder, LogProgress())
+
+
+def weights_of(trained: Trained) -> dict[str, torch.Tensor]:
+    return trained.network.state_dict()
+
+
+def assert_identical(first: Trained, second: Trained) -> None:
+    for name, value in weights_of(first).items():
+        assert torch.equal(value, weights_of(second)[name]), name
+    timeless = ["epoch", "train_loss", "val_loss", "val_auroc", "learning_rate"]
+    pd.testing.assert_frame_equal(first.history[timeless], second.history[timeless])
+
+
+def test_the_loss_falls_and_the_task_is_learnt(tmp_path: Path) -> None:
+    trained = fit(tmp_path, SETTINGS.model_copy(update={"epochs": 20}))
+    losses = trained.history["train_loss"]
+    assert losses.iloc[-1] < 0.7 * losses.iloc[0]
+    assert trained.history["val_auroc"].max() > 0.9
+    assert trained.best_epoch == 1 + int(np.argmax(trained.history["val_auroc"]))
+
+
+def test_history_is_written_in_full(tmp_path: Path) -> None:
+    trained = fit(tmp_path)
+    written = pd.read_csv(tmp_path / "history.csv")
+    pd.testing.assert_frame_equal(written, trained.history, check_dtype=False)
+    assert list(written["epoch"]) == [1, 2, 3, 4]
+
+
+def test_the_same_seed_gives_identical_weights_and_another_others(tmp_path: Path) -> None:
+    first, second = fit(tmp_path / "a"), fit(tmp_path / "b")
+    assert_identical(first, second)
+    other = fit(tmp_path / "c", SETTINGS.model_copy(update={"seed": 1}))
+    assert not torch.equal(weights_of(first)["head.1.weight"], weights_of(other)["head.1.weight"])
+
+
+class KilledError(Exception):
+    """Stands for the power cut."""
+
+
+def kill_after(monkeypatch: pytest.MonkeyPatch, n_epochs: int, *, inside: str) -> None:
+    """Make `inside` fail the next time it is called after `n_epochs` calls."""
+    original: Callable[..., Any] = getattr(hilum.training, inside)
+    calls = iter(range(10_000))
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) >= n_epochs:
+            raise KilledError
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(hilum.training, inside, fail)
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "plateau", "cosine", "constant"])
+@pytest.mark.parametrize("inside", ["validate", "save_checkpoint"])
+def test_a_killed_training_ends_as_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: str, inside: str
+) -> None:
+    settings = SETTINGS.model_copy(update={"schedule": schedule, "plateau_patience": 0})
+    whole = fit(tmp_path / "whole", settings)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 2, inside=inside)
+        with pytest.raises(KilledError):
+            fit(tmp_path / "killed", settings)
+    assert_identical(whole, fit(tmp_path / "killed", settings))
+
+
+def test_killed_between_best_and_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fit(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        kill_after(patch, 5, inside="write_bytes")
+        with pytest.raises(KilledError):
+            fit(tmp_path / "killed")
+    assert_identical(whole, fit(tmp_path / "killed"))
+
+
+def test_a_finished_training_is_taken_up_without_another_epoch(tmp_path: Path) -> None:
+    first = fit(tmp_path)
+    assert_identical(first, fit(tmp_path))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_every_optimizer_and_loss_learns_several_classes(
+    tmp_path: Path, optimizer: str, loss: str
+) -> None:
+    rate = {"sgd": 0.2, "rmsprop": 2e-3}.get(optimizer, 1e-2)
+    settings = SETTINGS.model_copy(
+        update={
+            "optimizer": optimizer, "loss": loss, "learning_rate": rate, "epochs": 20,
+            "gradient_clip": 1.0, "class_weights": "balanced", "weight_averaging": None,
+        }
+    )  # fmt: skip
+    history = fit(tmp_path, settings, n_classes=4).history
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+    assert history["val_auroc"].max() > 0.7
+
+
+def test_early_stopping_ends_after_epochs_without_improvement(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(
+        update={"epochs": 50, "early_stopping": 2, "learning_rate": 1e-9, "monitor": "val_loss",
+                "schedule": "constant", "weight_averaging": None, "batch_norm": False,
+                "network": "classic"}
+    )  # fmt: skip
+    trained = fit(tmp_path, settings)
+    assert len(trained.history) == trained.best_epoch + 2 < 50
+
+
+def test_plateau_lowers_the_learning_rate(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(
+        update={"schedule": "plateau", "plateau_patience": 0, "plateau_factor": 0.1, "epochs": 8}
+    )
+    rates = fit(tmp_path, settings).history["learning_rate"]
+    assert rates.iloc[-1] < rates.iloc[0]
+
+
+def test_a_loss_that_is_not_finite_is_told(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(
+        update={"learning_rate": 10.0, "optimizer": "sgd", "schedule": "constant", "epochs": 30,
+                "network": "classic", "batch_norm": False, "momentum": 0.99}
+    )  # fmt: skip
+    with pytest.raises(RunError, match="The loss is no longer finite in epoch"):
+        fit(tmp_path, settings)
+
+
+def test_batches_hold_each_sample_at_most_once_an_epoch_in_a_new_order() -> None:
+    plain = SETTINGS.model_copy(update={"rotation": 0.0, "noise": 0.0, "batch_size": 7})
+    pixels = np.arange(30, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2)
+    samples = Samples(pixels, np.arange(30))
+    epochs = [
+        torch.cat([labels for _, labels in batches(samples, plain, epoch, torch.device("cpu"))])
+        for epoch in (0, 1)
+    ]
+    for labels in epochs:
+        assert len(labels) == 28
+        assert len(set(labels.tolist())) == 28
+    assert not torch.equal(*epochs)
+    for images, labels in batches(samples, plain, 0, torch.device("cpu")):
+        assert torch.equal(images[:, 0, 0, 0].long(), labels)
+
+
+def slow_loss(
+    logits: list[list[float]], labels: list[int], weights: list[float], smoothing: float, loss: str
+) -> float:
+    total, weight_sum = 0.0, 0.0
+    for row, label in zip(logits, labels, strict=True):
+        exps = [math.exp(value) for value in ([0.0, *row] if len(row) == 1 else row)]
+        probs = [value / sum(exps) for value in exps]
+        k = len(probs)
+        target = [(1 - smoothing) * (i == label) + smoothing / k for i in range(k)]
+        if loss == "cross_entropy":
+            total += sum(
+                -weights[i] * t * math.log(p)
+                for i, (t, p) in enumerate(zip(target, probs, strict=True))
+            )
+        else:
+            total += (
+                weights[label]
+                * sum(
+                    -(t * math.log(p) + (1 - t) * math.log(1 - p))
+                    for t, p in zip(target, probs, strict=True)
+                )
+                / k
+            )
+        weight_sum += weights[label]
+    return total / weight_sum
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("logits", [[[0.3], [-2.0], [1.5]], [[1.0, 2, -1], [0, 0, 0], [3, -3, 1]]])
+def test_loss_agrees_with_a_slow_one(
+    loss: str, smoothing: float, logits: list[list[float]]
+) -> None:
+    settings = SETTINGS.model_copy(update={"loss": loss, "label_smoothing": smoothing})
+    n_classes = max(2, len(logits[0]))
+    labels, weights = [0, 1, n_classes - 1], [1.0, 2.5, 0.5][:n_classes]
+    found = classification_loss(
+        torch.tensor(logits), torch.tensor(labels), torch.tensor(weights), settings
+    )
+    assert float(found) == pytest.approx(
+        slow_loss(logits, labels, weights, smoothing, loss), rel=1e-4
+    )
+
+
+def test_binary_cross_entropy_stays_finite_when_sure() -> None:
+    settings = SETTINGS.model_copy(update={"loss": "binary_cross_entropy"})
+    logits = torch.tensor([[90.0], [-90.0]], requires_grad=True)
+    loss = classification_loss(logits, torch.tensor([0, 1]), torch.ones(2), settings)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert torch.isfinite(loss)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_balanced_weights_make_every_class_count_alike() -> None:
+    labels = np.array([0] * 9 + [1] * 3)
+    settings = SETTINGS.model_copy(update={"class_weights": "balanced"})
+    weights = class_weights(labels, 2, settings)
+    assert 9 * weights[0] == pytest.approx(float(3 * weights[1]))
+    assert class_weights(labels, 2, SETTINGS).tolist() == [1.0, 1.0]
+
+
+def test_average_moves_towards_new_weights() -> None:
+    settings = SETTINGS.model_copy(update={"weight_averaging": 0.9})
+    averaged, network = (build_network(SETTINGS, 2) for _ in range(2))
+    old = averaged.head[-1].weight.clone()  # type: ignore[operator]
+    new = network.head[-1].weight.clone()  # type: ignore[operator]
+    average(averaged, network, settings, step=10_000)
+    torch.testing.assert_close(averaged.head[-1].weight, 0.9 * old + 0.1 * new)
+
+
+def test_pixel_statistics_are_by_channel() -> None:
+    pixels = np.zeros((5, 4, 4, 3), dtype=np.uint8)
+    pixels[..., 1] = 100
+    pixels[:, :2, :, 2] = 200
+    mean, std = pixel_statistics(pixels)
+    assert mean == [0, 100, 100]
+    assert std == [1.0, 1.0, 100.0]  # never 0, by which would be divided
