@@ -523,7 +523,7 @@ class _Ranking:
 
 @dataclass(frozen=True)
 class _Figure:
-    """A figure with its interval and its bootstrap replicates.
+    """A figure with its interval and its values without each patient.
 
     Attributes
     ----------
@@ -534,14 +534,15 @@ class _Figure:
         Samples that it rests on.
     reason : str
         Why it is undefined.
-    replicates : float array of shape (n_resamples,) or None
+    left_out : float array of shape (n_blocks,) or None
+        The figure without each patient in turn.
     """
 
     value: float
     interval: Interval
     n: int
     reason: str = ""
-    replicates: Floats | None = None
+    left_out: Floats | None = None
 
     @classmethod
     def undefined(cls, reason: str, n: int) -> _Figure:
@@ -585,6 +586,11 @@ class _Study:
         """How often each resample holds each patient (n_resamples, n_patients)."""
         return intervals.draw_patients(self.clusters.n, self.n_resamples, self.seed)
 
+    @cached_property
+    def left_out(self) -> Floats:
+        """Patients that are left out in turn for the jackknife (n_blocks, n_patients)."""
+        return intervals.leave_out(self.clusters.n, self.seed)
+
     @property
     def independent(self) -> float:
         """How many independent images these count for if those of a patient are fully alike."""
@@ -608,7 +614,7 @@ class _Study:
             },
             "threshold": threshold,
             "ci": {
-                "method": f"bootstrap over {over}; each figure names its own",
+                "method": f"jackknife and bootstrap over {over}; each figure names its own",
                 "level": intervals.LEVEL,
                 "n_resamples": self.n_resamples,
                 "seed": self.seed,
@@ -674,19 +680,19 @@ class _Study:
         if not n:
             return _Figure.undefined(reason, 0)
         interval = intervals.share(hits, self.clusters, among)
-        replicates = self.ratios(hits & among, among)
-        return _Figure(float((hits & among).sum() / n), interval, n, "", replicates)
+        value = float((hits & among).sum() / n)
+        return _Figure(value, interval, n, "", self.ratios(hits & among, among))
 
     def overlap(self, true: Bools, pred: Bools, reason: str) -> _Figure:
         """F1, which is 2 j / (1 + j) for the share j of true positives among true or called."""
         figure = self.share(pred & true, pred | true, reason)
         if math.isnan(figure.value):
             return figure
-        assert figure.replicates is not None
+        assert figure.left_out is not None
         low, high, method, _ = figure.interval
         low, high, value = (2 * j / (1 + j) for j in (low, high, figure.value))
-        replicates = 2 * figure.replicates / (1 + figure.replicates)
-        return _Figure(value, Interval(low, high, method), figure.n, "", replicates)
+        without = 2 * figure.left_out / (1 + figure.left_out)
+        return _Figure(value, Interval(low, high, method), figure.n, "", without)
 
     def ranking(self, true: Bools, score: Floats, reason: str) -> dict[str, _Figure]:
         """AUROC and average precision."""
@@ -695,14 +701,14 @@ class _Study:
             return {name: _Figure.undefined(reason, self.n) for name in names}
         ranking = _Ranking.of(true, score)
         values = [float(value[0]) for value in ranking.both(np.ones((1, self.n)))]
-        replicates = np.empty((2, self.n_resamples))
-        for rows, weights in intervals.sample_weights(self.counts, self.clusters):
-            replicates[:, rows] = ranking.both(weights)
+        without = np.empty((2, len(self.left_out)))
+        for rows, weights in intervals.sample_weights(self.left_out, self.clusters):
+            without[:, rows] = ranking.both(weights)
         sizes = [self.clusters.totals(side) for side in (true, ~true)]
         n_patients = min(int((size > 0).sum()) for size in sizes)
         found = [
             intervals.logit_t(value, row, n_patients=n_patients)
-            for value, row in zip(values, replicates, strict=True)
+            for value, row in zip(values, without, strict=True)
         ]
         positives, negatives = (intervals.kish(size) for size in sizes)
         if values[0] == 1:
@@ -714,23 +720,15 @@ class _Study:
             found[0] = intervals.perfect_auroc(positives, negatives).mirrored(1.0)
         return {
             name: _Figure(value, interval, self.n, "", row)
-            for name, value, interval, row in zip(names, values, found, replicates, strict=True)
+            for name, value, interval, row in zip(names, values, found, without, strict=True)
         }
 
     def loss(self, losses: Floats, *, most: float) -> _Figure:
         """Mean of a loss in [0, most]."""
         if not self.n:
             return _Figure.undefined("there are no images", 0)
-        value = float(losses.mean())
-        replicates = self.ratios(losses, np.ones(self.n))
-        if value in (0.0, most):
-            unseen = intervals.never_seen(
-                intervals.kish(self.clusters.totals(np.ones(self.n))), most
-            )
-            interval = unseen if value == 0 else unseen.mirrored(most)
-        else:
-            interval = intervals.logit_t(value, replicates, n_patients=self.clusters.n, most=most)
-        return _Figure(value, interval, self.n, "", replicates)
+        interval = intervals.mean_loss(losses, self.clusters, self.counts, most=most)
+        return _Figure(float(losses.mean()), interval, self.n)
 
     def calibration(self, hit: Floats, stated: Floats) -> _Figure:
         """Expected calibration error."""
@@ -740,17 +738,17 @@ class _Study:
         gaps = (hit - stated)[:, None] * (index[:, None] == np.arange(n_bins))
         totals = self.clusters.totals(gaps)
         sizes = self.clusters.totals(np.ones(self.n))
-        replicates = (self.counts @ totals) / (self.counts @ sizes)[:, None]
+        drawn = (self.counts @ totals) / (self.counts @ sizes)[:, None]
         signed = totals.sum(axis=0) / self.n
         value = float(np.abs(signed).sum())
         if value == 0:
             return _Figure(value, intervals.never_seen(self.independent), self.n)
-        interval = intervals.calibration_gap(signed, replicates, n_patients=self.clusters.n)
+        interval = intervals.calibration_gap(signed, drawn, n_patients=self.clusters.n)
         return _Figure(value, interval, self.n)
 
     def ratios(self, above: NDArray[Any], below: NDArray[Any]) -> Floats:
-        """Replicates of a ratio of two sums, NaN where nothing is below."""
-        sums = self.counts @ self.clusters.totals(np.stack([above, below], axis=1))
+        """Ratio of two sums without each patient in turn, NaN where nothing is below."""
+        sums = self.left_out @ self.clusters.totals(np.stack([above, below], axis=1))
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(sums[:, 0] / sums[:, 1])
 
@@ -762,7 +760,7 @@ class _Study:
         if lost is not None:
             return _Figure.undefined(lost.reason, self.n)
         values = np.array([figure.value for figure in figures])
-        rows = [figure.replicates for figure in figures if figure.replicates is not None]
+        rows = [figure.left_out for figure in figures if figure.left_out is not None]
         interval = intervals.mean_of(
             values, [figure.interval for figure in figures], np.stack(rows, axis=1)
         )
@@ -851,7 +849,8 @@ def _band(
         both = (tp[:, -1] > 0) & (fp[:, -1] > 0)
         drawn += [heights(t, f) for t, f in zip(tp[both], fp[both], strict=True)]
     low, high = np.full(len(grid), np.nan), np.full(len(grid), np.nan)
-    if len(drawn) >= (1 - intervals.MOST_UNDEFINED) * n_resamples:
+    sides = [int((clusters.totals(y == k) > 0).sum()) for k in (0, 1)]
+    if min(sides) >= intervals.MIN_PATIENTS:
         tail = (1 - intervals.LEVEL) / 2
         low, high = np.quantile(np.stack(drawn), [tail, 1 - tail], axis=0)
         floor, ceiling = intervals.extreme_shares(intervals.kish(clusters.totals(y)))
