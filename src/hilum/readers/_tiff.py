@@ -18,6 +18,7 @@ from hilum.readers._colour import cmyk_to_rgb, lab_to_rgb, over_black, upright
 from hilum.readers._jpeg import Jpeg, check_complete, parse_jpeg
 from hilum.readers._limits import Limits, Refusal
 from hilum.readers._picture import Facts, Picture, RangeFrom
+from hilum.readers._tiff_structure import check_structure
 from hilum.readers._values import float_range, plain
 
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, MASK, CMYK, YCBCR, CIELAB, ICCLAB = (
@@ -34,6 +35,7 @@ UNASSOCIATED_ALPHA = 2
 
 def read_tiff(data: bytes, limits: Limits) -> Picture:
     """Read all pages of a TIFF that are alike the first."""
+    check_structure(data, limits)
     try:
         file = tifffile.TiffFile(io.BytesIO(data))
     except tifffile.TiffFileError as error:
