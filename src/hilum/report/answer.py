@@ -148,19 +148,26 @@ def _patients(n_patients: int | None) -> str:
 
 def _independence(facts: RunFacts) -> Markup:
     """Say how far the test is one of unseen patients, as the facts have it."""
-    overlap = facts.run["splits"].get("overlap")
+    overlap = facts.overlap
     if overlap:
-        n = int(overlap["n_patients"])
-        return Markup(" – but <strong class='bad'>{} in more than one split</strong>.").format(
-            "1 patient is" if n == 1 else f"{n:,} patients are"
+        n = overlap.n_patients
+        return Markup(" – but <strong class='bad'>{} in {}</strong>.").format(
+            "1 patient is" if n == 1 else f"{n:,} patients are",
+            f"both {words.join(overlap.splits)}"
+            if len(overlap.splits) == 2
+            else "more than one split",
         )
     if facts.run["splits"]["counts"]["test"]["n_patients"] is None:
         return Markup(
-            " never used before. <strong class='bad'>Which patients the images come from is not "
-            "known</strong>, so the same patient may be on both sides."
+            " not used for anything before. <strong class='bad'>Which patients the images come "
+            "from is not known</strong>, so the same patient may be on both sides."
         )
     if len(facts.openings) > 1:
         return Markup(", none of whom it had learnt from.")
+    if facts.run["patients"].get("n_without"):
+        return Markup(
+            ", none of whom had been used for anything before, as far as patients are known."
+        )
     return Markup(", none of whom had been used for anything before.")
 
 
@@ -169,6 +176,21 @@ def _outcome(facts: RunFacts) -> list[Markup]:
         return _outcome_of_many(facts)
     test = facts.metrics["test"]
     tp, fn, fp, tn = binary_counts(facts)
+    positive, negative = facts.positive_class, facts.negative_class
+    if not tp + fn or not fp + tn:
+        absent = negative if tp + fn else positive
+        return [
+            Markup(
+                "The test images hold <strong class='bad'>none labelled {}</strong>, so that no "
+                "figure can say how well the two are told apart. It names {} of {} images rightly "
+                "(accuracy {})."
+            ).format(
+                absent,
+                words.count(tp + tn),
+                words.count(int(test["n"])),
+                _cited(test, "accuracy", first=True),
+            )
+        ]
     return [
         Markup(
             "It <strong>finds {} of {}</strong> images labelled {} and <strong>misses {}</strong> "
@@ -179,15 +201,15 @@ def _outcome(facts: RunFacts) -> list[Markup]:
         ).format(
             words.count(tp),
             words.count(tp + fn),
-            facts.positive_class,
+            positive,
             words.count(fn),
             _cited(test, "sensitivity", first=True),
             words.count(fp),
             words.count(fp + tn),
-            facts.negative_class,
+            negative,
             _cited(test, "specificity"),
-            facts.positive_class,
-            facts.negative_class,
+            positive,
+            negative,
             words.estimate(Estimate.of(test, "auroc"), percent=True),
             _cited(test, "auroc"),
             _cited(test, "balanced_accuracy"),

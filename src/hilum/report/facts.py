@@ -12,6 +12,8 @@ import pandas as pd
 from hilum.errors import RunError
 from hilum.files import read_json
 
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -25,6 +27,8 @@ class Estimate:
         Images that it rests on.
     reason : str
         Why `value` is None, else ''.
+    method : str
+        How the interval was found, '' where the run does not say.
     """
 
     value: float | None
@@ -32,6 +36,7 @@ class Estimate:
     ci_high: float | None
     n: int
     reason: str = ""
+    method: str = ""
 
     @classmethod
     def of(cls, figures: dict[str, Any], name: str) -> Estimate:
@@ -45,6 +50,7 @@ class Estimate:
             found.get("ci_high"),
             int(found.get("n", 0)),
             str(found.get("reason") or "") if found["value"] is None else "",
+            str(found.get("method") or ""),
         )
 
     @property
@@ -53,6 +59,15 @@ class Estimate:
         if self.ci_low is None or self.ci_high is None:
             return None
         return self.ci_high - self.ci_low
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Patients in more than one split, and the splits concerned."""
+
+    n_patients: int
+    names: tuple[str, ...]
+    splits: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,34 @@ class RunFacts:
     def used(self, split: str) -> pd.DataFrame:
         """Samples of one split."""
         return self.samples[self.samples["split"] == split]
+
+    def n_patients(self, split: str) -> int | None:
+        """Count the patients of one split; None where none is known."""
+        found = self.run["splits"]["counts"][split]["n_patients"]
+        return None if found is None else int(found)
+
+    def shared(self, column: str) -> dict[str, list[str]]:
+        """Find values of a samples' column that occur in several splits, with these splits."""
+        used = self.samples[(self.samples["split"] != "") & (self.samples[column] != "")]
+        pairs = used[[column, "split"]].drop_duplicates()
+        groups = pairs.groupby(column)["split"].agg(list)
+        return {str(value): splits for value, splits in groups.items() if len(splits) > 1}
+
+    @property
+    def overlap(self) -> Overlap | None:
+        """Patients in more than one split: as the samples show it, or as the run says."""
+        shared = self.shared("patient")
+        told = self.run["splits"].get("overlap") or {}
+        if not shared and not told:
+            return None
+        names = sorted(shared) or [str(name) for name in told.get("examples", [])]
+        where = {split for splits in shared.values() for split in splits}
+        where |= set(told.get("splits", []))
+        return Overlap(
+            max(len(shared), int(told.get("n_patients", 0))),
+            tuple(names),
+            tuple(name for split, name in SPLIT_NAMES.items() if split in where),
+        )
 
 
 def read_run(folder: Path) -> RunFacts:

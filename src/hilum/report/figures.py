@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "hilum",
     "font.size": 9.0,
+    "text.parse_math": False,  # a class may be called "$1 and $2"
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.6,
@@ -314,7 +316,10 @@ def to_svg(figure: Figure, name: str, alt: str) -> Markup:
         What the figure shows, for those who do not see it.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        # A letter that matplotlib's font lacks is drawn by the reader's browser all the same.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue().decode()
     text = text[text.index("<svg") :]
     body = text[text.index(">") + 1 :]

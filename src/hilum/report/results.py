@@ -38,7 +38,7 @@ class FigureRow:
 class ClassRow:
     name: str
     n: str
-    cells: tuple[tuple[str, str], ...]  # value, interval
+    cells: tuple[tuple[str, str, bool], ...]  # value, interval, whether there is a value
 
 
 @dataclass(frozen=True)
@@ -100,17 +100,36 @@ def make_results(facts: RunFacts) -> Results:
         reliability=_reliability(facts),
         history=_history(facts),
         is_binary=facts.positive_class is not None,
-        n_test=words.plural(int(test["n"]), "image") + words.of_people(test["n_patients"]),
-        n_val=words.plural(int(val["n"]), "image") + words.of_people(val["n_patients"]),
+        n_test=words.plural(int(test["n"]), "image") + words.of_people(facts.n_patients("test")),
+        n_val=words.plural(int(val["n"]), "image") + words.of_people(facts.n_patients("val")),
         reliability_caption=_reliability_words(facts)[2],
     )
 
 
 def _method(facts: RunFacts) -> str:
-    ci = facts.metrics["test"]["ci"]
+    """Say how the intervals were found: by figure where the run says so, else for all."""
+    test = facts.metrics["test"]
+    ci = test["ci"]
+    by_method: dict[str, list[str]] = {}
+    for term in words.TERMS:
+        method = Estimate.of(test, term.key).method
+        if method:
+            by_method.setdefault(method, []).append(term.in_text)
+    how = "; ".join(f"{words.join(names)} by {method}" for method, names in by_method.items())
     return (
-        f"Intervals at {float(ci['level']) * 100:g}{words.THIN}%: {ci['method']}, "
-        f"{int(ci['n_resamples']):,} resamples, seed {ci['seed']}."
+        f"Intervals at {float(ci['level']) * 100:g}{words.THIN}% on test: {how or ci['method']}. "
+        f"{int(ci['n_resamples']):,} resamples, seed {ci['seed']}.{_joined(facts)}"
+    )
+
+
+def _joined(facts: RunFacts) -> str:
+    """Explain that the figures rest on fewer patients than there are names, where they do."""
+    named, counted = facts.n_patients("test"), facts.metrics["test"]["n_patients"]
+    if named is None or counted is None or counted >= named:
+        return ""
+    return (
+        f" Patients who share an identical file count as one, which leaves {counted:,} of the "
+        f"{named:,} on test."
     )
 
 
@@ -129,7 +148,11 @@ def _class_row(facts: RunFacts, name: str) -> ClassRow:
         percent = words.BY_KEY[key].percent
         figure = Estimate.of(found, key)
         cells.append(
-            (words.estimate(figure, percent=percent), words.interval(figure, percent=percent))
+            (
+                words.estimate(figure, percent=percent),
+                words.interval(figure, percent=percent),
+                figure.value is not None,
+            )
         )
     return ClassRow(name, words.count(int(found["n"])), tuple(cells))
 

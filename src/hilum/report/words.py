@@ -37,7 +37,7 @@ class Term:
     @property
     def in_text(self) -> str:
         """The name inside a sentence."""
-        return self.name if self.name.isupper() else self.name[:1].lower() + self.name[1:]
+        return self.name if self.key in ("auroc", "f1", "brier") else self.name.lower()
 
 
 TERMS = (

@@ -1,0 +1,647 @@
+"""The report: true to the run folder, whole in one file, safe with any name."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from hilum.errors import RunError
+from hilum.metrics import describe
+from hilum.report import write_report
+from hilum.report.facts import RunFacts, read_run
+from hilum.report.gallery import Album
+from hilum.report.mistakes import by_cost
+from hilum.report.reasons import WEIGHTS, judge
+from hilum.report.setup import GROUPS, value_text
+from hilum.report.words import TERMS, duration, moment, rule
+from hilum.settings import Settings
+
+VOID = frozenset(("meta", "br", "img", "input", "link", "hr"))
+SIZES = {"train": 12, "val": 40, "test": 40}  # images of each class
+
+
+class Page(HTMLParser):
+    """A strict reader: every tag is closed in order, and elements are kept with their text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+
+def make_run(
+    folder: Path,
+    class_names: Sequence[str] = ("ill", "well"),
+    positive: str | None = "ill",
+    *,
+    suffix: str = ".png",
+    with_patients: bool = True,
+) -> Path:
+    """Write a finished run on tiny images, with probabilities that are mostly right."""
+    rng = np.random.default_rng(0)
+    data, run = folder / "data", folder / "run"
+    run.mkdir(parents=True)
+    samples = _samples(data, class_names, suffix, rng, with_patients=with_patients)
+    predictions = [
+        _predict(samples, split, class_names, positive, rng) for split in ("val", "test")
+    ]
+    index = {name: i for i, name in enumerate(class_names)}
+    metrics: dict[str, Any] = {"class_names": list(class_names), "positive_class": positive}
+    for table in predictions:
+        metrics[str(table["split"][0])] = describe(
+            table["label"].map(index).to_numpy(),
+            table[[f"p_{name}" for name in class_names]].to_numpy(),
+            class_names=class_names,
+            positive=None if positive is None else index[positive],
+            threshold=None if positive is None else 0.5,
+            groups=list(table["patient"]) if with_patients else None,
+            n_resamples=50,
+        )
+    _write(run / "metrics.json", metrics)
+    pd.concat(predictions).to_csv(run / "predictions.csv", index=False)
+    samples.to_csv(run / "samples.csv", index=False)
+    _write(run / "run.json", _run_facts(data, samples, class_names, positive, with_patients))
+    settings = Settings().model_dump(mode="json")
+    plan = {name: {"value": value, "reason": "The default."} for name, value in settings.items()}
+    plan["epochs"] = {"value": 3, "reason": "Enough for <three> tiny images."}
+    _write(run / "plan.json", plan)
+    pd.DataFrame(
+        {
+            "epoch": [1, 2, 3],
+            "train_loss": [0.7, 0.5, 0.4],
+            "val_loss": [0.7, 0.6, 0.5],
+            "val_auroc": [0.6, None, 0.8],
+            "val_balanced_accuracy": [0.5, 0.6, 0.7],
+        }
+    ).to_csv(run / "history.csv", index=False)
+    opening = {"when": "2026-01-02T03:05:00+00:00", "command": "hilum train", "n": 80}
+    opening |= {"purpose": "to report", "operating_point_sha256": "ab" if positive else None}
+    (run / "openings.jsonl").write_text(json.dumps(opening) + "\n", encoding="utf-8")
+    return run
+
+
+def _samples(
+    data: Path,
+    class_names: Sequence[str],
+    suffix: str,
+    rng: np.random.Generator,
+    *,
+    with_patients: bool,
+) -> pd.DataFrame:
+    rows: list[tuple[str, ...]] = []
+    for k, name in enumerate(class_names):
+        for split, n in SIZES.items():
+            (data / f"class{k}").mkdir(parents=True, exist_ok=True)
+            for i in range(n):
+                path = f"class{k}/{split}{i}{suffix}"
+                pixels = rng.integers(0, 256, (12, 10), dtype=np.uint8)
+                Image.fromarray(pixels).save(data / path, format="PNG")
+                patient = f"P{k}{split}{i // 2}" if with_patients else ""
+                rows.append((path, f"sha{len(rows)}", name, patient, split))
+    table = pd.DataFrame(rows, columns=["path", "sha256", "label", "patient", "split"])
+    table["given_split"] = table["split"]
+    table["excluded"], table["reason"] = False, ""
+    table["format"], table["height"], table["width"] = "PNG", 12, 10
+    return table
+
+
+def _predict(
+    samples: pd.DataFrame,
+    split: str,
+    class_names: Sequence[str],
+    positive: str | None,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    table = samples[samples["split"] == split][["path", "patient", "split", "label"]]
+    table = table.reset_index(drop=True)
+    logits = rng.normal(size=(len(table), len(class_names)))
+    logits[np.arange(len(table)), [list(class_names).index(name) for name in table["label"]]] += 2
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    predicted = probs.argmax(axis=1)
+    if positive is not None:  # at a threshold of 0.5, ties go to the positive class
+        k = list(class_names).index(positive)
+        predicted = np.where(probs[:, k] >= 0.5, k, 1 - k)
+    table["predicted"] = [class_names[k] for k in predicted]
+    for k, name in enumerate(class_names):
+        table[f"p_{name}"] = probs[:, k]
+    return table
+
+
+def _run_facts(
+    data: Path,
+    samples: pd.DataFrame,
+    class_names: Sequence[str],
+    positive: str | None,
+    with_patients: bool,
+) -> dict[str, Any]:
+    def counts(split: str) -> dict[str, Any]:
+        rows = samples[samples["split"] == split]
+        return {
+            "n": len(rows),
+            "n_patients": int(rows["patient"].nunique()) if with_patients else None,
+            "classes": {name: int((rows["label"] == name).sum()) for name in class_names},
+        }
+
+    point = {"rule": "youden", "threshold": 0.5, "sensitivity": 0.9, "specificity": 0.9, "n": 80}
+    point |= {"locked": "2026-01-02T03:04:05+00:00", "sha256": "ab"}
+    n_patients = int(samples["patient"].nunique()) if with_patients else None
+    return {
+        "hilum": "0.1.0",
+        "command": ["hilum", "train", "data", "--out", "a run"],
+        "status": "finished",
+        "data": {
+            "path": str(data), "kind": "folder", "sha256": "f" * 64, "n_files": len(samples),
+            "n_samples": len(samples), "n_excluded": 0, "notes": ["2 files were left aside."],
+        },
+        "class_names": list(class_names),
+        "positive_class": positive,
+        "positive_reason": "Chosen by the user.",
+        "target_kind": "multiclass" if positive is None else "binary",
+        "patients": {
+            "source": "column" if with_patients else "none",
+            "description": "Patients were read." if with_patients else "No patient is known.",
+            "pattern": None, "column": "patient", "n_patients": n_patients, "n_without": 0,
+            "images_per_patient": {"median": 2.0, "max": 2.0} if with_patients else None,
+            "examples": [["class0/train0.png", "P0train0"]] if with_patients else [],
+        },
+        "splits": {
+            "source": "given", "reasons": ["The test split was kept."], "overlap": None,
+            "allowed_overlap": False,
+            "counts": {split: counts(split) for split in ("train", "val", "test")},
+        },
+        "findings": [],
+        "seed": 0,
+        "hardware": {"device": "cpu", "precision": "float32", "cpu": "A CPU", "n_cores": 2},
+        "versions": {"hilum": "0.1.0"},
+        "started": "2026-01-02T03:00:00+00:00",
+        "finished": "2026-01-02T03:06:00+00:00",
+        "elapsed_s": 360.0,
+        "best_epoch": 3,
+        "n_parameters": 1234567,
+        "epochs_done": 3,
+        "operating_point": None if positive is None else point,
+    }  # fmt: skip
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def _page(run: Path) -> Page:
+    return Page(write_report(run).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("binary"))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    names = [f"disease {k}" for k in range(8)]
+    return make_run(tmp_path_factory.mktemp("many"), names, None)
+
+
+@pytest.fixture(scope="module")
+def clean(binary: Path) -> RunFacts:
+    """Facts against which nothing is to be said: sharp, equal and well calibrated."""
+    facts = copy.deepcopy(read_run(binary))
+    for split in ("val", "test"):
+        for term in TERMS:
+            value = 0.95 if term.rises else 0.02
+            figure = {"value": value, "ci_low": value - 0.01, "ci_high": value + 0.01, "n": 80}
+            facts.metrics[split][term.key] = figure
+    return facts
+
+
+# -- the file --------------------------------------------------------------------------------------
+
+
+def test_two_classes_give_one_whole_file(binary: Path) -> None:
+    path = write_report(binary)
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert path == binary / "report.html"
+    assert not list(binary.glob(".*.tmp"))
+    assert "http://" not in text
+    assert "https://" not in text
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "xlink:href", "action", "data"):
+            target = attributes.get(name)
+            assert target is None or target.startswith(("data:image/jpeg;base64,", "#")), (
+                tag,
+                name,
+            )
+    assert [tag for tag, _ in page.tags if tag in ("link", "iframe", "object", "form")] == []
+
+
+def test_many_classes_give_one_whole_file(many: Path) -> None:
+    page = _page(many)
+    assert "Telling 8 classes apart" in page.text
+    assert "no threshold was chosen" in page.text
+    # One ROC and one precision-recall curve a class, one calibration plot, two of the training.
+    assert sum(tag == "svg" for tag, _ in page.tags) == 8 + 8 + 1 + 2
+
+
+def test_same_run_gives_same_bytes(binary: Path) -> None:
+    first = write_report(binary).read_bytes()
+    assert write_report(binary).read_bytes() == first
+
+
+def test_ids_are_unique_and_plots_speak(binary: Path) -> None:
+    page = _page(binary)
+    ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    used = {
+        a["href"][1:] for _, a in page.tags if (a.get("href") or "").startswith("#") and a["href"]
+    }
+    assert used <= set(ids)
+    plots = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(plots) == 5
+    assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
+    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+    assert "False alarms (1 − specificity)" in page.text  # text of a plot stays text
+
+
+def test_plots_take_the_colours_of_the_page(binary: Path) -> None:
+    text = write_report(binary).read_text(encoding="utf-8")
+    plots = "".join(re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL))
+    assert "var(--accent)" in plots
+    assert set(re.findall(r"(?:fill|stroke): (#\w+)", plots)) == set()
+
+
+def test_only_our_script_may_run(binary: Path) -> None:
+    text = write_report(binary).read_text(encoding="utf-8")
+    (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src &#39;sha256-{digest}&#39;" in text or f"'sha256-{digest}'" in text
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>$x_1$"
+    run = make_run(
+        tmp_path, (evil, 'b"><img src=x>&amp;'), evil, suffix="<img src=x onerror=alert(1)>.png"
+    )
+    page = _page(run)
+    assert sum(tag == "script" for tag, _ in page.tags) == 1
+    assert not any("onerror" in attributes for _, attributes in page.tags)
+    assert all(a["src"] != "x" for tag, a in page.tags if tag == "img")
+    assert f"Telling {evil} from" in page.text
+    assert "onerror=alert(1)>.png" in page.text
+    assert "Enough for <three> tiny images." in page.text
+
+
+# -- what it says ----------------------------------------------------------------------------------
+
+
+def test_first_lines_count_as_the_table_does(binary: Path) -> None:
+    table = pd.read_csv(binary / "predictions.csv")
+    test = table[table["split"] == "test"]
+    found = int(((test["label"] == "ill") & (test["p_ill"] >= 0.5)).sum())
+    alarms = int(((test["label"] == "well") & (test["p_ill"] >= 0.5)).sum())
+    text = _page(binary).text
+    assert f"It finds {found} of 40 images labelled ill and misses {40 - found} (" in text
+    assert f"It raises a false alarm in {alarms} of 40 labelled well (" in text
+    assert (
+        "It learnt from 24 images of 12 patients, had its threshold set on 80 images of 40 "
+        "patients, and was tested on 80 images of 40 patients, none of whom had been used for "
+        "anything before."
+    ) in text
+    assert (
+        "This threshold was locked on 2 January 2026, 03:04 UTC by Youden's rule (the largest sum "
+        "of sensitivity and specificity on validation), on 80 validation images, before the test "
+        "images were opened."
+    ) in text
+
+
+def test_every_test_image_is_in_the_table(many: Path) -> None:
+    page, table = _page(many), pd.read_csv(many / "predictions.csv")
+    for path in table["path"][table["split"] == "test"]:
+        assert path in page.text
+    n_wrong = int((table["label"] != table["predicted"])[table["split"] == "test"].sum())
+    assert f"{n_wrong} of 320 test images got the wrong class" in page.text
+
+
+def test_missed_disease_comes_first(binary: Path) -> None:
+    rows = read_run(binary).predicted("test").to_dict("records")
+
+    def cost(row: dict[Any, Any]) -> tuple[int, float, str]:
+        """Slow and plain: 0 missed, 1 false alarm, 2 right; the surest first."""
+        if row["label"] == row["predicted"]:
+            return 2, 0.0, row["path"]
+        kind = 0 if row["label"] == "ill" else 1
+        return kind, -row[f"p_{row['predicted']}"], row["path"]
+
+    expected = [row["path"] for row in sorted(rows, key=cost)]
+    assert list(by_cost(read_run(binary))["path"]) == expected
+
+
+def test_surest_error_comes_first_with_many_classes(many: Path) -> None:
+    table = by_cost(read_run(many))
+    wrong = (table["label"] != table["predicted"]).to_numpy()
+    n_wrong = int(wrong.sum())
+    assert wrong[:n_wrong].all()
+    sure = [row[f"p_{row['predicted']}"] for row in table[:n_wrong].to_dict("records")]
+    assert sure == sorted(sure, reverse=True)
+
+
+def test_figure_that_cannot_be_estimated_says_why(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    metrics = json.loads((run / "metrics.json").read_text())
+    nothing = {"value": None, "ci_low": None, "ci_high": None, "n": 0, "reason": "no ill image"}
+    metrics["test"]["auroc"] = metrics["test"]["classes"]["ill"]["auroc"] = nothing
+    _write(run / "metrics.json", metrics)
+    text = _page(run).text
+    assert "not estimable: no ill image" in text
+    assert "1 figure cannot be estimated on test" in text
+
+
+def test_test_split_of_one_class(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    table = pd.read_csv(run / "predictions.csv")
+    table = table[(table["split"] == "val") | (table["label"] == "well")]
+    table.to_csv(run / "predictions.csv", index=False)
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["test"]["confusion_matrix"][0] = [0, 0]
+    _write(run / "metrics.json", metrics)
+    text = _page(run).text
+    assert "The test images hold none labelled ill" in text
+    assert "the test images are all of one class" in text
+
+
+def test_unknown_patients_are_said_on_the_first_page(tmp_path: Path) -> None:
+    run = make_run(tmp_path, with_patients=False)
+    text = _page(run).text
+    assert "Which patients the images come from is not known" in text
+    assert "80 images (patients unknown)" in text
+    assert text.index("Patients are unknown") < text.index("From files to patients")
+
+
+def test_gone_images_are_noted(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    for path in (tmp_path / "data").rglob("*.png"):
+        path.unlink()
+    text = _page(run).text
+    assert "12 images could not be shown. The first: class0/train0.png: " in text
+
+
+def test_npz_images_are_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    images = np.zeros((80, 8, 8), np.uint8)
+    labels = np.zeros((80, 1), np.uint8)
+    arrays = {f"{split}_{what}": array for split in ("train", "val", "test")
+              for what, array in (("images", images), ("labels", labels))}  # fmt: skip
+    np.savez(tmp_path / "data.npz", **arrays)  # type: ignore[arg-type]
+    facts = json.loads((run / "run.json").read_text())
+    facts["data"] |= {"path": str(tmp_path / "data.npz"), "kind": "npz"}
+    _write(run / "run.json", facts)
+    for name in ("samples.csv", "predictions.csv"):
+        table = pd.read_csv(run / name, keep_default_na=False)
+        table["path"] = table["split"] + "/" + table.groupby("split").cumcount().astype(str)
+        table.to_csv(run / name, index=False)
+    page = _page(run)
+    assert "could not be shown" not in page.text
+    assert sum(tag == "img" for tag, _ in page.tags) > 12
+
+
+def test_thumbnails_are_small_and_keep_their_shape(tmp_path: Path) -> None:
+    Image.new("RGB", (640, 320), (200, 30, 30)).save(tmp_path / "wide.png")
+    image = Album(tmp_path, "folder").thumbnail("wide.png")
+    assert image is not None
+    assert (image.width, image.height) == (160, 80)
+    assert len(image.uri) < 4000
+
+
+# -- reasons for distrust --------------------------------------------------------------------------
+
+Change = Callable[[RunFacts], None]
+
+
+def _set(**values: Any) -> Change:
+    return lambda facts: facts.run.update(values)
+
+
+def _patients(**values: Any) -> Change:
+    return lambda facts: facts.run["patients"].update(values)
+
+
+def _figure(split: str, key: str, value: float, low: float, high: float) -> Change:
+    figure = {"value": value, "ci_low": low, "ci_high": high, "n": 80}
+    return lambda facts: facts.metrics[split].update({key: figure})
+
+
+def _sample(row: int | slice, **values: Any) -> Change:
+    def change(facts: RunFacts) -> None:
+        for name, value in values.items():
+            facts.samples.loc[row, name] = value
+
+    return change
+
+
+def _unpredict(row: int) -> Change:
+    def change(facts: RunFacts) -> None:
+        facts.predictions.loc[row, "split"] = ""
+
+    return change
+
+
+def _opening(**values: Any) -> Change:
+    return lambda facts: facts.openings.append({**facts.openings[0], **values})
+
+
+def _finding(severity: str) -> Change:
+    finding = {"kind": "shortcut", "severity": severity, "count": 1, "message": "A marker tells."}
+    return _set(findings=[{**finding, "examples": ["a.png"]}])
+
+
+CASES = (
+    ("no_skill", _figure("test", "auroc", 0.55, 0.49, 0.6)),
+    ("overlap", _sample(0, patient="P0test0")),
+    ("opened_before_lock", lambda facts: facts.openings[0].update(when="2026-01-01T00:00:00")),
+    ("other_threshold", _opening(operating_point_sha256="cd")),
+    ("patients_unknown", _patients(source="none", n_patients=None)),
+    ("predictions_incomplete", _unpredict(159)),
+    ("duplicates_across_splits", _sample(0, sha256="sha60")),
+    ("finding_high", _finding("high")),
+    ("no_opening", lambda facts: facts.openings.clear()),
+    ("label_conflicts", _sample(0, sha256="sha92")),
+    ("patients_partly_unknown", _patients(n_without=3)),
+    ("opened_again", _opening(purpose="to report again")),
+    ("drop", _figure("test", "specificity", 0.8, 0.75, 0.85)),
+    ("finding_medium", _finding("medium")),
+    ("calibration", _figure("test", "ece", 0.12, 0.02, 0.2)),
+    ("prevalence", lambda f: f.run["splits"]["counts"]["train"]["classes"].update(ill=1, well=23)),
+    ("many_excluded", _sample(slice(0, 20), excluded=True, split="")),
+    ("some_excluded", _sample(0, excluded=True, split="", reason="truncated")),
+    ("wide_interval", _figure("test", "sensitivity", 0.95, 0.84, 0.96)),
+    ("small_class", lambda f: f.run["splits"]["counts"]["test"]["classes"].update(ill=29)),
+    ("patients_guessed", _patients(source="known_pattern")),
+    ("drawn_test", lambda facts: facts.samples.__setitem__("given_split", "")),
+)
+
+
+@pytest.mark.parametrize(("kind", "change"), CASES, ids=[kind for kind, _ in CASES])
+def test_each_reason_shows_when_it_applies(clean: RunFacts, kind: str, change: Change) -> None:
+    facts = copy.deepcopy(clean)
+    change(facts)
+    verdict = judge(facts)
+    assert kind in [reason.kind for reason in verdict.reasons]
+    weights = [reason.weight for reason in verdict.reasons]
+    assert weights == sorted(weights, reverse=True)
+
+
+def test_every_reason_has_a_case() -> None:
+    assert set(WEIGHTS) - {kind for kind, _ in CASES} == {"not_estimable"}
+
+
+def test_clean_run_has_no_reason(clean: RunFacts) -> None:
+    verdict = judge(clean)
+    assert verdict.reasons == ()
+    assert verdict.fine == (
+        "no patient is in two splits",
+        "patients come from the column “patient”",
+        "no identical files in two splits",
+        "the threshold was locked before the test was opened",
+        "the test split was opened once",
+        "every test image has exactly one prediction",
+        "AUROC on test is above chance",
+        "no main figure falls from validation to test beyond its interval",
+        "the intervals of the main figures are narrower than 10 points",
+        "probabilities agree with observed shares on test",
+        "classes are as frequent in test as in training",
+        "every file could be read",
+        "the audit of the files found nothing of weight",
+    )
+
+
+def test_overlap_is_in_the_first_lines(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    facts = json.loads((run / "run.json").read_text())
+    facts["splits"] |= {
+        "overlap": {"n_patients": 2, "examples": ["A", "B"], "splits": ["train", "test"]},
+        "allowed_overlap": True,
+    }
+    _write(run / "run.json", facts)
+    text = _page(run).text
+    assert "but 2 patients are in both training and test." in text
+    assert "This was allowed by hand (--allow-patient-overlap). A, B" in text
+    assert "none of whom" not in text
+
+
+def test_finding_that_a_check_has_told_is_not_told_twice(clean: RunFacts) -> None:
+    facts = copy.deepcopy(clean)
+    finding = {"kind": "patients_across_splits", "severity": "high", "count": 1, "message": "x"}
+    facts.run["findings"] = [finding]
+    assert [reason.kind for reason in judge(facts).reasons] == ["finding_high"]
+    _sample(0, patient="P0test0")(facts)
+    assert [reason.kind for reason in judge(facts).reasons] == ["overlap"]
+
+
+# -- a run that cannot be reported -----------------------------------------------------------------
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(RunError) as error:
+        write_report(tmp_path / "nothing")
+    assert str(error.value) == (
+        f"{tmp_path / 'nothing'} is not a run folder. Give the folder that training wrote to."
+    )
+
+
+def test_unfinished_run(tmp_path: Path) -> None:
+    _write(tmp_path / "run.json", {"status": "trained"})
+    with pytest.raises(RunError) as error:
+        write_report(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path} is not finished: its status is 'trained'. "
+        f"Finish it with: hilum resume {tmp_path}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("plan.json", None, "is missing, so no report can be written."),
+        ("metrics.json", "{}", "cannot be used: it has no figures of the val split."),
+        ("metrics.json", "[]", "cannot be used: it holds no object."),
+        ("predictions.csv", "path\n", "cannot be used: the column 'patient' is missing."),
+        ("openings.jsonl", "{", "cannot be used: "),
+    ],
+)
+def test_damaged_run(tmp_path: Path, name: str, content: str | None, problem: str) -> None:
+    run = make_run(tmp_path)
+    (run / name).unlink()
+    if content is not None:
+        (run / name).write_text(content, encoding="utf-8")
+    with pytest.raises(RunError) as error:
+        write_report(run)
+    assert str(error.value).startswith(f"{run / name} {problem}")
+    assert str(error.value).endswith("Train again into a new folder.")
+    assert not (run / "report.html").exists()
+
+
+# -- words -----------------------------------------------------------------------------------------
+
+
+def test_every_setting_has_its_place() -> None:
+    placed = [key for _, keys in GROUPS for key in keys]
+    assert sorted(placed) == sorted(Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "none"),
+        (True, "yes"),
+        (0.0003, "0.0003"),
+        ([32, 64], "32, 64"),
+        ({"uint16": [0, 4095.0]}, "uint16: 0, 4095"),
+        ("one_cycle", "one cycle"),
+    ],
+)
+def test_values_read_well(value: Any, text: str) -> None:
+    assert value_text(value) == text
+
+
+def test_times_and_rules_read_well() -> None:
+    assert moment("2026-11-21T11:42:00+01:00") == "21 November 2026, 10:42 UTC"
+    assert moment("someday") == "someday"
+    assert [duration(s) for s in (0.2, 48, 720, 12000)] == [
+        "1 second", "48 seconds", "12 minutes", "3\u202fh 20\u202fmin",
+    ]  # fmt: skip
+    assert rule("sensitivity:0.95") == "the rule “sensitivity of at least 0.95 on validation”"
