@@ -38,7 +38,7 @@ def dicom_columns(source: str | Path | bytes, *, name: str | None = None) -> dic
     UnreadableError
         If the file is no DICOM, or damaged.
     """
-    # pydicom and GDCM take a third of a second to import, which no PNG should wait for.
+    # pydicom takes a third of a second to import, which no PNG should wait for.
     from hilum.readers import _dicom
 
     return _dicom.dicom_columns(source, name=name)

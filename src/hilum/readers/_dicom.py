@@ -12,34 +12,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gdcm
+import imagecodecs
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import generate_frames
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
+from pydicom.pixels.processing import (
+    apply_color_lut,
+    apply_modality_lut,
+    apply_voi,
+    convert_color_space,
+)
 from pydicom.pixels.utils import pixel_array
 
 from hilum.readers._dicom_structure import check_structure
-from hilum.readers._jpeg import check_complete, decode_jpeg, parse_jpeg
+from hilum.readers._jpeg import check_complete, parse_jpeg
 from hilum.readers._limits import LIMITS, Limits, Refusal
 from hilum.readers._picture import Facts, Picture, RangeFrom
 from hilum.readers._values import float_range, to_float32
 
-gdcm.Trace.WarningOff()
-gdcm.Trace.ErrorOff()
-gdcm.Trace.DebugOff()
-
 GREY = ("MONOCHROME1", "MONOCHROME2")
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 DICOMDIR = "1.2.840.10008.1.3.10"
-JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
-JPEG_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70))
+BASELINE_JPEG, EXTENDED_JPEG = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"
+LOSSLESS_JPEG = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+JPEG_SYNTAXES = (BASELINE_JPEG, EXTENDED_JPEG, *LOSSLESS_JPEG)
 JPEG_2000_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203))
 JPEG_LS_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (80, 81))
 # One decoder for each syntax, so that a refusal by one is not turned into a picture by another.
 DECODERS = {
-    **dict.fromkeys(JPEG_SYNTAXES, "gdcm"),
+    BASELINE_JPEG: "pillow",
+    EXTENDED_JPEG: "pillow",
     **dict.fromkeys(JPEG_2000_SYNTAXES, "pylibjpeg"),
     **dict.fromkeys(JPEG_LS_SYNTAXES, "pyjpegls"),
     "1.2.840.10008.1.2.5": "pydicom",
@@ -254,8 +257,8 @@ def _stored(ds: pydicom.Dataset) -> NDArray[Any]:
     """Decode all frames; colour comes as RGB."""
     syntax = str(ds.file_meta.TransferSyntaxUID)
     try:
-        if syntax == JPEG_EXTENDED and int(ds.BitsStored) > 8:
-            values = _jpeg_12(ds)
+        if syntax in LOSSLESS_JPEG or (syntax == EXTENDED_JPEG and int(ds.BitsStored) > 8):
+            values = _by_libjpeg(ds)
         else:
             values = pixel_array(ds, raw=False, decoding_plugin=DECODERS.get(syntax, ""))
     except Refusal:
@@ -270,17 +273,28 @@ def _stored(ds: pydicom.Dataset) -> NDArray[Any]:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def _jpeg_12(ds: pydicom.Dataset) -> NDArray[Any]:
-    """Decode 12-bit JPEG, which none of pydicom's decoders under a permissive licence can."""
+def _by_libjpeg(ds: pydicom.Dataset) -> NDArray[Any]:
+    """Decode 12-bit and lossless JPEG.
+
+    Of pydicom's decoders under a permissive licence only GDCM knows the lossless kind and none
+    the other; GDCM also writes to the terminal.
+    """
     frames = [
-        decode_jpeg(parse_jpeg(frame))
+        imagecodecs.jpeg8_decode(
+            parse_jpeg(frame).whole,
+            colorspace="GRAYSCALE" if ds.SamplesPerPixel == 1 else "RGB",
+            outcolorspace="GRAYSCALE" if ds.SamplesPerPixel == 1 else "RGB",
+        )
         for frame in generate_frames(ds.PixelData, number_of_frames=_n_frames(ds))
     ]
     values = np.stack(frames)
+    if str(ds.PhotometricInterpretation) == "YBR_FULL":
+        return convert_color_space(values, "YBR_FULL", "RGB")
     if int(ds.get("PixelRepresentation") or 0) == 0:
         return values
-    sign = 1 << (int(ds.BitsStored) - 1)
-    return np.asarray((values.astype(np.int32) ^ sign) - sign, np.int16)
+    bits = int(ds.BitsStored)
+    sign = 1 << (bits - 1)
+    return np.asarray(((values.astype(np.int32) & (2**bits - 1)) ^ sign) - sign, np.int16)
 
 
 def _grey(ds: pydicom.Dataset, stored: NDArray[Any], window: Window, notes: list[str]) -> _Display:

@@ -75,6 +75,11 @@ class Jpeg:
         """The stream without metadata and without its end marker."""
         return b"\xff\xd8" + b"".join(self.parts)
 
+    @property
+    def whole(self) -> bytes:
+        """The stream without metadata."""
+        return self.plain + END
+
 
 def read_jpeg(data: bytes, limits: Limits) -> Picture:
     """Read a JPEG."""
@@ -264,7 +269,7 @@ def decode_jpeg(jpeg: Jpeg) -> NDArray[Any]:
         return _decode_by_pillow(jpeg, END)
     import imagecodecs
 
-    pixels = imagecodecs.jpeg8_decode(jpeg.plain + END)
+    pixels = imagecodecs.jpeg8_decode(jpeg.whole)
     return np.asarray(pixels.reshape(jpeg.height, jpeg.width, jpeg.n_channels))
 
 
@@ -293,6 +298,6 @@ def _check_strictly(jpeg: Jpeg) -> None:
     import imagecodecs
 
     try:
-        imagecodecs.jpegxl_encode_jpeg(jpeg.plain + END, numthreads=1)
+        imagecodecs.jpegxl_encode_jpeg(jpeg.whole, numthreads=1)
     except imagecodecs.JpegxlError:
         raise Refusal("damaged JPEG: its picture data are corrupt or stop early") from None

@@ -58,7 +58,7 @@ def read_nifti(data: bytes, limits: Limits, *, axis: int = 2) -> Picture:
         notes.append("the header states no orientation: slices are shown as stored")
     else:
         volume = _face(volume, codes)
-    volume = _scaled(volume, header)
+    volume = _scaled(volume, header, notes)
     # Frames run over the other dimensions first, then along the axis.
     moved = np.moveaxis(volume, axis, 2)  # (columns, rows, slices, others, channels)
     frames = np.ascontiguousarray(np.transpose(moved, (3, 2, 1, 0, 4)))
@@ -131,8 +131,10 @@ def _face(volume: NDArray[Any], codes: tuple[str, ...]) -> NDArray[Any]:
     return volume
 
 
-def _scaled(volume: NDArray[Any], header: Any) -> NDArray[Any]:
+def _scaled(volume: NDArray[Any], header: Any, notes: list[str]) -> NDArray[Any]:
     """Apply the header's slope and intercept; bring the values to a plain type."""
+    if volume.dtype.kind == "f":
+        volume = _outside_darkest(volume, notes)
     slope, intercept = (float(header[key]) for key in ("scl_slope", "scl_inter"))
     scales = np.isfinite(slope) and slope != 0 and volume.shape[-1] == 1
     if volume.dtype.kind == "f" or (scales and (slope, intercept) != (1.0, 0.0)):
@@ -141,6 +143,16 @@ def _scaled(volume: NDArray[Any], header: Any) -> NDArray[Any]:
             values = values * slope + (intercept if np.isfinite(intercept) else 0.0)
         return to_float32(values)
     return to_plain_integers(volume)
+
+
+def _outside_darkest(volume: NDArray[Any], notes: list[str]) -> NDArray[Any]:
+    """Give NaN, by which NIfTI tools mark what lies outside the scan, the darkest value."""
+    outside = np.isnan(volume)
+    n_outside = int(np.count_nonzero(outside))
+    if n_outside in (0, volume.size):
+        return volume  # A volume of nothing but NaN is refused with other infinities.
+    notes.append(f"{n_outside:,} of {volume.size:,} values are NaN and shown as the darkest")
+    return np.where(outside, np.nanmin(volume), volume)
 
 
 def _range(

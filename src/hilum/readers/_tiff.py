@@ -1,7 +1,7 @@
 """TIFF: tifffile parses, imagecodecs decodes; this module checks before and translates after.
 
 Two kinds of old TIFF that tifffile leaves out, the first JPEG compression and YCbCr with coarser
-colour outside JPEG, are decoded by libtiff through Pillow.
+colour outside JPEG, are decoded by libtiff.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -54,8 +55,7 @@ def read_tiff(data: bytes, limits: Limits) -> Picture:
             _check_segments(page, data, limits)
         orientation = _orientation(first)
         if _only_libtiff_reads(first):
-            frames = [upright(_by_libtiff(data, page.index), 1) for page in pages]
-            orientation = 1  # Pillow has undone it.
+            frames = [_by_libtiff(data, page) for page in pages]
         else:
             frames = [upright(frame, orientation) for page in pages for frame in _frames(page)]
         pixels = np.stack(frames)
@@ -64,7 +64,7 @@ def read_tiff(data: bytes, limits: Limits) -> Picture:
         "TIFF",
         _mode(first),
         _bits(first),
-        orientation=_orientation(first),
+        orientation=orientation,
         range_from=source,
         notes=tuple(notes),
     )
@@ -140,13 +140,15 @@ def _only_libtiff_reads(page: tifffile.TiffPage) -> bool:
     return page.compression == OLD_JPEG or coarse_colour
 
 
-def _by_libtiff(data: bytes, index: int) -> NDArray[Any]:
-    """Decode one page by Pillow into (height, width, 1 or 3), already upright."""
-    with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
-        image.seek(index)
-        grey = image.mode in ("1", "L")
-        pixels = np.array(image.convert("L" if grey else "RGB"))
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+def _by_libtiff(data: bytes, page: tifffile.TiffPage) -> NDArray[Any]:
+    """Decode one page into (height, width, 3)."""
+    if _orientation(page) != 1:
+        raise Refusal("an old kind of colour TIFF stored turned. Save it as PNG or plain TIFF")
+    try:
+        rgba = imagecodecs.tiff_decode(data, index=page.index, asrgb=True)
+    except imagecodecs.TiffError as error:
+        raise Refusal(f"damaged or unsupported TIFF: {error}") from None
+    return np.ascontiguousarray(rgba[..., :3])
 
 
 def _frames(page: tifffile.TiffPage) -> list[NDArray[Any]]:
