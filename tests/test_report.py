@@ -388,7 +388,7 @@ def test_figure_that_cannot_be_estimated_says_why(tmp_path: Path) -> None:
     _write(run / "metrics.json", metrics)
     text = _page(run).text
     assert "not estimable: no ill image" in text
-    assert "1 figure cannot be estimated on test" in text
+    assert "1 figure on test without value or interval" in text
 
 
 def test_test_split_of_one_class(tmp_path: Path) -> None:

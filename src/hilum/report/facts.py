@@ -26,7 +26,7 @@ class Estimate:
     n : int
         Images that it rests on.
     reason : str
-        Why `value` is None, else ''.
+        Why there is no value, or no interval; else ''.
     method : str
         How the interval was found, '' where the run does not say.
     """
@@ -49,9 +49,14 @@ class Estimate:
             found.get("ci_low"),
             found.get("ci_high"),
             int(found.get("n", 0)),
-            str(found.get("reason") or "") if found["value"] is None else "",
+            str(found.get("reason") or ""),
             str(found.get("method") or ""),
         )
+
+    @property
+    def lacks_interval(self) -> bool:
+        """Whether there is a value and nothing that says how sure it is."""
+        return self.value is not None and self.width is None
 
     @property
     def width(self) -> float | None:

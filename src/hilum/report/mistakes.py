@@ -40,7 +40,6 @@ class CaseGroup:
     """Errors of one kind, with pictures of the first."""
 
     title: str
-    order: str
     n: int
     shown: tuple[tuple[Case, Sample], ...]
 
@@ -118,19 +117,19 @@ def _case(row: Mapping[Hashable, object], facts: RunFacts) -> Case:
 
 def _groups(facts: RunFacts, wrong: list[Case], album: Album) -> list[CaseGroup]:
     if facts.positive_class is None:
-        parts = [("Errors", "the most confident first", wrong)]
+        parts = [("Named wrongly", wrong)]
     else:
         positive, negative = facts.positive_class, facts.negative_class
         missed = [case for case in wrong if case.label == positive]
         alarms = [case for case in wrong if case.label != positive]
         parts = [
-            (f"Missed: {positive} called {negative}", "the surest miss first", missed),
-            (f"False alarms: {negative} called {positive}", "the surest alarm first", alarms),
+            (f"Missed: {positive} called {negative}", missed),
+            (f"False alarms: {negative} called {positive}", alarms),
         ]
     groups, room = [], N_SHOWN
-    for title, order, cases in parts:
+    for title, cases in parts:
         shown = cases[:room]
         room -= len(shown)
         pictures = tuple((case, Sample(case.path, album.thumbnail(case.path))) for case in shown)
-        groups.append(CaseGroup(title, order, len(cases), pictures))
+        groups.append(CaseGroup(title, len(cases), pictures))
     return [group for group in groups if group.n]

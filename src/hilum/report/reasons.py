@@ -225,14 +225,12 @@ def _check_openings(facts: RunFacts, found: _Found) -> None:
     _check_lock(facts, found)
     n_openings = len(facts.openings)
     if n_openings > 1:
-        last = facts.openings[-1]
         found.add(
             "opened_again",
             f"The test split was opened {n_openings} times",
             "If anything was changed after looking at the test figures, they are no longer those "
-            f"of unseen data. First opened on {words.moment(str(facts.openings[0]['when']))}, "
-            f"last on {words.moment(str(last['when']))}.",
-            [f"{opening['when']}: {opening['purpose']}" for opening in facts.openings[:6]],
+            "of unseen data.",
+            map(_opening, facts.openings[:6]),
         )
     else:
         found.fine.append("the test split was opened once")
@@ -265,8 +263,12 @@ def _check_lock(facts: RunFacts, found: _Found) -> None:
             "The test split was also opened with another threshold",
             f"{words.plural(len(others), 'opening')} used an operating point that is not the one "
             "locked here.",
-            [f"{opening['when']}: {opening['purpose']}" for opening in others[:3]],
+            map(_opening, others[:3]),
         )
+
+
+def _opening(opening: dict[str, Any]) -> str:
+    return f"{words.moment(str(opening['when']))}: {opening['purpose']}"
 
 
 def _check_predictions(facts: RunFacts, found: _Found) -> None:
@@ -286,16 +288,19 @@ def _check_predictions(facts: RunFacts, found: _Found) -> None:
 
 
 def _check_estimable(facts: RunFacts, found: _Found) -> None:
-    missing = [
-        (term.name, Estimate.of(facts.metrics["test"], term.key).reason)
-        for term in words.TERMS
-        if Estimate.of(facts.metrics["test"], term.key).value is None
-    ]
+    figures = [(term, Estimate.of(facts.metrics["test"], term.key)) for term in words.TERMS]
+    missing = [(term, figure) for term, figure in figures if figure.width is None]
     if missing:
         found.add(
             "not_estimable",
-            f"{words.plural(len(missing), 'figure')} cannot be estimated on test",
-            "; ".join(f"{name}: {reason}" for name, reason in missing) + ".",
+            f"{words.plural(len(missing), 'figure')} on test without value or interval",
+            "How far they can be trusted is not known: "
+            + "; ".join(
+                f"{term.in_text} ({'no interval' if figure.lacks_interval else 'no value'}: "
+                f"{figure.reason or 'no reason was given'})"
+                for term, figure in missing
+            )
+            + ".",
         )
 
 
@@ -350,11 +355,11 @@ def _check_width(facts: RunFacts, found: _Found) -> None:
     if few:
         found.add(
             "small_class",
-            f"Few test images of {words.join(list(few))}"
-            if len(few) < 4
-            else f"Few test images of {len(few)} of {len(counts)} classes",
+            f"Few test images labelled {words.join(list(few))}"
+            if len(few) < min(4, len(counts))
+            else f"Few test images in {len(few)} of {len(counts)} classes",
             "One image more or less moves their figures visibly: "
-            + ", ".join(f"{name} {n}" for name, n in few.items())
+            + ", ".join(f"{n} labelled {name}" for name, n in few.items())
             + ".",
         )
 

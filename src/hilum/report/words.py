@@ -127,9 +127,9 @@ def estimate(figure: Estimate, *, percent: bool) -> str:
 
 
 def interval(figure: Estimate, *, percent: bool) -> str:
-    """Return '0.951–0.975', '' without an interval."""
+    """Return '0.951–0.975', 'no interval' for a value without one, '' without a value."""
     if figure.ci_low is None or figure.ci_high is None:
-        return ""
+        return "no interval" if figure.lacks_interval else ""
     if percent:
         return f"{figure.ci_low * 100:.1f}{EN_DASH}{figure.ci_high * 100:.1f}{THIN}%"
     return f"{figure.ci_low:.3f}{EN_DASH}{figure.ci_high:.3f}"
