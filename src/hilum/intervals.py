@@ -8,10 +8,10 @@ the formulas, their sources and how often the intervals hold the truth.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,7 +91,8 @@ class Clusters:
         """
         if groups is None:
             return cls(np.arange(n_samples), n_samples, known=False)
-        names: NDArray[Any] = np.asarray(groups)
+        # As objects: a list of names with a NaN would otherwise become one with the name 'nan'.
+        names = np.asarray(groups, dtype=object)
         if names.shape != (n_samples,):
             raise DataError(
                 f"groups has shape {names.shape} and there are {n_samples} samples: give one "
@@ -108,7 +109,8 @@ class Clusters:
                 f"position {without[0]}: give such a sample a name of its own, or pass groups=None "
                 "when no patient is known."
             )
-        index = np.unique(names.astype(str), return_inverse=True)[1]
+        whole = all(isinstance(name, int) for name in names.tolist())
+        index = np.unique(names.astype(np.int64 if whole else str), return_inverse=True)[1]
         return cls(index.astype(np.intp), int(index.max()) + 1 if len(index) else 0, known=True)
 
     def totals(self, values: ArrayLike) -> Floats:
@@ -391,49 +393,36 @@ def perfect_average_precision(n_positive: float, n_negative: float, prevalence: 
     return Interval((1 - q) * precision + q * prevalence, 1.0, "bound for unseen mistakes")
 
 
-def calibration_gap(gaps: Floats, replicates: Floats, *, n_patients: int) -> Interval:
+def calibration_gap(gaps: Floats, drawn: Floats, *, n_patients: int) -> Interval:
     """Interval of an expected calibration error, whose plain estimate is too high by chance alone.
 
-    Chance makes every bin miss its share by a little, and absolute values do not cancel. So the
-    observed error is held against errors that the same chance would give if the true gaps were the
-    observed ones times a factor; the factors that make the observed error neither too small nor
-    too great (1 in 40 each) bound the true error.
+    Chance makes every bin miss its share by a little, and absolute values do not cancel. The lower
+    bound allows for that: the observed gaps are shrunk until the same chance would make an error as
+    great as the observed one in 1 of 40 studies only; where chance alone can do so, the bound is 0.
+    The upper bound allows for chance in each gap with its observed sign and corrects nothing, which
+    is cautious.
 
     Parameters
     ----------
     gaps : float array of shape (n_bins,)
         Observed minus predicted share of each bin, times the share of images in it.
-    replicates : float array of shape (n_resamples, n_bins)
+    drawn : float array of shape (n_resamples, n_bins)
         The same in bootstrap resamples.
     n_patients : int
     """
     if n_patients < MIN_PATIENTS:
         return Interval.missing(f"there are fewer than {MIN_PATIENTS} patients")
     observed = float(np.abs(gaps).sum())
-    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-    noise = (replicates - gaps) * quantile_t(n_patients) / z
-
-    def seen(factor: float) -> Floats:
-        return np.abs(factor * gaps + noise).sum(axis=1)  # type: ignore[no-any-return]
-
+    noise = (drawn - gaps) * quantile_t(n_patients) / NormalDist().inv_cdf((1 + LEVEL) / 2)
     tail = (1 - LEVEL) / 2
-    low = _last(lambda factor: float((seen(factor) >= observed).mean()) < tail)
-    high = _last(lambda factor: float((seen(factor) <= observed).mean()) >= tail)
-    # The plain estimate may lie above all likely true errors; the interval still holds it, since
-    # readers take a value outside its interval for a mistake.
-    return Interval(
-        low * observed, min(1.0, max(high, 1.0) * observed), "test inversion by bootstrap"
-    )
 
+    def too_small(factor: float) -> bool:
+        return bool((np.abs(factor * gaps + noise).sum(axis=1) >= observed).mean() < tail)
 
-def _last(holds: Callable[[float], bool]) -> float:
-    """Greatest factor, 0 when there is none, up to which a condition holds."""
-    if not holds(0.0):
-        return 0.0
     low, high = 0.0, 1.0
-    while holds(high) and high < 1e6:
-        low, high = high, 2 * high
-    for _ in range(20):
-        middle = (low + high) / 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
+    if too_small(0.0):
+        for _ in range(20):
+            middle = (low + high) / 2
+            low, high = (middle, high) if too_small(middle) else (low, middle)
+    above = max(0.0, float(np.quantile(noise @ np.sign(gaps), 1 - tail)))
+    return Interval(low * observed, min(1.0, observed + above), "bootstrap, corrected for chance")
