@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from hilum.dataset import Columns, Dataset, load_dataset
+from hilum.errors import did_you_mean
 from hilum.progress import LogProgress, Progress
 from hilum.scan import scan
 from hilum.splits import find_overlap
@@ -137,7 +139,7 @@ def _unreadable(samples: pd.DataFrame) -> list[Finding]:
 
 
 def _unknown_patients(dataset: Dataset) -> list[Finding]:
-    if dataset.patients.source != "none":
+    if dataset.patients.n_without == 0:
         return []
     return [
         Finding(
@@ -155,13 +157,15 @@ def _exact_duplicates(samples: pd.DataFrame) -> list[Finding]:
     across = [group for group in groups if len({split[path] for path in group} - {""}) > 1]
     n_copies = sum(len(group) - 1 for group in groups)
     message = (
-        f"{_count(len(groups), 'group')} of identical files ({n_copies:,} copies beyond the "
-        "first). Copies count twice in training and in figures. They are kept in one split."
+        f"{_count(len(groups), 'group')} of identical files "
+        f"({n_copies:,} {'copy' if n_copies == 1 else 'copies'} beyond the first). Copies count "
+        "twice in training and in figures. A split drawn here keeps them together."
     )
     if across:
         message += (
-            f" {_count(len(across), 'group')} lie across splits that came with the data: what is "
-            "tested was learnt. Remove the copies."
+            f" {_count(len(across), 'group')} {'lies' if len(across) == 1 else 'lie'} across "
+            "splits that came with the data: what is tested was learnt. Remove the copies, or draw "
+            "a new split with --new-split."
         )
     return [
         Finding(
@@ -230,12 +234,13 @@ def _prevalence_shift(samples: pd.DataFrame) -> list[Finding]:
     if len(table) < 2:
         return []
     shares = table.div(table.sum(axis=1), axis=0)
-    change = (shares.loc["test"] - shares.loc["train"]).abs()
+    moved = {str(name): share.to_dict() for name, share in shares.items()}
+    change = {name: abs(share["test"] - share["train"]) for name, share in moved.items()}
+    name = max(change, key=lambda name: change[name])
     # Both large enough to matter and beyond chance.
-    if change.max() < 0.05 or chi2_contingency(table).pvalue > 0.001:
+    if change[name] < 0.05 or chi2_contingency(table).pvalue > 0.001:
         return []
-    name = change.idxmax()
-    before, after = shares.loc["train", name], shares.loc["test", name]
+    before, after = moved[name]["train"], moved[name]["test"]
     return [
         Finding(
             "prevalence_shift",
@@ -259,11 +264,23 @@ def _small_classes(samples: pd.DataFrame) -> list[Finding]:
             "small_class",
             "medium",
             len(small),
-            "Classes with few images: " + ", ".join(f"{k} ({v})" for k, v in small.items())
-            + ". Their figures will have wide intervals.",
+            "Classes with few images: "
+            + ", ".join(f"'{name}' ({n})" for name, n in small.items())
+            + ". Their figures will have wide intervals."
+            + _slip_of_the_pen(counts),
             tuple(str(name) for name in small.index),
         )
     ]  # fmt: skip
+
+
+def _slip_of_the_pen(counts: pd.Series) -> str:
+    """Ask whether a rare class is a common one misspelt."""
+    names = [str(name) for name in counts.index]  # the most frequent first
+    for place, name in enumerate(names):
+        hint = did_you_mean(name, names[:place])
+        if hint and not re.search(r"\d", name) and counts.iloc[place] <= 5:
+            return f" Is '{name}' meant to be another?{hint}"
+    return ""
 
 
 def _count(n: int, noun: str) -> str:

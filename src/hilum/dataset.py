@@ -6,10 +6,11 @@ reads no pixels until asked for a picture.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import os
-import zipfile
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -18,29 +19,33 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hilum.errors import DataError, MissingExtraError, UnreadableError, did_you_mean
+from hilum.errors import DataError, UnreadableError, did_you_mean
+from hilum.folders import find_images, images_below, split_name
+from hilum.names import UNWRITABLE, plain_text, quoted
 from hilum.patients import Patients, recognise
-from hilum.readers import Facts, Picture, read
+from hilum.readers import LIMITS, Facts, Picture, read, read_arrays
+from hilum.splits import SPLITS
+from hilum.tables import SUFFIXES as TABLE_SUFFIXES
+from hilum.tables import name_rows, read_table
+
+__all__ = [
+    "Columns",
+    "Dataset",
+    "Kind",
+    "images_below",
+    "load_dataset",
+    "npz_paths",
+    "open_picture",
+    "split_name",
+]
 
 Kind = Literal["folder", "table", "npz"]
 TargetKind = Literal["binary", "multiclass", "multilabel"]
 
-SPLITS = ("train", "val", "test")
-SPLIT_SPELLINGS = {
-    "train": ("train", "training", "train_set", "trainset"),
-    "val": ("val", "valid", "validation", "validate", "dev", "val_set", "validation_set"),
-    "test": ("test", "testing", "test_set", "testset", "holdout", "hold-out"),
+# A patient that goes unnoticed makes figures too good, so this column has more than one name.
+COLUMN_SPELLINGS = {
+    "patient": ("patient", "patientid", "patientnumber", "patientno", "subject", "subjectid")
 }
-
-# Files that stand beside images and are none; anything else is offered to the readers, which
-# refuse by name what they cannot read.
-NOT_IMAGES = frozenset((
-    *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".md", ".rst", ".html", ".htm", ".pdf"),
-    *(".xls", ".xlsx", ".ods", ".doc", ".docx", ".py", ".ipynb", ".yaml", ".yml", ".toml"),
-    *(".ini", ".cfg", ".log", ".sqlite", ".db", ".h5", ".hdf5", ".pkl", ".pt", ".pth", ".parquet"),
-    *(".sha256", ".md5", ".zip", ".tar", ".gz", ".rar", ".7z"),
-))  # fmt: skip
-JUNK = frozenset(("thumbs.db", "desktop.ini", "__macosx", "$recycle.bin"))
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def load_dataset(
     suffix = source.suffix.lower()
     if suffix == ".npz":
         return _load_npz(source, classes, patient_pattern)
-    if suffix in (".csv", ".tsv", ".parquet"):
+    if suffix in TABLE_SUFFIXES:
         return _load_table(source, classes, patient_pattern, columns or Columns())
     raise DataError(
         f"{source} is not data that can be learnt from: '{suffix or 'no suffix'}' is not one of "
@@ -160,148 +165,26 @@ def open_picture(source: str | Path, kind: Kind, path: str) -> Picture:
 
 
 def _load_folder(source: Path, classes: Sequence[str] | None, pattern: str | None) -> Dataset:
-    root, notes = _unwrap(source)
-    folders = _subfolders(root)
-    if not folders:
-        raise DataError(
-            f"{root} holds no class folders. Put the images of each class into a folder named "
-            "after the class, or give a CSV table with the columns path and label."
-        )
-    by_split = {folder: split_name(folder.name) for folder in folders}
-    if any(by_split.values()):
-        rows, ignored = _split_folders(root, by_split)
-    else:
-        rows, ignored = _class_folders(root, folders, "")
-    if ignored:
-        notes.append(
-            f"{len(ignored)} files are not images by their names and were left aside, such as "
-            f"'{ignored[0]}'."
-        )
-    table = pd.DataFrame(rows, columns=["path", "label", "given_split"], dtype=str)
-    table["path"] = [
-        PurePosixPath(path).relative_to(PurePosixPath(source.as_posix())).as_posix()
-        for path in table["path"]
-    ]
-    table = table.sort_values("path", ignore_index=True)
-    names = _class_order(table, classes, source)
-    found, patients = recognise(list(table["path"]), pattern=pattern)
-    table.insert(2, "patient", pd.Series(found, dtype=str))
-    return Dataset(source, "folder", table, names, _kind(names), patients, notes=tuple(notes))
-
-
-def _unwrap(source: Path) -> tuple[Path, list[str]]:
-    """Step into a folder that holds one folder and nothing else, as archives often unpack."""
-    root = source
-    while True:
-        folders = _subfolders(root)
-        if len(folders) != 1 or split_name(folders[0].name) or not _subfolders(folders[0]):
-            break
-        if any(_is_image(path) for path in root.iterdir()):
-            break
-        root = folders[0]
-    if root == source:
-        return root, []
-    inner = root.relative_to(source).as_posix()
-    return root, [f"The folder '{inner}' inside {source.name} was taken as the data."]
-
-
-def _split_folders(
-    root: Path, by_split: dict[Path, str | None]
-) -> tuple[list[tuple[str, str, str]], list[str]]:
-    others = [folder.name for folder, split in by_split.items() if split is None]
-    if others:
-        splits = [folder.name for folder, split in by_split.items() if split]
-        raise DataError(
-            f"{root} holds split folders ({', '.join(splits)}) and others beside them "
-            f"({', '.join(others)}). Move the others away, or give the folder that holds the "
-            "splits alone."
-        )
-    rows: list[tuple[str, str, str]] = []
-    ignored: list[str] = []
-    seen: dict[str, str] = {}
-    for folder, split in by_split.items():
-        assert split is not None
-        if split in seen:
-            raise DataError(
-                f"{root} holds two folders for the {split} split: '{seen[split]}' and "
-                f"'{folder.name}'. Keep one."
-            )
-        seen[split] = folder.name
-        class_folders = _subfolders(folder)
-        if not class_folders:
-            raise DataError(
-                f"{folder} holds no class folders. Each split needs a folder for each class."
-            )
-        more, left = _class_folders(folder, class_folders, split)
-        rows += more
-        ignored += left
-    if "train" not in seen:
-        raise DataError(
-            f"{root} holds the splits {', '.join(seen.values())} but no train folder. Add one."
-        )
-    return rows, ignored
-
-
-def _class_folders(
-    root: Path, folders: Iterable[Path], split: str
-) -> tuple[list[tuple[str, str, str]], list[str]]:
-    loose = sorted(path.name for path in root.iterdir() if _is_image(path))
-    if loose:
-        raise DataError(
-            f"{root} holds images outside its class folders, such as '{loose[0]}' "
-            f"({len(loose)} in all). Move each into the folder of its class."
-        )
-    rows: list[tuple[str, str, str]] = []
-    ignored: list[str] = []
-    for folder in folders:
-        images, left = images_below(folder)
-        ignored += left
-        if not images:
-            raise DataError(
-                f"The class folder {folder} holds no images. Add images or remove the folder."
-            )
-        rows += [(path.as_posix(), folder.name, split) for path in images]
-    return rows, ignored
-
-
-def _subfolders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not _is_hidden(path.name))
-
-
-def images_below(folder: Path) -> tuple[list[Path], list[str]]:
-    """List the images in a folder and all below it, sorted, and what was left aside."""
-    images: list[Path] = []
-    ignored: list[str] = []
-    for parent, subfolders, files in os.walk(folder):
-        subfolders[:] = sorted(name for name in subfolders if not _is_hidden(name))
-        for name in sorted(files):
-            path = Path(parent) / name
-            if _is_image(path):
-                images.append(path)
-            elif not _is_hidden(name):
-                ignored.append(path.relative_to(folder.parent).as_posix())
-    return images, ignored
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in JUNK
-
-
-def _is_image(path: Path) -> bool:
-    """Whether a file is meant as an image, by its name alone."""
-    name = path.name.lower()
-    if _is_hidden(path.name) or not path.is_file():
-        return False
-    return name.endswith(".nii.gz") or path.suffix.lower() not in NOT_IMAGES
-
-
-def split_name(name: str) -> str | None:
-    """Return 'train', 'val' or 'test' for any usual spelling of it, else None."""
-    plain = name.strip().lower().replace(" ", "_")
-    for split, spellings in SPLIT_SPELLINGS.items():
-        if plain in spellings:
-            return split
-    return None
+    found = find_images(source)
+    paths = [path.relative_to(source).as_posix() for path, _, _ in found.images]
+    table = pd.DataFrame(
+        {
+            "path": paths,
+            "label": [plain_text(folder.name) for _, folder, _ in found.images],
+            "given_split": [split for _, _, split in found.images],
+        },
+        dtype=str,
+    )
+    names = _class_order(table, classes, source, hint=found.hint)
+    owners, patients = recognise(
+        paths,
+        pattern=pattern,
+        # What stands above an image's class cannot tell its patient.
+        inner=[path.relative_to(folder).as_posix() for path, folder, _ in found.images],
+    )
+    table.insert(2, "patient", pd.Series(owners, dtype=str))
+    notes = tuple(found.notes)
+    return Dataset(source, "folder", table, names, _kind(names), patients, notes=notes)
 
 
 # -- tables -------------------------------------------------------------------------------------
@@ -310,105 +193,122 @@ def split_name(name: str) -> str | None:
 def _load_table(
     source: Path, classes: Sequence[str] | None, pattern: str | None, columns: Columns
 ) -> Dataset:
-    raw = _read_table(source)
-    path = _column(raw, columns.path, "path", source, required=True)
-    label = _column(raw, columns.label, "label", source, required=True)
+    raw = read_table(source)
+    path = _required(raw, columns.path, "path", source)
+    label = _required(raw, columns.label, "label", source)
     patient = _column(raw, columns.patient, "patient", source)
     split = _column(raw, columns.split, "split", source)
-    assert path is not None
-    assert label is not None
-    _check_rows(raw, path, label, split, source)
-    paths = [PurePosixPath(value.replace("\\", "/")).as_posix() for value in raw[path]]
+    paths = raw[path].map(_plain_path)
+    _check_rows(raw, paths, label, split, source)
     found, patients = recognise(
-        paths,
+        list(paths),
         pattern=pattern,
         column=list(raw[patient]) if patient else None,
         column_name=patient,
     )
     table = pd.DataFrame(
         {
-            "path": paths,
-            "label": raw[label].str.strip(),
+            "path": list(paths),
+            "label": [plain_text(value) for value in raw[label]],
             "patient": found,
-            "given_split": [split_name(value) or "" for value in raw[split]] if split else "",
+            "given_split": [split_name(value) for value in raw[split]] if split else "",
         },
         dtype=str,
     )
-    # A user's column may bear the name of one of ours; it is kept under another.
     rest = raw.drop(columns=[name for name in (path, label, patient, split) if name])
-    table = table.join(rest.rename(columns={name: f"table_{name}" for name in RESERVED}))
-    names = _class_order(table, classes, source)
+    table = table.join(_renamed(rest).reset_index(drop=True))
+    places = [f"row {row}" for row in raw.index]
+    names = _class_order(table, classes, source, places=places)
     return Dataset(source, "table", table, names, _kind(names), patients)
 
 
 RESERVED = (
     *("path", "sha256", "label", "patient", "group", "given_split", "split", "excluded"),
     *("reason", "format", "mode", "bits", "height", "width", "grey", "dtype", "low", "high"),
-)  # fmt: skip
+    "range_from",
+)
 """Columns that Hilum writes into samples.csv itself."""
 
 
-def _read_table(source: Path) -> pd.DataFrame:
-    try:
-        if source.suffix.lower() == ".parquet":
-            return _read_parquet(source)
-        separator = "\t" if source.suffix.lower() == ".tsv" else ","
-        # Everything stays text: '007' is a patient, and 'NA' may be a class.
-        raw = pd.read_csv(source, sep=separator, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{source} cannot be read as a table: {str(error).strip()}.") from None
-    return raw.fillna("")
+def _renamed(rest: pd.DataFrame) -> pd.DataFrame:
+    """Keep a user's column that bears the name of one of ours under another."""
+    names: dict[str, str] = {}
+    taken = {*RESERVED, *rest.columns}
+    for name in rest.columns:
+        new = name
+        while new in taken and name in RESERVED:
+            new = f"table_{new}"
+        names[name] = new
+        taken.add(new)
+    return rest.rename(columns=names)
 
 
-def _read_parquet(source: Path) -> pd.DataFrame:
-    try:
-        import pyarrow  # noqa: F401 - only to see whether it is there
-    except ImportError:
-        raise MissingExtraError("pyarrow", "parquet", "Reading a Parquet table") from None
-    raw = pd.read_parquet(source)
-    return raw.astype("string").fillna("").astype(str)
+def _required(raw: pd.DataFrame, given: str | None, usual: str, source: Path) -> str:
+    name = _column(raw, given, usual, source)
+    if name is None:
+        raise _no_column(raw, usual, source, f" Name it with --{usual}-column.")
+    return name
 
 
-def _column(
-    raw: pd.DataFrame, given: str | None, usual: str, source: Path, *, required: bool = False
-) -> str | None:
-    name = given or usual
-    if name in raw.columns:
-        return name
-    if given is None and not required:
-        return None
+def _column(raw: pd.DataFrame, given: str | None, usual: str, source: Path) -> str | None:
+    """Find a column by the name given, or by its usual name in any spelling."""
+    if given is not None:
+        if given not in raw.columns:
+            raise _no_column(raw, given, source, "")
+        return given
+    wanted = COLUMN_SPELLINGS.get(usual, (usual,))
+    found = [name for name in raw.columns if re.sub(r"[\s_.-]", "", name.lower()) in wanted]
+    if len(found) > 1:
+        raise DataError(
+            f"{source} has several columns that may be the {usual}: {', '.join(found)}. Choose "
+            f"one with --{usual}-column."
+        )
+    return found[0] if found else None
+
+
+def _no_column(raw: pd.DataFrame, name: str, source: Path, option: str) -> DataError:
     hint = did_you_mean(name, raw.columns)
-    option = "" if given else f" Name it with --{usual}-column."
-    raise DataError(
+    return DataError(
         f"{source} has no column '{name}'.{hint} Its columns are: {', '.join(raw.columns)}.{option}"
     )
 
 
-def _check_rows(raw: pd.DataFrame, path: str, label: str, split: str | None, source: Path) -> None:
+def _plain_path(text: str) -> str:
+    """Write a path with forward slashes and without './'; '' stays ''."""
+    text = text.strip().replace("\\", "/")
+    return PurePosixPath(text).as_posix() if text else ""
+
+
+def _check_rows(
+    raw: pd.DataFrame, paths: pd.Series, label: str, split: str | None, source: Path
+) -> None:
     """Collect every fault of the rows, then refuse them together."""
     if raw.empty:
         raise DataError(f"{source} has no rows.")
-    faults = []
-    for what, column in (("path", path), ("label", label)):
-        empty = raw.index[raw[column].str.strip() == ""]
-        if len(empty):
-            faults.append(f"{what} missing in {_rows(empty)}")
-    repeated = raw.index[raw[path].duplicated() & (raw[path].str.strip() != "")]
-    if len(repeated):
-        faults.append(f"path named twice in {_rows(repeated)}")
+    labels = raw[label].str.strip()
+    faults = {
+        "path missing": paths == "",
+        "label missing": labels == "",
+        "path named twice": paths.duplicated() & (paths != ""),
+        "line break or control character": (paths + labels).map(_is_unwritable),
+    }
     if split:
-        wrong = raw.index[[split_name(value) is None for value in raw[split]]]
-        if len(wrong):
-            value = raw[split][wrong[0]]
-            faults.append(f"split is '{value}', not train, val or test, in {_rows(wrong)}")
-    if faults:
-        raise DataError(f"{source}: {'; '.join(faults)}. Fix or remove these rows.")
+        faults["split missing"] = raw[split].str.strip() == ""
+        known = raw[split].map(lambda value: split_name(value) is not None)
+        wrong = ~known & ~faults["split missing"]
+        if wrong.any():
+            faults[f"split is '{raw[split][wrong].iloc[0]}', not train, val or test,"] = wrong
+    found = [
+        f"{fault} in {name_rows([int(row) for row in raw.index[rows]])}"
+        for fault, rows in faults.items()
+        if rows.any()
+    ]
+    if found:
+        raise DataError(f"{source}: {'; '.join(found)}. Fix or remove these rows.")
 
 
-def _rows(index: pd.Index) -> str:
-    # A table's first row of data is line 2 of the file, after the header.
-    lines = ", ".join(str(int(row) + 2) for row in index[:5])
-    return f"{'row' if len(index) == 1 else f'{len(index)} rows, such as'} {lines}"
+def _is_unwritable(text: str) -> bool:
+    return UNWRITABLE.search(text) is not None
 
 
 # -- NPZ ----------------------------------------------------------------------------------------
@@ -418,30 +318,36 @@ def _load_npz(source: Path, classes: Sequence[str] | None, pattern: str | None) 
     if pattern is not None:
         raise DataError(f"{source} holds arrays without names, so --patient-pattern has no use.")
     arrays = _npz_arrays(source, source.stat().st_mtime_ns)
-    labels = {split: _npz_labels(arrays[f"{split}_labels"]) for split in _npz_splits(arrays)}
-    n_labels = {array.shape[1] for array in labels.values()}
-    if len(n_labels) != 1:
-        raise DataError(f"{source}: the splits have different numbers of labels ({n_labels}).")
-    multilabel = n_labels != {1}
+    labels = {split: _npz_labels(arrays, split, source) for split in _npz_splits(arrays)}
+    widths = sorted({array.shape[1] for array in labels.values()})
+    if len(widths) != 1:
+        raise DataError(
+            f"{source}: the splits have different numbers of labels an image "
+            f"({' and '.join(map(str, widths))}). Give each the same."
+        )
+    multilabel = widths != [1]
     paths = npz_paths(source)
     stacked = np.concatenate(list(labels.values()))
-    values = [""] * len(stacked) if multilabel else [str(int(value)) for value in stacked[:, 0]]
     table = pd.DataFrame(
         {
             "path": paths,
-            "label": values,
+            "label": [""] * len(stacked) if multilabel else [str(int(v)) for v in stacked[:, 0]],
             "patient": "",
             "given_split": [path.split("/")[0] for path in paths],
         },
         dtype=str,
     )
-    _, patients = recognise([])
-    patients = Patients(**{**patients.to_dict(), "n_without": len(table)})
+    _, patients = recognise(paths)
     if multilabel:
         names = tuple(classes or map(str, range(stacked.shape[1])))
         if len(names) != stacked.shape[1]:
-            raise DataError(f"{source} has {stacked.shape[1]} labels, but {len(names)} names.")
-        return Dataset(source, "npz", table, names, "multilabel", patients, stacked)
+            raise DataError(
+                f"{source} has {stacked.shape[1]} labels an image, but --classes names "
+                f"{len(names)}. Name each, in order."
+            )
+        return Dataset(
+            source, "npz", table, names, "multilabel", patients, stacked.astype(np.float32)
+        )
     if classes is not None:
         table["label"] = _rename(table["label"], classes, source)
     names = _class_order(table, classes, source)
@@ -462,8 +368,23 @@ def _npz_splits(arrays: dict[str, NDArray[Any]]) -> list[str]:
     return [split for split in SPLITS if f"{split}_images" in arrays]
 
 
-def _npz_labels(array: NDArray[Any]) -> NDArray[np.float32]:
-    return array.reshape(len(array), -1).astype(np.float32)
+def _npz_labels(arrays: dict[str, NDArray[Any]], split: str, source: Path) -> NDArray[np.float64]:
+    """Return labels of shape (n, labels an image): whole numbers, or 0, 1 and NaN for several."""
+    labels = arrays[f"{split}_labels"]
+    labels = labels.reshape(len(labels), -1).astype(np.float64)
+    known = ~np.isnan(labels)
+    if labels.shape[1] == 1:
+        good = known & (labels >= 0) & (labels % 1 == 0)
+        wanted = "whole numbers from 0 are read"
+    else:
+        good = ~known | (labels == 0) | (labels == 1)
+        wanted = "with several labels an image, 0, 1 and NaN for unknown are read"
+    if not good.all():
+        row, column = np.argwhere(~good)[0]
+        raise DataError(
+            f"{source}: {split}_labels holds {labels[row, column]:g} in row {row}; {wanted}."
+        )
+    return labels
 
 
 def _rename(labels: pd.Series, classes: Sequence[str], source: Path) -> list[str]:
@@ -476,20 +397,15 @@ def _rename(labels: pd.Series, classes: Sequence[str], source: Path) -> list[str
     return [classes[int(label)] for label in labels]
 
 
+# A data set is larger than a picture. What memory is taken for is still bounded by the file:
+# every array is as long as its header says, and no more than the readers' ratio of what is stored.
+NPZ_LIMITS = dataclasses.replace(LIMITS, max_file_bytes=2**36, max_bytes=2**36)
+
+
 @functools.lru_cache(maxsize=2)
 def _npz_arrays(source: Path, mtime_ns: int) -> dict[str, NDArray[Any]]:  # noqa: ARG001
     """Load and check all arrays; `mtime_ns` makes a changed file a new one."""
-    try:
-        with np.load(source, allow_pickle=False) as archive:
-            wanted = [
-                f"{split}_{part}"
-                for split in SPLITS
-                for part in ("images", "labels")
-                if f"{split}_{part}" in archive.files
-            ]
-            arrays = {name: archive[name] for name in wanted}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise DataError(f"{source} cannot be read as an NPZ without pickle: {error}.") from None
+    arrays = read_arrays(source, limits=NPZ_LIMITS)
     if "train_images" not in arrays:
         raise DataError(
             f"{source} holds no array 'train_images'. A MedMNIST-style NPZ has train_images, "
@@ -502,21 +418,26 @@ def _npz_arrays(source: Path, mtime_ns: int) -> dict[str, NDArray[Any]]:  # noqa
 
 def _check_npz_split(arrays: dict[str, NDArray[Any]], split: str, source: Path) -> None:
     images, labels = arrays[f"{split}_images"], arrays.get(f"{split}_labels")
-    if labels is None or len(labels) != len(images):
-        n_labels = "no" if labels is None else len(labels)
-        raise DataError(f"{source}: {split} has {len(images)} images and {n_labels} labels.")
     if not (images.ndim == 3 or (images.ndim == 4 and images.shape[-1] in (1, 3))):
         raise DataError(
             f"{source}: {split}_images has the shape {images.shape}; expected (n, height, width) "
             "or (n, height, width, 3)."
         )
-    if images.dtype not in (np.uint8, np.uint16):
+    if 0 in images.shape:
         raise DataError(
-            f"{source}: {split}_images is of type {images.dtype}; uint8 and uint16 are read."
+            f"{source}: {split}_images has the shape {images.shape}, which is no image. Leave the "
+            "split out or fill it."
         )
-    if labels.dtype.kind not in "iub":
+    if labels is None or not labels.ndim or len(labels) != len(images) or not labels.size:
+        n_labels = "no" if labels is None or not labels.size else labels.size
         raise DataError(
-            f"{source}: {split}_labels is of type {labels.dtype}; whole numbers are read."
+            f"{source}: {split} has {len(images)} images and {n_labels} labels. Give each image "
+            "its label."
+        )
+    if images.dtype.kind != "u" or images.dtype.itemsize > 2:
+        raise DataError(
+            f"{source}: {split}_images is of type {images.dtype}; uint8 and uint16 are read. "
+            "Convert the images to one of these."
         )
 
 
@@ -529,6 +450,7 @@ def _npz_picture(source: Path, path: str) -> Picture:
     pixels = images[int(row)]
     pixels = pixels[None, :, :, None] if pixels.ndim == 2 else pixels[None]
     bits = pixels.dtype.itemsize * 8
+    pixels = pixels.astype(f"uint{bits}", copy=False)  # in this machine's byte order
     mode = "L" if pixels.shape[-1] == 1 else "RGB"
     return Picture(pixels, (0.0, float(2**bits - 1)), Facts("NPZ", mode, bits))
 
@@ -537,12 +459,18 @@ def _npz_picture(source: Path, path: str) -> Picture:
 
 
 def _class_order(
-    table: pd.DataFrame, classes: Sequence[str] | None, source: Path
+    table: pd.DataFrame,
+    classes: Sequence[str] | None,
+    source: Path,
+    *,
+    places: Sequence[str] | None = None,
+    hint: str = "",
 ) -> tuple[str, ...]:
+    """Check the labels and put the classes in order; `places` name the samples in messages."""
     found = sorted(set(table["label"]), key=_natural)
     if len(found) < 2:
         raise DataError(
-            f"{source} holds one class only, '{found[0]}'. A classifier needs at least two."
+            f"{source} holds one class only, '{found[0]}'. A classifier needs at least two.{hint}"
         )
     folded: dict[str, str] = {}
     for name in found:
@@ -554,19 +482,36 @@ def _class_order(
             )
     if classes is None:
         return tuple(found)
-    for name in found:
-        if name not in classes:
-            raise DataError(
-                f"{source} holds the class '{name}', which is not one of --classes "
-                f"{', '.join(classes)}.{did_you_mean(name, classes)}"
-            )
-    absent = [name for name in classes if name not in found]
+    wanted = tuple(plain_text(name) for name in classes)
+    twice = [name for name, count in Counter(wanted).items() if count > 1]
+    if twice:
+        raise DataError(f"--classes names '{twice[0]}' more than once. Name each class once.")
+    _check_unknown(table, wanted, source, list(table["path"]) if places is None else places)
+    absent = [name for name in wanted if name not in found]
     if absent:
         raise DataError(
             f"--classes names '{absent[0]}', which {source} does not hold."
-            f"{did_you_mean(absent[0], found)}"
+            f"{did_you_mean(absent[0], found)} It holds: {', '.join(found)}."
         )
-    return tuple(classes)
+    return wanted
+
+
+def _check_unknown(
+    table: pd.DataFrame, wanted: Sequence[str], source: Path, places: Sequence[str]
+) -> None:
+    """Refuse labels that the user's list of classes does not have, each with its place."""
+    first: dict[str, str] = {}
+    for name, place in zip(table["label"], places, strict=True):
+        if name not in wanted:
+            first.setdefault(name, place)
+    if not first:
+        return
+    faults = [
+        f"{source}, {place}: class '{name}' is not one of {quoted(wanted)}."
+        + did_you_mean(name, wanted)
+        for name, place in list(first.items())[:5]
+    ]
+    raise DataError(f"{' '.join(faults)} Fix the label or --classes.")
 
 
 def _natural(name: str) -> tuple[int, int, str]:

@@ -75,5 +75,6 @@ class MissingExtraError(HilumError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the known word nearest to `word`, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    by_letters = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(word.casefold(), list(by_letters), n=1, cutoff=0.6)
+    return f" Did you mean '{by_letters[near[0]]}'?" if near else ""

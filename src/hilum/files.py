@@ -33,6 +33,7 @@ def writing(path: Path) -> Iterator[Path]:
         yield partial
         _flush(partial)
         partial.replace(path)
+        _flush_folder(path.parent)
     except OSError as error:
         raise HilumError(
             f"{path} cannot be written: {error.strerror or error}. "
@@ -40,7 +41,8 @@ def writing(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         if partial is not None:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -62,11 +64,9 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line and have it on the disk before returning."""
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(line + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    """Add one line, whole or not at all, and have it on the disk before returning."""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    write_text(path, f"{before}{line}\n")
 
 
 def read_json(path: Path) -> Any:
@@ -84,3 +84,13 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have the renaming itself on the disk, where folders can be flushed (not on Windows)."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

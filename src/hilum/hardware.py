@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from hilum.errors import SettingError
 from hilum.threads import available_cores
 
 Device = Literal["cpu", "cuda", "mps"]
@@ -28,12 +29,24 @@ class Hardware:
 
 
 def find_hardware(wanted: str = "auto") -> Hardware:
-    """Find the fastest device, or describe the wanted one ('cpu', 'cuda', 'mps')."""
+    """Find the fastest device, or describe the wanted one ('cpu', 'cuda', 'mps').
+
+    Raises
+    ------
+    SettingError
+        If the wanted one is not there.
+    """
     n_cores = available_cores()
-    if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()):
+    is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not is_there.get(wanted, True):
+        raise SettingError(
+            f"Setting accelerator = '{wanted}' cannot be used: no such device was found. Leave it "
+            "at auto, or use cpu."
+        )
+    if wanted == "cuda" or (wanted == "auto" and is_there["cuda"]):
         name = torch.cuda.get_device_name()
         return Hardware("cuda", name, n_cores, torch.cuda.is_bf16_supported())
-    if wanted == "mps" or (wanted == "auto" and torch.backends.mps.is_available()):
+    if wanted == "mps" or (wanted == "auto" and is_there["mps"]):
         return Hardware("mps", "the Apple GPU", n_cores, False)
     return Hardware("cpu", _cpu_name(), n_cores, _cpu_has_bfloat16())
 

@@ -7,17 +7,19 @@ that its reader sees when it is wrong.
 from __future__ import annotations
 
 import re
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from hilum.errors import DataError, SettingError
+from hilum.names import plain_text
 
 Source = Literal["column", "pattern", "known_pattern", "none"]
 
-# Each is tried on the path inside the data folder, without the suffix, and believed only when it
-# fits every file. Order matters: the narrow ones come first.
+# Each is tried on the path below the class folder, without the suffix, and believed only when it
+# fits every file and finds more than one patient. Order matters: the narrow ones come first.
 KNOWN_PATTERNS = (
     # Kermany et al. 2018. Bacterial and viral cases are numbered separately, so the kind is part
     # of the patient's name: `person1` alone would join two children.
@@ -32,7 +34,7 @@ KNOWN_PATTERNS = (
     ("BIDS", r"(?:^|/)(?P<patient>sub-[A-Za-z0-9]+)(?=[_/])"),
     ("CheXpert", r"(?:^|/)(?P<patient>patient\d+)/"),
     ("TCGA barcodes", r"(?:^|/)(?P<patient>TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})(?=[-._/]|$)"),
-    ("NIH ChestX-ray14", r"(?:^|/)(?P<patient>\d{8})_\d{3}$"),
+    ("NIH ChestX-ray14", r"(?:^|/)(?P<patient>000[0-3]\d{4})_\d{3}$"),
     (
         "'patient', 'subject' or 'case' with a number",
         r"(?i:(?:^|[/_-])(?P<patient>(?:patient|subject|subj|pat|case)[-_ ]?\d+)(?=[-_./ ]|$))",
@@ -80,6 +82,7 @@ def recognise(
     pattern: str | None = None,
     column: Sequence[str] | None = None,
     column_name: str | None = None,
+    inner: Sequence[str] | None = None,
 ) -> tuple[list[str], Patients]:
     """Give each file its patient, '' where none is known.
 
@@ -92,6 +95,8 @@ def recognise(
         It goes before a column.
     column : sequence of str, optional
         The patient of each file as a table states it.
+    inner : sequence of str, optional
+        The part of each path in which known patterns are sought, below the class folder.
 
     Raises
     ------
@@ -103,29 +108,29 @@ def recognise(
     if pattern is not None:
         found = _by_user_pattern(paths, pattern)
         return found, _describe(paths, found, "pattern", "the pattern given", pattern=pattern)
-    if column is not None:
-        found = [value.strip() for value in column]
+    if column is not None and any(value.strip() for value in column):
+        found = [plain_text(value) for value in column]
         what = f"the column '{column_name}'"
         return found, _describe(paths, found, "column", what, column=column_name)
     for name, known in KNOWN_PATTERNS:
-        matches = _search(paths, re.compile(known))
-        if paths and all(matches):
-            found = [match or "" for match in matches]
+        matches = _search(paths if inner is None else inner, re.compile(known))
+        if all(matches) and len(set(matches)) > 1:
+            found = [plain_text(match or "") for match in matches]
             what = f"the file names, which follow the known pattern of {name}"
             return found, _describe(paths, found, "known_pattern", what, pattern=known)
-    nothing = Patients(
-        "none",
-        "No patient is known: every image was taken for a patient of its own. If a patient has "
-        "several images, figures on validation and test data are too good. Name the patients with "
-        "a column or --patient-pattern.",
-        None,
-        None,
-        None,
-        len(paths),
-        None,
-        (),
+    return [""] * len(paths), _nothing_known(len(paths), column_name)
+
+
+def _nothing_known(n_paths: int, empty_column: str | None) -> Patients:
+    sentence = "No patient is known"
+    if empty_column:
+        sentence += f" (the column '{empty_column}' is empty)"
+    sentence += (
+        ": every image was taken for a patient of its own. If a patient has several images, "
+        "figures on validation and test data are too good. Name the patients with a column or "
+        "--patient-pattern."
     )
-    return [""] * len(paths), nothing
+    return Patients("none", sentence, None, None, None, n_paths, None, ())
 
 
 def _by_user_pattern(paths: Sequence[str], pattern: str) -> list[str]:
@@ -142,14 +147,15 @@ def _by_user_pattern(paths: Sequence[str], pattern: str) -> list[str]:
             r"around the part of the name that tells the patient, as in '^(?P<patient>case\d+)_'."
         )
     matches = _search(paths, compiled)
-    missed = [path for path, match in zip(paths, matches, strict=True) if not match]
+    found = [plain_text(match or "") for match in matches]
+    missed = [path for path, patient in zip(paths, found, strict=True) if not patient]
     if missed:
         raise DataError(
             f"--patient-pattern '{pattern}' does not fit {len(missed)} of {len(paths)} files, "
             f"such as {_join(missed[:3])}. Widen the pattern, or give a table with a column "
             "'patient'."
         )
-    return [match or "" for match in matches]
+    return found
 
 
 def _search(paths: Sequence[str], pattern: re.Pattern[str]) -> list[str | None]:
@@ -173,9 +179,12 @@ def _describe(
 ) -> Patients:
     counts = Counter(patient for patient in found if patient)
     n_without = sum(not patient for patient in found)
-    sizes = sorted(counts.values())
-    sentence = f"Patients were read from {what}: {len(counts):,} patients in {len(paths):,} images."
-    if n_without:
+    sizes = sorted(counts.values())  # never empty: a pattern fits all, a column has a value
+    number = "1 patient" if len(counts) == 1 else f"{len(counts):,} patients"
+    sentence = f"Patients were read from {what}: {number} in {len(paths):,} images."
+    if n_without == 1:
+        sentence += " 1 image has no patient and counts as one."
+    elif n_without:
         sentence += f" {n_without:,} images have no patient and count as one each."
     first: dict[str, str] = {}
     for path, patient in zip(paths, found, strict=True):
@@ -189,9 +198,9 @@ def _describe(
         sentence,
         pattern,
         column,
-        len(counts) or None,
+        len(counts),
         n_without,
-        {"median": float(sizes[len(sizes) // 2]), "max": float(sizes[-1])} if sizes else None,
+        {"median": float(statistics.median(sizes)), "max": float(sizes[-1])},
         tuple(examples),
     )
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import torch
 
 from hilum.hardware import Hardware
+from hilum.networks import build_network
 from hilum.recipes import Recipe
 from hilum.settings import Settings, make_settings
 
@@ -34,7 +36,7 @@ class Fingerprint:
     grey : bool
         Every image is grey, whether stored as grey or as RGB.
     highest : dict
-        Greatest value by pixel type.
+        Greatest value by pixel type, of the types whose files never say which values they use.
     """
 
     n_train: int
@@ -75,8 +77,15 @@ def take_fingerprint(samples: pd.DataFrame) -> Fingerprint:
         median_height=float(seen["height"].median()),
         median_width=float(seen["width"].median()),
         grey=bool(seen["grey"].astype(bool).all()),
-        highest={str(k): float(v) for k, v in seen.groupby("dtype")["high"].max().items()},
+        highest=_highest(seen),
     )
+
+
+def _highest(seen: pd.DataFrame) -> dict[str, float]:
+    # A file that states its bits or window is believed, so its type needs no range from here.
+    unstated = (seen["range_from"] == "type").groupby(seen["dtype"]).all()
+    highest = seen.groupby("dtype")["high"].max()[unstated]
+    return {str(dtype): float(value) for dtype, value in highest.items()}
 
 
 def make_plan(
@@ -91,18 +100,25 @@ def make_plan(
     Raises
     ------
     SettingError
-        If the user's settings are unknown or impossible.
+        If the user's settings are unknown or impossible, alone or together.
     """
     found = _rules(fingerprint) if recipe is None else _recipe_rules(fingerprint, recipe)
     found["precision"] = _precision(hardware)
     found["accelerator"] = (hardware.device, f"The fastest device found is {hardware.name}.")
     values = {name: value for name, (value, _) in found.items()}
     settings = make_settings({**values, **(chosen or {})})
+    _check_network(settings, len(fingerprint.class_counts))
     reasons = {name: _default_reason(name) for name in Settings.model_fields} | {
         name: reason for name, (_, reason) in found.items()
     }
     reasons |= dict.fromkeys(chosen or {}, "Set by the user.")
     return Plan(_resolved(settings, hardware), reasons)
+
+
+def _check_network(settings: Settings, n_classes: int) -> None:
+    """Build the network without memory, so that one that cannot be is told before training."""
+    with torch.device("meta"):
+        build_network(settings, n_classes)
 
 
 def _resolved(settings: Settings, hardware: Hardware) -> Settings:
@@ -146,7 +162,7 @@ def _rules(fingerprint: Fingerprint) -> dict[str, tuple[Any, str]]:
     epochs = min(100, max(12, round(IMAGES_SEEN / n)))
     found["epochs"] = epochs, f"About {IMAGES_SEEN:,} images seen in all, at most 100 epochs."
     batch = 16 if n < 300 else 32
-    found["batch_size"] = batch, f"At least {n // batch} steps an epoch for {n:,} images."
+    found["batch_size"] = batch, f"At least {max(1, n // batch)} steps an epoch for {n:,} images."
     found["optimizer"] = "adamw", "Adam with decoupled weight decay needs the least tuning."
     found["learning_rate"] = 2e-3, "The peak of the one-cycle schedule."
     found["weight_decay"] = 0.02, "Holds weights small; mild, as augmentation does the most."

@@ -86,6 +86,7 @@ def prepare(
     options = options or DataOptions()
     chosen = dict(settings or {})
     given = make_settings(chosen)  # so that a slip is told before the images are read
+    hardware = find_hardware(given.accelerator)
     loaded_recipe = load_recipe(recipe) if recipe else None
     dataset = load_dataset(
         data,
@@ -100,13 +101,14 @@ def prepare(
         )
     positive, positive_reason = choose_positive(dataset.class_names, options.positive)
     samples = scan(dataset, progress or LogProgress())
-    findings = find_flaws(dataset, samples)
+    # A split that is left aside has no flaws.
+    findings = find_flaws(dataset, samples.assign(given_split="") if options.new_split else samples)
     _check_unreadable(samples, dataset, options)
     split = _split(samples, given, options)
     samples.loc[~samples["excluded"], "split"] = split.names
     plan = make_plan(
         take_fingerprint(samples),
-        find_hardware(given.accelerator),
+        hardware,
         recipe=loaded_recipe,
         chosen=chosen,
     )

@@ -17,7 +17,10 @@ from hilum.progress import Progress
 from hilum.readers import Picture
 from hilum.threads import in_threads
 
-FACTS = ("sha256", "format", "mode", "bits", "height", "width", "grey", "dtype", "low", "high")
+FACTS = (
+    *("sha256", "format", "mode", "bits", "height", "width", "grey", "dtype", "low", "high"),
+    "range_from",
+)
 
 
 def scan(dataset: Dataset, progress: Progress) -> pd.DataFrame:
@@ -28,7 +31,7 @@ def scan(dataset: Dataset, progress: Progress) -> pd.DataFrame:
     DataFrame
         The data set's table with, for each sample, `sha256` (of the file; of the pixels in an
         NPZ), format, mode, bits, height, width, grey, dtype, low and high (least and greatest
-        value), `excluded` and `reason`.
+        value), `range_from` (what says how values show), `excluded` and `reason`.
     """
 
     def one(path: str) -> dict[str, Any]:
@@ -62,6 +65,7 @@ def _facts(dataset: Dataset, path: str) -> dict[str, Any]:
         "dtype": picture.pixels.dtype.name,
         "low": float(picture.pixels.min()),
         "high": float(picture.pixels.max()),
+        "range_from": picture.facts.range_from,
         "excluded": False,
         "reason": "",
     }

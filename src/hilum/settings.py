@@ -5,15 +5,19 @@ Recipes, plans and ``--set`` speak these names and no others.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hilum.calibration import choose_operating_point
 from hilum.errors import SettingError, did_you_mean
 from hilum.pixels import PixelSpec, Resize
+
+MAX_CHANNELS = 8192
 
 MONITORS_LOWER_IS_BETTER = ("val_loss",)
 
@@ -98,8 +102,15 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if any(channels < 1 for channels in self.conv_channels + self.dense_units):
-            raise ValueError("layers need at least one channel or unit")
+        for name in ("conv_channels", "dense_units"):
+            for number in getattr(self, name):
+                if not 1 <= number <= MAX_CHANNELS:
+                    raise ValueError(f"{name} holds {number}; 1 to {MAX_CHANNELS} is possible")
+        for dtype, (black, white) in self.ranges.items():
+            if not (math.isfinite(black) and math.isfinite(white) and black < white):
+                raise ValueError(
+                    f"ranges of {dtype} is ({black:g}, {white:g}); black must be below white"
+                )
         return self
 
     @property
@@ -128,9 +139,19 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
                 "See all settings with: hilum settings"
             )
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
         raise SettingError(_explain(error)) from None
+    _check_rule(settings.operating_point)
+    return settings
+
+
+def _check_rule(rule: str) -> None:
+    """Try the rule on two scores that any rule can part: a slip is told now, not after training."""
+    try:
+        choose_operating_point((0, 1), (0.25, 0.75), rule)
+    except SettingError as error:
+        raise SettingError(f"Setting operating_point = '{rule}' cannot be used: {error}") from None
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
@@ -146,13 +167,16 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise SettingError(f"--set {assignment} has no '='. Write it as --set name=value.")
-        values[name.strip().replace("-", "_")] = _value(text.strip(), assignment)
+        name = name.strip().replace("-", "_")
+        values[name] = _value(name, text.strip(), assignment)
     return values
 
 
-def _value(text: str, assignment: str) -> Any:
+def _value(name: str, text: str, assignment: str) -> Any:
     if text.lower() == "none":
-        return "none"
+        field = Settings.model_fields.get(name)
+        is_optional = field is not None and type(None) in get_args(field.annotation)
+        return None if is_optional else "none"
     # YAML takes 1e-6 for a word: its floats need a point.
     if re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", text):
         return float(text)

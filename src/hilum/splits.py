@@ -85,7 +85,10 @@ def assign(
         need = (lacking / wanted * counts[group] / totals).sum(axis=1)
         room = lacking.sum(axis=1) - counts[group].sum()
         # Rounded, since the last bits of a float sum may differ between machines.
-        part = max(range(len(parts)), key=lambda i: (room[i] > -0.5, round(float(need[i]), 9), -i))
+        part = max(
+            range(len(parts)),
+            key=lambda i: (round(float(room[i]), 6) > -0.5, round(float(need[i]), 9), -i),
+        )
         chosen[group] = part
         lacking[part] -= counts[group]
     return np.asarray(parts)[chosen[group_index]]
@@ -175,10 +178,16 @@ def make_split(
     reasons: list[str] = []
     label_array, group_array = np.asarray(labels), np.asarray(groups)
     present = set(names)
-    if not present & {"val", "test"}:
-        names[:] = "train"
+    names[names == ""] = "train"
     if "test" in present:
         reasons.append("The test split that came with the data was kept and sealed.")
+        absent = sorted(set(label_array) - set(label_array[names == "test"]))
+        if absent:
+            classes = ", ".join(f"'{name}'" for name in absent)
+            reasons.append(
+                f"The test split holds no image of {classes}: figures that need it cannot be "
+                "estimated."
+            )
     else:
         test = assign(labels, groups, {"rest": 1 - test_share, "test": test_share}, seed=seed)
         names[test == "test"] = "test"
@@ -249,9 +258,9 @@ def _why_draw_val(
     if least >= MIN_VAL_PER_CLASS or least >= could / 2:
         return None
     return (
-        f"The validation split that came with the data has {len(val)} images, {least} of its "
-        f"rarest class: too few to choose a threshold by. It was merged into training, and "
-        f"{share} anew."
+        f"The validation split that came with the data has {len(val)} "
+        f"image{'' if len(val) == 1 else 's'}, {least} of its rarest class: too few to choose a "
+        f"threshold by. It was merged into training, and {share} anew."
     )
 
 

@@ -1,0 +1,306 @@
+"""Which images stand in a folder, under which class and which split: names alone, no pixels.
+
+Whatever would be a guess is refused, with the way to say what is meant.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from hilum.errors import DataError
+from hilum.names import UNWRITABLE, plain_text, quoted
+from hilum.tables import SUFFIXES as TABLE_SUFFIXES
+
+SPLIT_SPELLINGS = {
+    "train": ("train", "training", "train_set", "trainset"),
+    "val": ("val", "valid", "validation", "validate", "dev", "val_set", "validation_set"),
+    "test": ("test", "testing", "test_set", "testset", "holdout", "hold-out"),
+}
+
+# Files that stand beside images and are none; anything else is offered to the readers, which
+# refuse by name what they cannot read.
+NOT_IMAGES = frozenset((
+    *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".md", ".rst", ".html", ".htm", ".pdf"),
+    *(".xls", ".xlsx", ".ods", ".doc", ".docx", ".py", ".ipynb", ".yaml", ".yml", ".toml"),
+    *(".ini", ".cfg", ".log", ".sqlite", ".db", ".h5", ".hdf5", ".pkl", ".pt", ".pth", ".parquet"),
+    *(".sha256", ".md5", ".zip", ".tar", ".gz", ".rar", ".7z"),
+))  # fmt: skip
+JUNK = frozenset((
+    *("thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information"),
+    *("@eadir", "lost+found", "__pycache__"),
+))  # fmt: skip
+IMAGE_SUFFIXES = frozenset((
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".dcm", ".dicom", ".ima", ".nii"),
+    *(".bmp", ".gif", ".webp", ".jp2", ".heic"),
+))  # fmt: skip
+
+ImageRow = tuple[Path, Path, str]
+"""An image, the folder of its class, and its split or ''."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds.
+
+    Attributes
+    ----------
+    images : list of (Path, Path, str)
+        Each image with the folder of its class and its split or ''.
+    notes : list of str
+        What was left aside, and why.
+    hint : str
+        Where a table stands beside the images, the advice to give that; else ''.
+    """
+
+    images: list[ImageRow]
+    notes: list[str]
+    hint: str
+
+
+def find_images(source: Path) -> Found:
+    """Find the images of a folder of class folders, or of the same under train, val and test.
+
+    Raises
+    ------
+    DataError
+        If images stand outside class folders, a class is empty, or classes would be a guess.
+    """
+    root, notes = _unwrap(source)
+    hint = _table_hint(root)
+    folders = _subfolders(root)
+    if not folders:
+        raise DataError(
+            f"{root} holds no class folders. Put the images of each class into a folder named "
+            f"after the class, or give a CSV table with the columns path and label.{hint}"
+        )
+    by_split = {folder: split_name(folder.name) for folder in folders}
+    _check_loose(root)
+    if any(by_split.values()):
+        rows, ignored = _split_folders(root, by_split)
+    else:
+        _check_levels(root, folders)
+        rows, ignored = _class_folders(root, folders, "")
+    if ignored:
+        number = "1 file was" if len(ignored) == 1 else f"{len(ignored):,} files were"
+        notes.append(f"{number} left aside, being no images by name: {quoted(ignored)}.")
+    _check_names([path.relative_to(source).as_posix() for path, _, _ in rows], source)
+    rows.sort(key=lambda row: row[0].relative_to(source).as_posix())
+    return Found(rows, notes, hint)
+
+
+def _unwrap(source: Path) -> tuple[Path, list[str]]:
+    """Step into a folder that holds one folder and nothing else, as archives often unpack."""
+    root = source
+    seen = {root.resolve()}
+    while True:
+        folders = _subfolders(root)
+        if len(folders) != 1 or split_name(folders[0].name) or not _subfolders(folders[0]):
+            break
+        # A link back to a folder above would lead in circles.
+        if _loose_images(root) or folders[0].resolve() in seen:
+            break
+        root = folders[0]
+        seen.add(root.resolve())
+    if root == source:
+        return root, []
+    inner = root.relative_to(source).as_posix()
+    return root, [f"The folder '{inner}' inside {source.name} was taken as the data."]
+
+
+def _split_folders(
+    root: Path, by_split: dict[Path, str | None]
+) -> tuple[list[ImageRow], list[str]]:
+    others = [folder.name for folder, split in by_split.items() if split is None]
+    if others:
+        splits = [folder.name for folder, split in by_split.items() if split]
+        raise DataError(
+            f"{root} holds split folders ({', '.join(splits)}) and others beside them "
+            f"({', '.join(others)}). Move the others away, or give the folder that holds the "
+            "splits alone."
+        )
+    rows: list[ImageRow] = []
+    ignored: list[str] = []
+    seen: dict[str, str] = {}
+    for folder, split in by_split.items():
+        assert split is not None
+        if split in seen:
+            raise DataError(
+                f"{root} holds two folders for the {split} split: '{seen[split]}' and "
+                f"'{folder.name}'. Keep one."
+            )
+        seen[split] = folder.name
+        class_folders = _subfolders(folder)
+        if not class_folders:
+            raise DataError(
+                f"{folder} holds no class folders. Each split needs a folder for each class."
+            )
+        _check_loose(folder)
+        more, left = _class_folders(folder, class_folders, split)
+        rows += more
+        ignored += left
+    if "train" not in seen:
+        raise DataError(
+            f"{root} holds the splits {', '.join(seen.values())} but no train folder. Add one."
+        )
+    return rows, ignored
+
+
+def _check_levels(root: Path, folders: Sequence[Path]) -> None:
+    """Refuse folders that cannot be taken for classes without a guess."""
+    words = {folder.name: set(re.split(r"[^a-z]+", folder.name.lower())) for folder in folders}
+    train = [name for name, found in words.items() if found & set(SPLIT_SPELLINGS["train"])]
+    others = set(SPLIT_SPELLINGS["val"]) | set(SPLIT_SPELLINGS["test"])
+    held_out = [name for name, found in words.items() if found & others]
+    if train and held_out:
+        raise DataError(
+            f"{root} holds '{train[0]}' and '{held_out[0]}', which look like splits and not like "
+            "classes. Name the folders train, val and test."
+        )
+    if any(_has_image(folder) for folder in folders):
+        return
+    # Patients with the classes inside, or classes with images beside masks: the same few names
+    # in every folder. Patients inside classes have many names, or differ.
+    inner = [frozenset(path.name for path in _subfolders(folder)) for folder in folders]
+    if len(set(inner)) == 1 and 2 <= len(inner[0]) <= len(folders):
+        raise DataError(
+            f"The folders of {root} ({quoted(words)}) all hold the same folders "
+            f"({quoted(inner[0])}), so which of them are classes would be a guess. Keep one level "
+            "of folders, named after the classes, or give a CSV table with the columns path and "
+            "label."
+        )
+
+
+def _class_folders(
+    root: Path, folders: Iterable[Path], split: str
+) -> tuple[list[ImageRow], list[str]]:
+    rows: list[ImageRow] = []
+    ignored: list[str] = []
+    seen: dict[str, str] = {}
+    for folder in folders:
+        other = seen.setdefault(plain_text(folder.name), folder.name)
+        if other != folder.name:
+            raise DataError(
+                f"{root} holds two folders for the class '{plain_text(folder.name)}': {other!a} "
+                f"and {folder.name!a}. Join them."
+            )
+        images, left = images_below(folder)
+        ignored += left
+        if not images:
+            raise DataError(
+                f"The class folder {folder} holds no images. Add images or remove the folder."
+            )
+        rows += [(path, folder, split) for path in images]
+    return rows, ignored
+
+
+def images_below(folder: Path) -> tuple[list[Path], list[str]]:
+    """List the images in a folder and all below it, sorted, and what was left aside.
+
+    Links are followed.
+
+    Raises
+    ------
+    DataError
+        If a folder cannot be opened, or links lead to one folder twice.
+    """
+    images: list[Path] = []
+    ignored: list[str] = []
+    seen: set[Path] = set()
+    for parent, subfolders, files in os.walk(folder, followlinks=True, onerror=_refuse_folder):
+        subfolders[:] = sorted(name for name in subfolders if not _is_hidden(name))
+        real = Path(parent).resolve()
+        if real in seen:
+            raise DataError(
+                f"{parent} is a link to {real}, which was read already. Remove the link."
+            )
+        seen.add(real)
+        for name in sorted(files):
+            path = Path(parent) / name
+            if _may_be_image(name):
+                images.append(path)
+            elif not _is_hidden(name):
+                ignored.append(path.relative_to(folder.parent).as_posix())
+    return images, ignored
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not _is_hidden(path.name))
+    except OSError as error:
+        _refuse_folder(error)
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise DataError(
+        f"The folder {error.filename} cannot be opened: {error.strerror}. Change its permissions "
+        "or move it away."
+    ) from None
+
+
+def _subfolders(root: Path) -> list[Path]:
+    return [path for path in _entries(root) if path.is_dir()]
+
+
+def _has_image(folder: Path) -> bool:
+    return any(_may_be_image(path.name) and not path.is_dir() for path in _entries(folder))
+
+
+def _loose_images(root: Path) -> list[str]:
+    """Name the images that stand in a folder of folders; a LICENSE or README is none."""
+    return [
+        path.name
+        for path in _entries(root)
+        if path.suffix.lower() in IMAGE_SUFFIXES or path.name.lower().endswith(".nii.gz")
+        if not path.is_dir()
+    ]
+
+
+def _check_loose(root: Path) -> None:
+    loose = _loose_images(root)
+    if loose:
+        raise DataError(
+            f"{root} holds images outside its class folders, such as '{loose[0]}' "
+            f"({len(loose)} in all). Move each into the folder of its class."
+        )
+
+
+def _check_names(paths: Sequence[str], source: Path) -> None:
+    """Refuse names that no table of samples can hold."""
+    bad = [path for path in paths if UNWRITABLE.search(path)]
+    if bad:
+        shown = bad[0].encode("unicode_escape").decode()
+        number = "1 file has a name" if len(bad) == 1 else f"{len(bad):,} files have names"
+        raise DataError(
+            f"{number} in {source} with a line break, a control character or bytes that are not "
+            f"UTF-8, such as '{shown}'. Rename each."
+        )
+
+
+def _table_hint(root: Path) -> str:
+    tables = [path.name for path in _entries(root) if path.suffix.lower() in TABLE_SUFFIXES]
+    return f" If {root / tables[0]} is the table of the images, give that." if tables else ""
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in JUNK
+
+
+def _may_be_image(name: str) -> bool:
+    """Whether a file is meant as an image, by its name alone."""
+    if _is_hidden(name):
+        return False
+    return name.lower().endswith(".nii.gz") or Path(name).suffix.lower() not in NOT_IMAGES
+
+
+def split_name(name: str) -> str | None:
+    """Return 'train', 'val' or 'test' for any usual spelling of it, else None."""
+    plain = name.strip().lower().replace(" ", "_")
+    for split, spellings in SPLIT_SPELLINGS.items():
+        if plain in spellings:
+            return split
+    return None
