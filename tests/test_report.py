@@ -545,7 +545,7 @@ def test_clean_run_has_no_reason(clean: RunFacts) -> None:
         "probabilities agree with observed shares on test",
         "classes are as frequent in test as in training",
         "every file could be read",
-        "the audit of the files found nothing of weight",
+        "the audit of the files found nothing else of weight",
     )
 
 
@@ -563,13 +563,24 @@ def test_overlap_is_in_the_first_lines(tmp_path: Path) -> None:
     assert "none of whom" not in text
 
 
-def test_finding_that_a_check_has_told_is_not_told_twice(clean: RunFacts) -> None:
+def test_own_check_goes_before_the_audit(clean: RunFacts) -> None:
+    """The audit sees the split that came with the data; what counts is the split that was used."""
     facts = copy.deepcopy(clean)
     finding = {"kind": "patients_across_splits", "severity": "high", "count": 1, "message": "x"}
     facts.run["findings"] = [finding]
-    assert [reason.kind for reason in judge(facts).reasons] == ["finding_high"]
+    assert judge(facts).reasons == ()
     _sample(0, patient="P0test0")(facts)
     assert [reason.kind for reason in judge(facts).reasons] == ["overlap"]
+
+
+def test_value_without_interval_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["test"]["auroc"] |= {"ci_low": None, "ci_high": None, "reason": "too few patients"}
+    _write(run / "metrics.json", metrics)
+    text = _page(run).text
+    assert "no interval" in text
+    assert "AUROC (no interval: too few patients)" in text
 
 
 # -- a run that cannot be reported -----------------------------------------------------------------

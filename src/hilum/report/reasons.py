@@ -436,33 +436,32 @@ def _check_test_origin(facts: RunFacts, found: _Found) -> None:
         )
 
 
-# Kinds of findings that a check here answers with the same fact; shown twice they would weigh
-# twice.
-ANSWERED = {
-    "patients_across_splits": "overlap",
-    "prevalence_shift": "prevalence",
-    "exact_duplicates": "duplicates_across_splits",
-    "unreadable": "some_excluded",
-}
+# The audit looks at the data as they came; a check above has looked at the splits as they were
+# used, which may have been drawn anew, and its word stands.
+CHECKED_HERE = frozenset(
+    (
+        *("unreadable", "unknown_patients", "exact_duplicates", "contradictory_labels"),
+        *("patients_across_splits", "prevalence_shift"),
+    )
+)
 
 
 def _check_findings(facts: RunFacts, found: _Found) -> None:
-    """Pass on what the audit found; runs last, since it leaves out what is already said."""
-    said = {reason.kind for reason in found.reasons}
-    if "many_excluded" in said:
-        said.add("some_excluded")
-    for finding in facts.run.get("findings", []):
-        severity = finding["severity"]
-        if severity not in ("high", "medium") or ANSWERED.get(finding["kind"]) in said:
-            continue
+    """Pass on what the audit found of weight, in its own words."""
+    findings = [
+        finding
+        for finding in facts.run.get("findings", [])
+        if finding["severity"] in ("high", "medium") and finding["kind"] not in CHECKED_HERE
+    ]
+    for finding in findings:
         found.add(
-            f"finding_{severity}",
+            f"finding_{finding['severity']}",
             str(finding["kind"]).replace("_", " ").capitalize(),
             str(finding["message"]),
             [str(example) for example in finding.get("examples", [])[:3]],
         )
-    if not any(f["severity"] in ("high", "medium") for f in facts.run.get("findings", [])):
-        found.fine.append("the audit of the files found nothing of weight")
+    if not findings:
+        found.fine.append("the audit of the files found nothing else of weight")
 
 
 CHECKS: tuple[Callable[[RunFacts, _Found], None], ...] = (
