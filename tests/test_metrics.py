@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -726,6 +729,70 @@ class TestCurves:
         curve = metrics.reliability_curve([0, 1, 1, 0, 1], [0.2, 0.2, 0.2, 0.2, 0.9], n_bins=5)
         assert curve.n.tolist() == [4, 1]
         assert curve.observed.tolist() == [0.5, 1.0]
+
+
+@pytest.fixture(scope="module")
+def coverage() -> Any:
+    """benchmarks/coverage.py as a module."""
+    path = Path(__file__).parents[1] / "benchmarks" / "coverage.py"
+    spec = importlib.util.spec_from_file_location("coverage_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+class TestCoverage:
+    """A small version of benchmarks/coverage.py; the same studies every time.
+
+    Of 150 intervals that hold the truth with 95 %, fewer than 133 (0.887) do so in 1 of 1,000 runs.
+    """
+
+    @pytest.mark.parametrize("name", ["usual", "strong classifier, rare class"])
+    def test_intervals_hold_the_truth(self, coverage: Any, name: str) -> None:
+        rows = coverage.simulate(
+            coverage.SCENARIOS[name],
+            n_patients=60,
+            n_studies=150,
+            n_resamples=200,
+            n_population=20_000,
+        )
+        assert list(rows) == list(coverage.FIGURES)
+        for figure, (_, tally) in rows.items():
+            assert tally.missing == 0, figure
+            assert tally.coverage >= 0.887, figure
+
+    def test_many_classes(self, coverage: Any) -> None:
+        rows = coverage.simulate(
+            coverage.SCENARIOS["four classes"],
+            n_patients=80,
+            n_studies=80,
+            n_resamples=150,
+            n_population=20_000,
+        )
+        for figure, (_, tally) in rows.items():
+            assert tally.coverage >= 0.86, figure
+
+    def test_patients_matter(self, coverage: Any) -> None:
+        """Images taken for independent give intervals that are too narrow, and would be caught."""
+        alike = replace(coverage.SCENARIOS["usual"], alike=0.9)
+        held = []
+        true = coverage.truth(alike, coverage.draw(alike, 20_000, np.random.default_rng(1)))
+        for seed in range(150):
+            sample = coverage.draw(alike, 60, np.random.default_rng([5, seed]))
+            called = sample.probs[:, 1] >= 0.5
+            right = called == (sample.y_true == 1)
+            row = []
+            for groups in (sample.groups, None):
+                clusters = intervals.Clusters.of(groups, len(right))
+                found = intervals.share(right, clusters, np.ones(len(right), dtype=bool))
+                row.append(found.ci_low <= true["accuracy"] <= found.ci_high)
+            held.append(row)
+        with_patients, without = np.mean(held, axis=0)
+        assert with_patients >= 0.887
+        assert without < 0.87
 
 
 def test_importing_does_not_load_slow_packages() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +35,8 @@ _ALLOWED = (
     "such as 'cost:5:1'."
 )
 DEFAULT_RULE = "youden"
+
+LOCKED_FIELDS = ("n", "rule", "sensitivity", "specificity", "threshold")
 
 
 def apply_temperature(logits: ArrayLike, temperature: float) -> Floats:
@@ -255,10 +257,15 @@ def choose_operating_point(
 
 
 def lock(point: OperatingPoint) -> str:
-    """Return the SHA-256 of an operating point, by which a later change is noticed."""
+    """Return the SHA-256 of an operating point, by which a later change is noticed.
+
+    It is taken of the fields that run.json and model.json keep ('n', 'rule', 'sensitivity',
+    'specificity', 'threshold'; null for NaN), as JSON with sorted keys and without spaces.
+    """
+    kept = {name: getattr(point, name) for name in LOCKED_FIELDS}
     content = {
         name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in asdict(point).items()
+        for name, value in kept.items()
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,363 @@
+"""Temperature against a grid search, thresholds against trying every one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from hilum.calibration import (
+    LEAST_TEMPERATURE,
+    MOST_TEMPERATURE,
+    OperatingPoint,
+    apply_temperature,
+    choose_operating_point,
+    fit_temperature,
+    lock,
+    temperature_reason,
+)
+from hilum.errors import DataError, SettingError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+
+def log_loss(logits: Floats, y: Ints, temperature: float) -> float:
+    probs = apply_temperature(logits, temperature)
+    if probs.ndim == 1:
+        probs = np.stack([1 - probs, probs], axis=1)
+    return float(-np.log(probs[np.arange(len(y)), y]).mean())
+
+
+def overconfident(n_classes: int, factor: float, seed: int = 0) -> tuple[Floats, Ints]:
+    """Logits that are `factor` times too great."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(400, n_classes)) * 2
+    probs = apply_temperature(logits, 1.0)
+    y = np.array([rng.choice(n_classes, p=row) for row in probs])
+    return logits * factor, y
+
+
+class TestTemperature:
+    def test_probabilities_by_hand(self) -> None:
+        assert apply_temperature([0.0, math.log(3)], 1.0) == pytest.approx([0.5, 0.75])
+        # ln 9 over a temperature of 2 is ln 3.
+        assert apply_temperature([[0.0, math.log(9)]], 2.0)[0] == pytest.approx([0.25, 0.75])
+
+    def test_great_logits_do_not_overflow(self) -> None:
+        assert apply_temperature([-1e4, 1e4], 1.0).tolist() == [0.0, 1.0]
+        assert apply_temperature([[-1e4, 1e4]], 1.0).tolist() == [[0.0, 1.0]]
+
+    @pytest.mark.parametrize(("n_classes", "factor"), [(2, 3.0), (2, 0.6), (5, 2.0)])
+    def test_equals_a_grid_search(self, n_classes: int, factor: float) -> None:
+        logits, y = overconfident(n_classes, factor)
+        grid = np.geomspace(LEAST_TEMPERATURE, MOST_TEMPERATURE, 2000)
+        losses = [log_loss(logits, y, t) for t in grid]
+        found = fit_temperature(logits, y)
+        assert found == pytest.approx(grid[int(np.argmin(losses))], rel=5e-3)
+        assert log_loss(logits, y, found) <= min(losses) + 1e-12
+        assert found == pytest.approx(factor, rel=0.25)
+
+    def test_one_column_is_the_difference_of_two(self) -> None:
+        logits, y = overconfident(2, 2.0)
+        assert fit_temperature(logits[:, 1] - logits[:, 0], y) == pytest.approx(
+            fit_temperature(logits, y)
+        )
+
+    def test_perfect_separation_stays_bounded(self) -> None:
+        y = np.repeat([0, 1], 15)
+        found = fit_temperature(np.where(y == 1, 2.0, -2.0), y)
+        assert found == pytest.approx(LEAST_TEMPERATURE)
+        assert temperature_reason(found, y) == (
+            "Hardly any of the 30 validation images is on the wrong side; the probabilities are "
+            "sharpened only as far as the bound allows."
+        )
+
+    def test_logits_that_mean_nothing_are_flattened(self) -> None:
+        y = np.tile([0, 1], 20)
+        assert fit_temperature(np.where(y == 1, -5.0, 5.0), y) == pytest.approx(MOST_TEMPERATURE)
+
+    @pytest.mark.parametrize("y", [[1] * 30, [0] * 30 + [1] * 9, []])
+    def test_too_few_samples_change_nothing(self, y: list[int]) -> None:
+        assert fit_temperature(np.linspace(-1, 1, len(y)), y) == 1.0
+        assert temperature_reason(1.0, y) == (
+            "Probabilities are left as they are: fewer than two classes have 10 validation images "
+            "to correct them by."
+        )
+
+    def test_reasons(self) -> None:
+        y = np.repeat([0, 1], 20)
+        assert temperature_reason(1.7, y) == (
+            "Fitted on 40 validation images (least log loss): the network was too confident there."
+        )
+        assert temperature_reason(0.7, y).endswith("too cautious there.")
+
+    def test_order_of_classes_by_probability_is_kept(self) -> None:
+        logits, y = overconfident(4, 3.0)
+        probs = apply_temperature(logits, fit_temperature(logits, y))
+        assert (probs.argmax(axis=1) == logits.argmax(axis=1)).all()
+        assert probs.sum(axis=1) == pytest.approx(1)
+
+    @pytest.mark.parametrize(
+        ("logits", "y", "text"),
+        [
+            (
+                [0.1, 0.2],
+                [0, 1, 1],
+                "y_true has 3 samples and logits has 2: give one of each for every sample.",
+            ),
+            (
+                [[0.1, math.nan], [1, 2]],
+                [0, 1],
+                "logits is not finite at position 0 (1 of 2 samples): training went astray, or a "
+                "sample was not predicted.",
+            ),
+            (
+                [[0.1, 0.2]],
+                [2],
+                "y_true holds 2 at position 0: labels are whole numbers from 0 to 1.",
+            ),
+            (
+                [[[0.1]]],
+                [0],
+                "logits has shape (1, 1, 1): give (n_samples,) or (n_samples, n_classes).",
+            ),
+        ],
+    )
+    def test_bad_data(self, logits: Any, y: Any, text: str) -> None:
+        with pytest.raises(DataError) as caught:
+            fit_temperature(logits, y)
+        assert str(caught.value) == text
+
+    @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
+    def test_bad_temperature(self, temperature: float) -> None:
+        with pytest.raises(SettingError, match=r"A temperature is a positive number; got"):
+            apply_temperature([0.0], temperature)
+
+
+# Two negatives and two positives overlap; midpoints .15 .25 .35 .45 .6.
+Y = [0, 0, 1, 0, 1, 1]
+P = [0.1, 0.2, 0.3, 0.4, 0.5, 0.7]
+
+
+def point(rule: str, y: Any = None, p: Any = None) -> OperatingPoint:
+    return choose_operating_point(Y if y is None else y, P if p is None else p, rule)
+
+
+class TestRules:
+    def test_youden_prefers_the_higher_sensitivity(self) -> None:
+        # .25 (1 + 2/3) and .45 (2/3 + 1) give the same sum.
+        found = point("youden")
+        assert found.threshold == pytest.approx(0.25)
+        assert (found.sensitivity, found.specificity) == (1.0, 2 / 3)
+        assert (found.n, found.n_positive, found.rule) == (6, 3, "youden")
+        assert found.reason == (
+            "It gives the greatest sum of sensitivity and specificity on 6 validation images."
+        )
+
+    def test_is_the_default(self) -> None:
+        assert choose_operating_point(Y, P) == point("youden")
+
+    def test_sensitivity(self) -> None:
+        assert point("sensitivity:0.6").threshold == pytest.approx(0.45)
+        assert point("sensitivity:1").threshold == pytest.approx(0.25)
+
+    def test_specificity(self) -> None:
+        assert point("specificity:0.95").threshold == pytest.approx(0.45)
+        assert point("specificity:0.3").threshold == pytest.approx(0.25)
+
+    def test_cost(self) -> None:
+        assert point("cost:5:1").threshold == pytest.approx(0.25)
+        found = point("cost:1:5")
+        assert found.threshold == pytest.approx(0.45)
+        assert found.reason == (
+            "It gives the least cost on 6 validation images, a missed positive counting 1 and a "
+            "false alarm 5."
+        )
+
+    def test_fixed(self) -> None:
+        found = point("fixed:0.5")
+        assert (found.threshold, found.sensitivity, found.specificity) == (0.5, 2 / 3, 1.0)
+        assert found.reason == "The threshold was given, not chosen."
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12)), min_size=2, max_size=25),
+        st.sampled_from(["youden", "sensitivity:0.8", "specificity:0.7", "cost:3:1", "cost:1:2.5"]),
+    )
+    def test_no_other_threshold_is_better(self, samples: list[tuple[int, int]], rule: str) -> None:
+        y = np.array([label for label, _ in samples])
+        p = np.array([score / 12 for _, score in samples])
+        if len(set(y.tolist())) < 2 or len(set(p.tolist())) < 2:
+            return
+        scores = sorted(set(p.tolist()))
+        tried = [(a + b) / 2 for a, b in itertools.pairwise(scores)]
+        best: tuple[float, ...] | None = None
+        for threshold in tried:
+            sens = float((p[y == 1] >= threshold).mean())
+            spec = float((p[y == 0] < threshold).mean())
+            missed, alarms = (1 - sens) * y.sum(), (1 - spec) * (1 - y).sum()
+            key: tuple[float, ...] | None
+            kind, *numbers = rule.split(":")
+            if kind == "youden":
+                key = (round(sens + spec, 9), sens)
+            elif kind == "cost":
+                key = (-round(float(numbers[0]) * missed + float(numbers[1]) * alarms, 9), sens)
+            elif kind == "sensitivity":
+                key = (spec, sens) if sens >= float(numbers[0]) - 1e-9 else None
+            else:
+                key = (sens, spec) if spec >= float(numbers[0]) - 1e-9 else None
+            if key is not None and (best is None or key > best):
+                best, wanted = key, (threshold, sens, spec)
+        if best is None:
+            with pytest.raises(SettingError, match="No threshold keeps"):
+                choose_operating_point(y, p, rule)
+            return
+        found = choose_operating_point(y, p, rule)
+        assert (found.threshold, found.sensitivity, found.specificity) == pytest.approx(wanted)
+
+    def test_order_of_samples_does_not_matter(self) -> None:
+        rng = np.random.default_rng(0)
+        y, p = rng.integers(0, 2, 40), np.round(rng.random(40), 1)
+        order = rng.permutation(40)
+        for rule in ("youden", "sensitivity:0.9", "cost:2:1"):
+            assert point(rule, y, p) == point(rule, y[order], p[order])
+
+    def test_rounding_does_not_turn_a_decision(self) -> None:
+        rng = np.random.default_rng(0)
+        y = rng.integers(0, 2, 200)
+        p = np.clip(0.5 + 0.2 * (y - 0.5) + rng.normal(size=200) * 0.15, 0, 1)
+        threshold = point("youden", y, p).threshold
+        noisy = p + rng.uniform(-4e-7, 4e-7, size=200)
+        assert ((p >= threshold) == (noisy >= threshold)).all()
+
+    def test_scores_that_differ_by_rounding_are_not_parted(self) -> None:
+        with pytest.raises(SettingError, match="all have the same score"):
+            point("sensitivity:0.9", [0, 1], [0.5, 0.5 + 1e-9])
+
+    def test_neighbouring_floats_stay_apart(self) -> None:
+        p = [0.2, 0.2 + 3e-6]
+        found = point("youden", [0, 1], p)
+        assert p[0] < found.threshold < p[1]
+
+
+class TestCannotChoose:
+    @pytest.mark.parametrize(
+        ("y", "p", "reason"),
+        [
+            ([0, 0], [0.1, 0.2], "None of the 2 validation images is positive"),
+            ([1, 1], [0.1, 0.2], "None of the 2 validation images is negative"),
+            ([0, 1], [0.3, 0.3], "The 2 validation images all have the same score"),
+        ],
+    )
+    def test_youden_and_cost_stay_at_a_half(self, y: Any, p: Any, reason: str) -> None:
+        for rule in ("youden", "cost:2:1"):
+            found = point(rule, y, p)
+            assert found.threshold == 0.5
+            assert found.reason == f"{reason}; the threshold stays at 0.5."
+
+    def test_missing_class_is_nan(self) -> None:
+        found = point("youden", [0, 0], [0.1, 0.6])
+        assert math.isnan(found.sensitivity)
+        assert found.specificity == 0.5
+
+    def test_a_wanted_sensitivity_needs_positives(self) -> None:
+        with pytest.raises(SettingError) as caught:
+            point("sensitivity:0.9", [0, 0], [0.1, 0.2])
+        assert str(caught.value) == (
+            "The rule 'sensitivity:0.9' cannot choose a threshold: none of the 2 validation images "
+            "is positive. Use 'fixed:0.5'."
+        )
+
+    def test_says_what_can_be_had(self) -> None:
+        with pytest.raises(SettingError) as caught:
+            point("specificity:0.9", [0, 0, 1, 0], [0.1, 0.9, 0.9, 0.1])
+        assert str(caught.value) == (
+            "No threshold keeps 'specificity:0.9' on the 3 negative validation images without "
+            "calling all images alike: the most that can be had is 0.667. Ask for that or less."
+        )
+
+
+ALLOWED = (
+    "Allowed are 'youden', 'sensitivity:0.95', 'specificity:0.9', 'fixed:0.5' and 'cost:FN:FP' "
+    "such as 'cost:5:1'."
+)
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("rule", "text"),
+        [
+            ("yuden", f"Unknown rule 'yuden'. Did you mean 'youden'? {ALLOWED}"),
+            ("best", f"Unknown rule 'best'. {ALLOWED}"),
+            (
+                "sensitivity",
+                f"The rule 'sensitivity' has 0 numbers and 'sensitivity' takes 1. {ALLOWED}",
+            ),
+            ("youden:1", f"The rule 'youden:1' has 1 numbers and 'youden' takes 0. {ALLOWED}"),
+            ("cost:a:b", f"The rule 'cost:a:b' holds what is no number. {ALLOWED}"),
+            ("cost:0:1", f"The rule 'cost:0:1' needs costs above 0. {ALLOWED}"),
+            ("cost:nan:1", f"The rule 'cost:nan:1' needs costs above 0. {ALLOWED}"),
+            (
+                "specificity:90",
+                f"The rule 'specificity:90' needs a share above 0 and at most 1. {ALLOWED}",
+            ),
+            ("fixed:2", f"The rule 'fixed:2' needs a threshold from 0 to 1. {ALLOWED}"),
+        ],
+    )
+    def test_rules(self, rule: str, text: str) -> None:
+        with pytest.raises(SettingError) as caught:
+            point(rule)
+        assert str(caught.value) == text
+
+    @pytest.mark.parametrize(
+        ("y", "p", "text"),
+        [
+            (
+                [0, 1],
+                [0.5],
+                "y_true has 2 samples and y_score has 1: give one of each for every sample.",
+            ),
+            (
+                [0, 1],
+                [0.5, math.nan],
+                "y_score is not finite at position 1 (1 of 2 samples): training went astray, or a "
+                "sample was not predicted.",
+            ),
+            (
+                [0, 1],
+                [-2.5, 3],
+                "y_score reaches from -2.5 to 3: give probabilities in [0, 1], not logits.",
+            ),
+            (
+                [0, 3],
+                [0.1, 0.2],
+                "y_true holds 3 at position 1: labels are whole numbers from 0 to 1.",
+            ),
+        ],
+    )
+    def test_samples(self, y: Any, p: Any, text: str) -> None:
+        with pytest.raises(DataError) as caught:
+            point("youden", y, p)
+        assert str(caught.value) == text
+
+
+class TestLock:
+    def test_repeats_and_notices_a_change(self) -> None:
+        found = point("youden")
+        assert lock(found) == lock(point("youden"))
+        assert len(lock(found)) == 64
+        assert lock(found) != lock(point("cost:1:5"))
+
+    def test_is_the_hash_of_canonical_json(self) -> None:
+        import hashlib
+
+        locked = OperatingPoint("fixed:0.5", 0.5, math.nan, 0.75, 8, 0, "Given.")
+        text = '{"n":8,"rule":"fixed:0.5","sensitivity":null,"specificity":0.75,"threshold":0.5}'
+        assert lock(locked) == hashlib.sha256(text.encode()).hexdigest()
