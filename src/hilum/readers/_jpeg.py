@@ -1,10 +1,13 @@
 """JPEG: the stream is walked through before it is decoded, because decoders fill what is missing.
 
 JPEG has no checksums. libjpeg pads a stream that ends early with grey and tells only through a
-warning that Pillow hides. Three things notice that here: every marker up to the end of the image
-is checked; a picture stored in one scan is decoded from a stream without its end marker, so that
-the decoder stops, and Pillow refuses, if it wants more data than there are; and streams of other
-kinds are parsed once more by a strict parser (libjxl's).
+warning that Pillow hides. Three things notice that here:
+
+- every marker up to the end of the image is checked;
+- a picture stored in one scan is decoded from a stream without its end marker, so that the decoder
+  stops, and Pillow refuses, if it wants more data than there are; and once more without its last
+  bytes, which a sound picture cannot do without;
+- streams of other kinds are parsed by a strict parser, libjxl's, before they are decoded.
 """
 
 from __future__ import annotations
@@ -39,8 +42,10 @@ MAX_STRICT_PIXELS = 2**24
 # The next marker: 0xFF, perhaps repeated, not stuffed and not a restart.
 NEXT_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
 RESTART = re.compile(rb"\xff([\xd0-\xd7])")
-# More than the decoder's look-ahead, so that whole streams never run dry.
-PADDING = bytes(8)
+# As much as the decoder looks ahead, so that whole streams never run dry; two kinds, because a
+# stream that lacks a few bytes only would be decoded from the padding, and differently.
+PADDINGS = (bytes(8), b"\xaa" * 8)
+SHORT = "damaged JPEG: its picture data stop before the picture is whole"
 END = b"\xff\xd9"
 
 
@@ -253,9 +258,9 @@ def _check_whole(jpeg: Jpeg) -> None:
 
 
 def check_complete(jpeg: Jpeg) -> None:
-    """Refuse picture data that stop early; for streams inside other files."""
+    """Refuse picture data that stop early or late; for streams inside other files."""
     if _stops_without_end(jpeg):
-        _decode_by_pillow(jpeg, PADDING)
+        _decode_in_step(jpeg)
     else:
         _check_strictly(jpeg)
 
@@ -263,10 +268,10 @@ def check_complete(jpeg: Jpeg) -> None:
 def decode_jpeg(jpeg: Jpeg) -> NDArray[Any]:
     """Decode into (height, width, channels)."""
     if _stops_without_end(jpeg):
-        return _decode_by_pillow(jpeg, PADDING)
+        return _decode_in_step(jpeg)
     _check_strictly(jpeg)
     if jpeg.bits == 8 and jpeg.process != "lossless":
-        return _decode_by_pillow(jpeg, END)
+        return _by_pillow(jpeg.whole)
     import imagecodecs
 
     pixels = imagecodecs.jpeg8_decode(jpeg.whole)
@@ -276,16 +281,29 @@ def decode_jpeg(jpeg: Jpeg) -> NDArray[Any]:
 def _stops_without_end(jpeg: Jpeg) -> bool:
     """Whether the decoder reads this kind of stream in step with the rows that it yields."""
     one_scan = jpeg.n_scans == 1 and jpeg.n_scan_channels == jpeg.n_channels
-    sequential = jpeg.process in ("baseline", "sequential") and jpeg.bits == 8
-    return one_scan and sequential and not jpeg.restart_interval
+    return one_scan and jpeg.process in ("baseline", "sequential") and jpeg.bits == 8
 
 
-def _decode_by_pillow(jpeg: Jpeg, tail: bytes) -> NDArray[Any]:
+def _decode_in_step(jpeg: Jpeg) -> NDArray[Any]:
+    """Decode, and see that the picture ends where its data end."""
     try:
-        with Image.open(io.BytesIO(jpeg.plain + tail), formats=("JPEG",)) as image:
-            pixels = np.array(image)
+        pixels, again = (_by_pillow(jpeg.plain + padding) for padding in PADDINGS)
     except OSError:
-        raise Refusal("damaged JPEG: its picture data stop before the picture is whole") from None
+        raise Refusal(SHORT) from None
+    if not np.array_equal(pixels, again):
+        raise Refusal(SHORT)  # The last pixels were made of padding.
+    if jpeg.restart_interval:
+        _check_strictly(jpeg)  # Each interval could be short by itself.
+    try:
+        _by_pillow(jpeg.plain[:-2])
+    except OSError:
+        return pixels
+    raise Refusal("damaged JPEG: it holds more data than its picture needs")
+
+
+def _by_pillow(stream: bytes) -> NDArray[Any]:
+    with Image.open(io.BytesIO(stream), formats=("JPEG",)) as image:
+        pixels = np.array(image)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
