@@ -359,7 +359,9 @@ def test_kaggle_with_a_broken_archive(kaggle: Server, tmp_path: Path) -> None:
     assert files(tmp_path / "data") == []
 
 
-@pytest.mark.parametrize("name", ["chests", "a/b/c", "../x/y", "a/..", "a/b/versions/x", "a b/c", ""])
+@pytest.mark.parametrize(
+    "name", ["chests", "a/b/c", "../x/y", "a/..", "a/b/versions/x", "a b/c", ""]
+)
 def test_kaggle_names(tmp_path: Path, name: str) -> None:
     with pytest.raises(SettingError) as error:
         fetch(f"kaggle:{name}", tmp_path / "data")
