@@ -504,4 +504,5 @@ def _images_a_patient(patients: dict[str, Any]) -> str:
     sizes = patients.get("images_per_patient")
     if not sizes:
         return ""
-    return f", a median of {sizes['median']:g} images each and {int(sizes['max']):,} at most"
+    noun = "image" if sizes["median"] == 1 else "images"
+    return f", a median of {sizes['median']:g} {noun} each and {int(sizes['max']):,} at most"
