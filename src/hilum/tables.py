@@ -57,7 +57,14 @@ def _read_csv(source: Path) -> pd.DataFrame:
         )
     cells = [(row + [""] * len(names))[: len(names)] for _, row in body]
     index = pd.Index([number for number, _ in body], dtype="int64")
-    return pd.DataFrame(cells, columns=names, index=index, dtype=str)
+    table = pd.DataFrame(cells, columns=names, index=index, dtype=str)
+    # Spreadsheets write separators for columns that were once in use.
+    unused = [
+        name
+        for name, cell in zip(names, header, strict=True)
+        if not cell.strip() and not table[name].str.strip().any()
+    ]
+    return table.drop(columns=unused)
 
 
 def _text(source: Path) -> str:
@@ -105,10 +112,7 @@ def _separator(source: Path, text: str) -> str:
 
 
 def _names(source: Path, header: list[str]) -> list[str]:
-    names = [cell.strip() for cell in header]
-    while names and not names[-1]:
-        names.pop()  # spreadsheets write separators for columns that were once in use
-    names = [name or f"column {number}" for number, name in enumerate(names, start=1)]
+    names = [cell.strip() or f"column {n}" for n, cell in enumerate(header, start=1)]
     _check_names(source, names)
     return names
 
