@@ -70,6 +70,8 @@ def assign(
     have room for it (after Sechidis et al., On the stratification of multi-label data, 2011).
     Fractions, not numbers, so that patients with many images are spread over all parts too.
     """
+    if not len(labels):
+        return np.empty(0, dtype=np.str_)
     label_array, group_array = np.asarray(labels), np.asarray(groups)
     class_names, label_index = np.unique(label_array, return_inverse=True)
     group_names, group_index = np.unique(group_array, return_inverse=True)
