@@ -5,7 +5,6 @@ Recipes, plans and ``--set`` speak these names and no others.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, get_args
@@ -25,7 +24,7 @@ MONITORS_LOWER_IS_BETTER = ("val_loss",)
 class Settings(BaseModel):
     """Settings of one run. None switches a thing off."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # Pixels
     input_height: int = Field(128, ge=8, le=2048, description="network input, pixels")
@@ -107,7 +106,7 @@ class Settings(BaseModel):
                 if not 1 <= number <= MAX_CHANNELS:
                     raise ValueError(f"{name} holds {number}; 1 to {MAX_CHANNELS} is possible")
         for dtype, (black, white) in self.ranges.items():
-            if not (math.isfinite(black) and math.isfinite(white) and black < white):
+            if black >= white:
                 raise ValueError(
                     f"ranges of {dtype} is ({black:g}, {white:g}); black must be below white"
                 )
