@@ -3,7 +3,7 @@
 Studies are simulated from a population whose true figures are known: patients with 1 to 6 images
 each, whose scores go together (half of the variance is the patient's). Each study is described, and
 each interval is held against the truth: 'below' and 'above' are the shares of intervals that lie
-wholly below or above it. Run from the root of the project, 7 minutes on one core:
+wholly below or above it. Run from the root of the project, 15 minutes on one core:
 
     python benchmarks/coverage.py --studies 1000
 
@@ -77,6 +77,7 @@ SCENARIOS = {
     "usual": Scenario((0.6, 0.4), 1.4, sharpness=1.5),
     "calibrated, classes mixed within patients": Scenario((0.5, 0.5), 1.2, mixed=0.5),
     "strong classifier, rare class": Scenario((0.75, 0.25), 2.1, sharpness=1.3),
+    "nearly perfect classifier": Scenario((0.6, 0.4), 3.2),
     "four classes": Scenario((0.4, 0.3, 0.2, 0.1), 1.6, sharpness=1.3),
 }
 

@@ -660,6 +660,27 @@ class TestIntervals:
         assert found.ci_low == pytest.approx((root - high * error) ** 2)
         assert found.ci_high == pytest.approx((root - low * error) ** 2)
 
+    def test_mean_loss_with_hardly_any_mistake_stays_bounded(self) -> None:
+        losses = np.r_[np.full(29, 1e-4), 0.9]
+        clusters = intervals.Clusters.of(None, 30)
+        counts = intervals.draw_patients(30, 500, seed=0)
+        found = intervals.mean_loss(losses, clusters, counts, most=1.0)
+        # A resample without the mistake has an error of 0, or a ratio without bound.
+        widest = intervals.wilson(float(losses.mean()), 30, intervals.quantile_t(30))
+        assert found.ci_high == pytest.approx(widest[1])
+        assert 0 <= found.ci_low < losses.mean()
+
+    def test_calibration_gap_of_noise_reaches_0(self) -> None:
+        rng = np.random.default_rng(0)
+        gaps = rng.normal(size=10) * 0.01
+        drawn = gaps + rng.normal(size=(2000, 10)) * 0.01
+        found = intervals.calibration_gap(gaps, drawn, n_patients=500)
+        assert found.ci_low == 0
+        # Gaps far greater than chance: the lower bound nears the plain estimate from below.
+        clear = intervals.calibration_gap(gaps * 50, drawn + 49 * gaps, n_patients=500)
+        total = float(np.abs(gaps * 50).sum())
+        assert 0.9 * total < clear.ci_low < total < clear.ci_high < 1.1 * total
+
     def test_mean_of_independent_figures(self) -> None:
         parts = [intervals.Interval(0.7, 0.9), intervals.Interval(0.5, 0.8)]
         left_out = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], dtype=float)

@@ -298,8 +298,13 @@ def mean_loss(losses: Floats, clusters: Clusters, counts: Floats, *, most: float
     varied = errors > 1e-12  # a resample of one patient only has no spread
     tail = (1 - LEVEL) / 2
     low_t, high_t = np.quantile((roots[varied] - root) / errors[varied], [tail, 1 - tail])
-    low, high = float(root[0] - high_t * error[0]), float(root[0] - low_t * error[0])
-    return Interval(max(0.0, low) ** 2, min(most, high**2), "bootstrap-t, square root scale")
+    low = max(0.0, float(root[0] - high_t * error[0])) ** 2
+    high = float(root[0] - low_t * error[0]) ** 2
+    # With few mistakes some resamples have hardly any spread, and their ratios no bound. No loss
+    # varies more than one that is all or nothing, fully alike within patients: a share's interval.
+    widest = wilson(mean / most, kish(sizes), quantile_t(n))
+    low, high = max(low, most * widest[0]), min(high, most * widest[1])
+    return Interval(low, high, "bootstrap-t, square root scale")
 
 
 def _roots(counts: Floats, sums: Floats, sizes: Floats) -> tuple[Floats, Floats]:
