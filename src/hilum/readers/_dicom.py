@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from pydicom.encaps import generate_frames
 from pydicom.pixels.processing import (
     apply_color_lut,
-    apply_modality_lut,
-    apply_voi,
     convert_color_space,
 )
 from pydicom.pixels.utils import pixel_array
@@ -367,9 +365,7 @@ def _display(
 def _modality(ds: pydicom.Dataset, stored: NDArray[Any], notes: list[str]) -> _Display:
     """Stored values → units of the modality, with the range that the stored bits allow."""
     if ds.get("ModalityLUTSequence"):
-        values = apply_modality_lut(stored, ds)
-        depth = int(ds.ModalityLUTSequence[0].LUTDescriptor[2])
-        return _Display(values, 0.0, 2.0**depth - 1, "bits")
+        return _through_table(ds, stored, ds.ModalityLUTSequence[0], "bits")
     bits, signed = int(ds.BitsStored), int(ds.get("PixelRepresentation") or 0) == 1
     lowest, highest = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     slope, intercept = (
@@ -445,12 +441,35 @@ def _voi_lut(ds: pydicom.Dataset, modality: _Display, index: int) -> _Display:
     values = modality.values
     if values.dtype.kind == "f":
         values = np.rint(values).astype(np.int32)
+    return _through_table(ds, values, ds.VOILUTSequence[index], "window")
+
+
+def _through_table(
+    ds: pydicom.Dataset, values: NDArray[Any], item: pydicom.Dataset, source: RangeFrom
+) -> _Display:
+    """Apply a modality or VOI LUT by PS3.3 C.11.1.1 and C.11.2.1.1.
+
+    By hand, because pydicom refuses modality tables of other than 8 or 16 bits.
+    """
     try:
-        shown = apply_voi(values, ds, index)
-        depth = int(ds.VOILUTSequence[index].LUTDescriptor[2])
+        n_entries, first, bits = (int(number) for number in item.LUTDescriptor)
+        data = item.LUTData
+        if isinstance(data, bytes):
+            order = "<" if ds.file_meta.TransferSyntaxUID.is_little_endian else ">"
+            table = np.frombuffer(data, f"{order}u2").astype(np.uint16)
+        else:
+            table = np.atleast_1d(np.array(data, np.uint16))
     except Exception as error:
-        raise Refusal(f"damaged DICOM: its VOI LUT cannot be applied ({_kind(error)})") from None
-    return _Display(shown, 0.0, 2.0**depth - 1, "window")
+        raise Refusal(f"damaged DICOM: its LUT cannot be parsed ({_kind(error)})") from None
+    n_entries = n_entries or 2**16
+    if bits <= 8 and len(table) < n_entries <= 2 * len(table):
+        table = table.astype("<u2").view(np.uint8)  # two entries to a word
+    if not 1 <= bits <= 16 or len(table) < n_entries:
+        raise Refusal("damaged DICOM: its LUT has fewer entries than it states")
+    if first > 32767 and values.dtype.kind == "i":
+        first -= 65536
+    places = np.clip(values.astype(np.int64) - first, 0, n_entries - 1)
+    return _Display(table[places], 0.0, 2.0**bits - 1, source)
 
 
 def _inverted(display: _Display) -> _Display:
