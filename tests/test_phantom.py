@@ -169,6 +169,19 @@ def test_the_same_seed_writes_the_same_files(tmp_path: Path) -> None:
     assert contents(first) != contents(other)
 
 
+def test_planting_changes_neither_people_nor_splits(truth: Truth, clean: Truth) -> None:
+    def split_of_each(which: Truth) -> dict[bytes, str]:
+        split = samples(which)["split"]
+        return {(which.table.parent / path).read_bytes(): split[path] for path in split.index}
+
+    planted, without = split_of_each(truth), split_of_each(clean)
+    shared = planted.keys() & without.keys()
+    changed = sum(planted[content] != without[content] for content in shared)
+    n_moved = len(truth.of_kind("patients_across_splits", "exact_duplicates"))
+    assert len(shared) > 0.7 * clean.n_images
+    assert changed <= n_moved
+
+
 def test_scanners_write_their_own_formats(clean: Truth) -> None:
     table = samples(clean)
     suffixes = table.index.str.slice(-4)

@@ -70,9 +70,10 @@ def make_phantoms(
     _check(n_patients, flaws, scale)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} exists and is not empty. Name a new folder, or remove this one.")
-    rng = np.random.default_rng([seed, 0])
-    numbers = [f"P{i + 1:03d}" for i in rng.permutation(n_patients + n_copies(flaws, n_patients))]
-    profiles = draw_profiles(numbers[:n_patients], rng)
+    # Streams of their own, so that what is planted changes neither people nor splits.
+    order = np.random.default_rng([seed, 3]).permutation(n_patients + n_copies(flaws, n_patients))
+    numbers = [f"P{i + 1:03d}" for i in order]
+    profiles = draw_profiles(numbers[:n_patients], np.random.default_rng([seed, 0]))
     samples = [sample for person in profiles for sample in draw_samples(person, seed, scale)]
     planted = plant(samples, numbers[n_patients:], flaws, np.random.default_rng([seed, 2]))
     samples.sort(key=lambda sample: sample.path)

@@ -109,9 +109,10 @@ def compare(truth: Truth, findings: Iterable[Mapping[str, Any]]) -> pd.DataFrame
     ----------
     truth : Truth
     findings : iterable of mapping
-        As `Finding.to_dict` gives them; of each, `kind` and `paths` are used. `paths` lists the things found, each as the list of
-        its files, named as the table names them: one file (unreadable, label error), the files
-        that are copies of each other, a patient's files, or the files that carry a shortcut.
+        As `Finding.to_dict` gives them; of each, `kind` and `paths` are used. `paths` lists the
+        things found, each as the list of its files, named as the table names them: one file
+        (unreadable, label error), the files that are copies of each other, a patient's files, or
+        the files that carry a shortcut.
 
     Returns
     -------
