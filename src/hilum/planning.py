@@ -162,7 +162,7 @@ def _rules(fingerprint: Fingerprint) -> dict[str, tuple[Any, str]]:
     epochs = min(100, max(12, round(IMAGES_SEEN / n)))
     found["epochs"] = epochs, f"About {IMAGES_SEEN:,} images seen in all, at most 100 epochs."
     batch = 16 if n < 300 else 32
-    found["batch_size"] = batch, f"At least {max(1, n // batch)} steps an epoch for {n:,} images."
+    found["batch_size"] = batch, f"{max(1, n // batch)} or more steps an epoch for {n:,} images."
     found["optimizer"] = "adamw", "Adam with decoupled weight decay needs the least tuning."
     found["learning_rate"] = 2e-3, "The peak of the one-cycle schedule."
     found["weight_decay"] = 0.02, "Holds weights small; mild, as augmentation does the most."

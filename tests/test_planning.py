@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from hilum import SettingError
+from hilum.hardware import Hardware, find_hardware
+from hilum.planning import Fingerprint, make_plan, take_fingerprint
+from hilum.recipes import load_recipe, recipe_names
+from hilum.settings import Settings
+
+CPU = Hardware("cpu", "a processor", 2, has_bfloat16=False)
+FAST = Hardware("cpu", "a newer processor", 2, has_bfloat16=True)
+
+
+def fingerprint(**changes: Any) -> Fingerprint:
+    facts: dict[str, Any] = {
+        "n_train": 1000,
+        "class_counts": {"a": 500, "b": 500},
+        "median_height": 224.0,
+        "median_width": 200.0,
+        "grey": True,
+        "highest": {"uint8": 255.0},
+    }
+    return Fingerprint(**{**facts, **changes})
+
+
+def scanned(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    usual = {
+        "split": "train", "label": "a", "height": 100, "width": 80, "grey": True,
+        "dtype": "uint8", "high": 255.0, "range_from": "type",
+    }  # fmt: skip
+    return pd.DataFrame([{**usual, **row} for row in rows])
+
+
+# -- fingerprint --------------------------------------------------------------------------------
+
+
+def test_fingerprint_never_looks_at_test_or_excluded_samples() -> None:
+    seen = take_fingerprint(
+        scanned(
+            [
+                {"label": "a"},
+                {"label": "a"},
+                {"label": "b"},
+                {"split": "val", "height": 200, "high": 100.0},
+                {"split": "test", "height": 9000, "grey": False, "dtype": "uint16", "high": 9e4},
+                {"split": None, "height": None, "grey": None, "dtype": None, "high": None},
+            ]
+        )
+    )
+    assert seen == Fingerprint(
+        n_train=3,
+        class_counts={"a": 2, "b": 1},
+        median_height=100.0,
+        median_width=80.0,
+        grey=True,
+        highest={"uint8": 255.0},
+    )
+
+
+def test_one_colour_image_makes_the_data_coloured() -> None:
+    assert not take_fingerprint(scanned([{}, {"split": "val", "grey": False}])).grey
+
+
+def test_range_that_files_state_needs_none_from_the_plan() -> None:
+    deep = {"dtype": "uint16", "high": 4000.0}
+    stated = scanned([deep, {**deep, "range_from": "bits"}])
+    assert take_fingerprint(stated).highest == {}
+    assert take_fingerprint(scanned([deep, deep])).highest == {"uint16": 4000.0}
+
+
+# -- plan ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", [None, *recipe_names()])
+@pytest.mark.parametrize("chosen", [{}, {"epochs": 3, "noise": 0.2}])
+def test_every_setting_has_a_value_and_a_reason(recipe: str | None, chosen: dict[str, Any]) -> None:
+    loaded = load_recipe(recipe) if recipe else None
+    plan = make_plan(fingerprint(), CPU, recipe=loaded, chosen=chosen)
+    told = plan.to_dict()
+    assert list(told) == list(Settings.model_fields)
+    for name, entry in told.items():
+        assert entry["reason"].strip().endswith("."), name
+        assert set(entry) == {"value", "reason"}
+    for name, value in chosen.items():
+        assert told[name] == {"value": value, "reason": "Set by the user."}
+    if loaded:
+        for name in set(loaded.chosen) - set(chosen):
+            assert told[name]["reason"] == f"The recipe {recipe} sets it."
+            assert getattr(plan.settings, name) == getattr(loaded.settings, name)
+
+
+def test_auto_is_put_into_words() -> None:
+    plan = make_plan(fingerprint(), FAST)
+    assert (plan.settings.accelerator, plan.settings.precision) == ("cpu", "bfloat16")
+    chosen = {"accelerator": "auto", "precision": "auto"}
+    plan = make_plan(fingerprint(), CPU, chosen=chosen)
+    assert (plan.settings.accelerator, plan.settings.precision) == ("cpu", "float32")
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "side"),
+    [(28, 28, 28), (32, 40, 32), (50, 50, 48), (2000, 100, 96), (1024, 1024, 128), (5, 9, 8)],
+)
+def test_input_size(height: float, width: float, side: int) -> None:
+    plan = make_plan(fingerprint(median_height=height, median_width=width), CPU)
+    assert (plan.settings.input_height, plan.settings.input_width) == (side, side)
+
+
+@pytest.mark.parametrize(
+    ("highest", "white"),
+    [
+        (200.0, 255.0),
+        (255.0, 255.0),
+        (256.0, 1023.0),
+        (4095.0, 4095.0),
+        (4096.0, 16383.0),
+        (16384.0, 32767.0),
+        (32768.0, None),
+        (65535.0, None),
+    ],
+)
+def test_bits_of_16_that_are_used(highest: float, white: float | None) -> None:
+    plan = make_plan(fingerprint(highest={"uint8": 255.0, "uint16": highest}), CPU)
+    assert plan.settings.ranges == ({} if white is None else {"uint16": (0.0, white)})
+
+
+def test_reason_of_the_range() -> None:
+    plan = make_plan(fingerprint(highest={"uint16": 4000.0}), CPU)
+    assert plan.reasons["ranges"] == (
+        "The 16-bit images hold values up to 4000 only: 4095 shows as white, so that grey levels "
+        "are kept. Stored with the model."
+    )
+
+
+def test_channels_follow_the_images() -> None:
+    assert make_plan(fingerprint(grey=True), CPU).settings.channels == 1
+    assert make_plan(fingerprint(grey=False), CPU).settings.channels == 3
+
+
+@pytest.mark.parametrize(
+    ("class_counts", "weights"),
+    [
+        ({"a": 900, "b": 10}, "none"),
+        ({"a": 500, "b": 400, "c": 90}, "balanced"),
+        ({"a": 500, "b": 400, "c": 300}, "none"),
+    ],
+)
+def test_class_weights(class_counts: dict[str, int], weights: str) -> None:
+    plan = make_plan(fingerprint(class_counts=class_counts), CPU)
+    assert plan.settings.class_weights == weights
+
+
+def test_few_images_still_make_a_plan() -> None:
+    plan = make_plan(fingerprint(n_train=2, class_counts={"a": 1, "b": 1}), CPU)
+    assert plan.settings.epochs == 100
+    assert plan.reasons["batch_size"] == "1 or more steps an epoch for 2 images."
+
+
+def test_network_that_cannot_be_built_is_told_before_training() -> None:
+    chosen = {"network": "classic", "input_height": 8, "conv_channels": [4, 4, 4, 4]}
+    with pytest.raises(SettingError) as caught:
+        make_plan(fingerprint(), CPU, chosen=chosen)
+    assert str(caught.value) == (
+        "The input of 8×128 pixels is too small for 4 blocks. Raise input_height and input_width, "
+        "or shorten conv_channels."
+    )
+
+
+# -- hardware -----------------------------------------------------------------------------------
+
+
+def test_hardware_is_described() -> None:
+    found = find_hardware("cpu")
+    assert found.device == "cpu"
+    assert found.name
+    assert found.n_cores >= 1
+
+
+@pytest.mark.parametrize("wanted", ["cuda", "mps"])
+def test_device_that_is_not_there(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(SettingError) as caught:
+        find_hardware(wanted)
+    assert str(caught.value) == (
+        f"Setting accelerator = '{wanted}' cannot be used: no such device was found. Leave it at "
+        "auto, or use cpu."
+    )

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hilum
+from hilum import DataError, DataOptions, PatientOverlapError, SettingError
+from hilum.preparation import Prepared, choose_positive, prepare
+from making import medmnist, write_folder, write_npz, write_table
+
+
+def in_split(prepared: Prepared, split: str) -> list[str]:
+    samples = prepared.samples
+    return list(samples["path"][samples["split"] == split])
+
+
+def test_folder_to_plan(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"NORMAL": 60, "PNEUMONIA": 40})
+    prepared = prepare(tmp_path, settings={"epochs": 2})
+    sizes = {split: len(in_split(prepared, split)) for split in ("train", "val", "test")}
+    assert sizes == {"train": 68, "val": 12, "test": 20}
+    assert prepared.positive == "PNEUMONIA"
+    assert prepared.plan.settings.epochs == 2
+    assert [each.kind for each in prepared.findings] == ["unknown_patients", "small_class"]
+    # Nothing was written.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["NORMAL", "PNEUMONIA"]
+
+
+def test_plan_is_the_same_one(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 20, "b": 20})
+    plan = hilum.plan(tmp_path, recipe="binary", settings={"seed": 3})
+    assert plan == prepare(tmp_path, recipe="binary", settings={"seed": 3}).plan
+    assert plan.settings.network == "classic"
+
+
+def test_same_seed_same_split_and_another_seed_another(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 40, "b": 40})
+    splits = [list(prepare(tmp_path, settings={"seed": s}).samples["split"]) for s in (0, 0, 1)]
+    assert splits[0] == splits[1] != splits[2]
+
+
+def test_patients_stay_together_and_so_do_patients_with_an_identical_file(tmp_path: Path) -> None:
+    write_folder(tmp_path, {f"{c}/patient{c}{n}": 2 for c in "ab" for n in range(15)})
+    for n in (3, 9):
+        target = tmp_path / "a" / f"patienta{n}" / "twin.png"
+        shutil.copy(tmp_path / "a" / "patienta0" / "0.png", target)
+    samples = prepare(tmp_path, options=DataOptions(patient_pattern=r"/(?P<patient>patient\w+)/"))
+    table = samples.samples
+    assert table.groupby("patient")["split"].nunique().max() == 1
+    joined = table[table["patient"].isin(["patienta0", "patienta3", "patienta9"])]
+    assert set(joined["group"]) == {"patienta0"}
+    assert joined["split"].nunique() == 1
+
+
+def test_image_without_patient_is_one_of_its_own(tmp_path: Path) -> None:
+    rows = [["path", "label", "patient"]]
+    rows += [[f"{n}.png", "ab"[n % 2], "" if n < 20 else f"p{n // 2}"] for n in range(40)]
+    prepared = prepare(write_table(tmp_path / "t.csv", rows, n_images=40))
+    groups = prepared.samples.set_index("path")["group"]
+    assert groups["0.png"] == "#0.png"
+    assert groups["20.png"] == groups["21.png"] == "p10"
+
+
+# -- unreadable files ---------------------------------------------------------------------------
+
+
+def test_unreadable_files_are_left_out_when_agreed(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 20, "b": 20})
+    (tmp_path / "a" / "empty.png").write_bytes(b"")
+    with pytest.raises(DataError):
+        prepare(tmp_path)
+    prepared = prepare(tmp_path, options=DataOptions(skip_unreadable=True))
+    bad = prepared.samples[prepared.samples["excluded"]]
+    assert list(bad["path"]) == ["a/empty.png"]
+    assert list(bad["reason"]) == ["the file is empty"]
+    assert bad["split"].isna().all()
+    assert "unreadable" in [each.kind for each in prepared.findings]
+    assert prepared.samples["split"].notna().sum() == 40
+
+
+# -- given splits -------------------------------------------------------------------------------
+
+
+def overlapping(root: Path) -> Path:
+    """Write two splits in which case0 to case9 and case0 to case4 occur."""
+    write_folder(root, {"train/a": 10, "train/b": 10}, name="case{n}.png")
+    return write_folder(root, {"valid/a": 5, "valid/b": 5}, name="case{n}.png")
+
+
+def test_overlap_is_refused_with_the_names(tmp_path: Path) -> None:
+    with pytest.raises(PatientOverlapError) as caught:
+        prepare(overlapping(tmp_path))
+    assert str(caught.value) == (
+        "5 patients are in more than one split (train and val): case0, case1, case2, case3, case4. "
+        "Figures would be too good. Pass --new-split to draw a split by patient, or "
+        "--allow-patient-overlap to train all the same; the report will say so."
+    )
+
+
+def test_overlap_that_is_allowed_is_carried(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"train/a": 40, "train/b": 40}, name="case{n}.png")
+    write_folder(
+        tmp_path, {"valid/a": 20, "valid/b": 20, "test/a": 5, "test/b": 5}, name="case{n}.png"
+    )
+    prepared = prepare(tmp_path, options=DataOptions(allow_patient_overlap=True))
+    overlap = prepared.split.overlap
+    assert overlap is not None
+    assert overlap["n_patients"] == 20
+    assert overlap["splits"] == ["train", "val", "test"]
+    assert "patients_across_splits" in [each.kind for each in prepared.findings]
+
+
+def test_new_split_leaves_the_given_one_and_its_flaws(tmp_path: Path) -> None:
+    prepared = prepare(overlapping(tmp_path), options=DataOptions(new_split=True))
+    assert prepared.split.source == "drawn"
+    assert prepared.split.overlap is None
+    assert "patients_across_splits" not in [each.kind for each in prepared.findings]
+    assert set(prepared.samples["given_split"]) == {"train", "val"}  # still on record
+
+
+def test_twelve_bits_in_sixteen(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for n in range(10):
+            pixels = rng.integers(0, 4096, (8, 8), dtype=np.uint16)
+            Image.fromarray(pixels).save(tmp_path / label / f"{n}.png")
+    assert prepare(tmp_path).plan.settings.ranges == {"uint16": (0.0, 4095.0)}
+
+
+# -- the positive class -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "positive"),
+    [
+        (("NORMAL", "PNEUMONIA"), "PNEUMONIA"),
+        (("covid", "other"), "covid"),
+        (("Parasitized", "Uninfected"), "Parasitized"),
+        (("no", "yes"), "yes"),
+        (("0", "1"), "1"),
+        (("No_finding", "Abnormal"), "Abnormal"),
+        (("cat", "dog"), "dog"),
+        (("normal", "healthy"), "healthy"),
+    ],
+)
+def test_positive_class(names: tuple[str, str], positive: str) -> None:
+    found, reason = choose_positive(names, None)
+    assert found == positive
+    assert reason.endswith("Choose with --positive.")
+
+
+def test_positive_class_by_the_user() -> None:
+    assert choose_positive(("a", "b"), "a") == ("a", "Chosen by the user.")
+    assert choose_positive(("a", "b", "c"), None)[0] is None
+    with pytest.raises(SettingError) as caught:
+        choose_positive(("normal", "pneumonia"), "pnuemonia")
+    assert str(caught.value) == (
+        "--positive pnuemonia is not one of the classes normal, pneumonia. Did you mean "
+        "'pneumonia'?"
+    )
+    with pytest.raises(SettingError) as caught:
+        choose_positive(("a", "b", "c"), "a")
+    assert str(caught.value) == "--positive a: with 3 classes there is none."
+
+
+def test_slip_in_settings_is_told_before_images_are_read(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="Did you mean 'epochs'"):
+        prepare(tmp_path / "nowhere", settings={"epoch": 1})
+
+
+# -- real data ----------------------------------------------------------------------------------
+
+
+def test_real_forms_of_data(hilum_data: Path) -> None:
+    covid = prepare(hilum_data / "covid-cxr" / "table.csv")
+    assert covid.positive == "covid"
+    assert covid.samples.groupby("patient")["split"].nunique().max() == 1
+    options = DataOptions(classes=("normal", "pneumonia"))
+    mnist = prepare(hilum_data / "pneumoniamnist.npz", options=options)
+    assert (mnist.split.source, mnist.positive) == ("given", "pneumonia")
+    with pytest.raises(PatientOverlapError, match=r"^29 patients are in more than one split"):
+        prepare(hilum_data / "malaria-cells")
+
+
+def test_npz_with_several_labels_is_refused_with_its_reason(tmp_path: Path) -> None:
+    arrays = medmnist(4)
+    for split in ("train", "val", "test"):
+        arrays[f"{split}_labels"] = np.eye(4, 2)
+    path = write_npz(tmp_path / "x.npz", **arrays)
+    with pytest.raises(DataError) as caught:
+        prepare(path)
+    assert str(caught.value) == (
+        f"{path} has several labels an image. They are read, but training on them is not possible "
+        "yet: give one label an image."
+    )
