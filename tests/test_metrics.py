@@ -302,6 +302,12 @@ class TestRefused:
             "probs reaches from -3 to 3: give probabilities in [0, 1], not logits."
         )
 
+    def test_rounding_of_float32_is_no_logit(self) -> None:
+        found = describe(
+            [0, 1], [[1 + 1e-7, 0], [0, 1]], class_names="ab", positive=1, threshold=0.5
+        )
+        assert found["accuracy"]["value"] == 1
+
     def test_columns(self) -> None:
         with pytest.raises(DataError) as caught:
             describe([0, 1], [[0.5, 0.5]] * 2, class_names="abc", positive=None, threshold=None)

@@ -237,7 +237,7 @@ def choose_operating_point(
     kind, numbers = _parse(rule)
     score = np.asarray(y_score, dtype=np.float64)
     y = _labels(np.asarray(y_true), score, "y_score", 2)
-    if len(score) and (score.min() < 0 or score.max() > 1):
+    if len(score) and (score.min() < -ROUNDING or score.max() > 1 + ROUNDING):
         raise DataError(
             f"y_score reaches from {score.min():.4g} to {score.max():.4g}: give probabilities in "
             "[0, 1], not logits."

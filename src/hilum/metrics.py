@@ -25,6 +25,8 @@ from hilum.intervals import Bools, Clusters, Floats, Interval, Ints
 MAX_BINS = 10
 MIN_PER_BIN = 20
 
+ROUNDING = 1e-6
+
 
 class UndefinedFigureWarning(UserWarning):
     """A figure cannot be computed from these data and is NaN."""
@@ -421,7 +423,8 @@ def describe(
     true = _classes("y_true", y_true, n_classes)
     _same_length(true, array, "probs", "row")
     _no_nan(array, "probs")
-    if len(array) and (array.min() < 0 or array.max() > 1):
+    # A softmax in float32 may exceed 1 by its rounding.
+    if len(array) and (array.min() < -ROUNDING or array.max() > 1 + ROUNDING):
         raise DataError(
             f"probs reaches from {array.min():.4g} to {array.max():.4g}: give probabilities in "
             "[0, 1], not logits."
