@@ -163,9 +163,10 @@ def _check_unreadable(samples: pd.DataFrame, dataset: Dataset, options: DataOpti
         raise DataError(
             f"None of the {len(samples):,} files of {dataset.source} can be read. The first is "
             f"{bad['path'].iloc[0]}: {bad['reason'].iloc[0]}."
+            + (" Paths are relative to the folder of the table." if dataset.kind == "table" else "")
         )
     if len(bad) and not options.skip_unreadable:
-        number = "1 file" if len(bad) == 1 else f"{len(bad):,} files"
+        number, them = ("1 file", "it") if len(bad) == 1 else (f"{len(bad):,} files", "them")
         first = "; ".join(
             f"{path}: {reason}"
             for path, reason in zip(bad["path"][:3], bad["reason"][:3], strict=True)
@@ -173,12 +174,15 @@ def _check_unreadable(samples: pd.DataFrame, dataset: Dataset, options: DataOpti
         more = f"; and {len(bad) - 3:,} more" if len(bad) > 3 else ""
         raise DataError(
             f"{number} of {len(samples):,} in {dataset.source} cannot be read: {first}{more}. "
-            "Replace or remove them, or pass --skip-unreadable to go on without them."
+            f"Replace or remove {them}, or pass --skip-unreadable to go on without {them}."
         )
     left = set(samples["label"][~samples["excluded"]])
     for name in dataset.class_names:
         if name not in left:
-            raise DataError(f"The class '{name}' of {dataset.source} has no readable image.")
+            raise DataError(
+                f"The class '{name}' of {dataset.source} has no readable image. Replace its files, "
+                "or remove the class."
+            )
 
 
 def _split(samples: pd.DataFrame, settings: Settings, options: DataOptions) -> Split:
