@@ -42,7 +42,7 @@ class Limits:
     max_pixels: int = 2**26
     max_frames: int = 10_000
     max_bytes: int = 2**30
-    max_ratio: int = 400
+    max_ratio: int = 200
     free_bytes: int = 2**25
     max_depth: int = 32
 

@@ -126,7 +126,7 @@ def load(path: Path, limits: Limits) -> bytes:
         raise Refusal(_plain(error)) from None
     except ValueError:
         raise Refusal("its name is not one that a file can have") from None
-    with os.fdopen(handle, "rb") as file:
+    try:
         state = os.fstat(handle)
         if stat.S_ISDIR(state.st_mode):
             raise Refusal("a folder, not a file")
@@ -137,10 +137,12 @@ def load(path: Path, limits: Limits) -> bytes:
                 f"{state.st_size / 2**20:,.0f} MiB exceed the limit of "
                 f"{limits.max_file_bytes / 2**20:,.0f} MiB a file"
             )
-        try:
+        with os.fdopen(handle, "rb", closefd=False) as file:
             return file.read()
-        except OSError as error:
-            raise Refusal(_plain(error)) from None
+    except OSError as error:
+        raise Refusal(_plain(error)) from None
+    finally:
+        os.close(handle)
 
 
 _BINARY = getattr(os, "O_BINARY", 0)
