@@ -304,7 +304,7 @@ class TestRefused:
 
     def test_rounding_of_float32_is_no_logit(self) -> None:
         found = describe(
-            [0, 1], [[1 + 1e-7, 0], [0, 1]], class_names="ab", positive=1, threshold=0.5
+            [0, 1], [[1 + 1e-7, 0.0], [0.0, 1.0]], class_names="ab", positive=1, threshold=0.5
         )
         assert found["accuracy"]["value"] == 1
 
@@ -528,6 +528,36 @@ class TestDescribe:
             groups=rng.integers(0, 400, 624),
         )
         assert found["auroc"]["ci_low"] < 0.5 < found["auroc"]["ci_high"]
+
+
+def test_any_small_study_gives_a_value_in_its_interval_or_a_reason() -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(150):
+        n_classes, n = int(rng.choice([2, 3, 5])), int(rng.integers(0, 30))
+        y = rng.integers(0, n_classes, n) if seed % 5 else np.full(n, n_classes - 1)
+        probs = rng.dirichlet(np.full(n_classes, rng.choice([0.05, 0.3, 2])), n)
+        probs = probs if seed % 3 else np.eye(n_classes)[y]
+        found = describe(
+            y,
+            probs.reshape(n, n_classes),
+            class_names="abcde"[:n_classes],
+            positive=1 if n_classes == 2 else None,
+            threshold=float(rng.choice([0, 0.5, 1])) if n_classes == 2 else None,
+            groups=rng.integers(0, 1 + seed % 20, n) if seed % 4 else None,
+            n_resamples=40,
+        )
+        json.dumps(found, allow_nan=False)
+        for part in (found, *found["classes"].values()):
+            for name in set(FIGURES) & set(part):
+                figure = part[name]
+                if figure["value"] is None or figure["ci_low"] is None:
+                    assert figure["reason"], (seed, name)
+                    assert figure["ci_low"] is figure["ci_high"] is None
+                else:
+                    # The mean of float figures may miss their common bound by rounding.
+                    assert -1e-9 < figure["ci_low"] <= figure["value"] + 1e-9, (seed, name)
+                    assert figure["value"] - 1e-9 <= figure["ci_high"], (seed, name)
+                    assert figure["ci_high"] > figure["ci_low"], (seed, name)
 
 
 class TestPerfect:

@@ -251,6 +251,8 @@ def logit_t(value: float, left_out: Floats, *, n_patients: int) -> Interval:
             f"there are fewer than {MIN_PATIENTS} patients with the class, or without it"
         )
     n = len(left_out)
+    if not np.isfinite(left_out).all():
+        return Interval.missing("one block of patients holds all of one side")
     error = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
     if error < 1e-12:
         return Interval.missing("no patient changes the figure: the probabilities are alike")
