@@ -443,6 +443,18 @@ TABLES: Sequence[tuple[str, str | bytes, str, dict[str, Any]]] = (
         {},
     ),
     (
+        "zero bytes",
+        b"path,label\n0.png,\0a\n",
+        "{at} holds zero bytes, so it is no table of text. Save it as CSV.",
+        {},
+    ),
+    (
+        "line breaks in the header and a split",
+        'path,"la\nbel",split\n0.png,a,"of\nno use"\n1.png,b,train\n',
+        "{at}: split is 'of no use', not train, val or test, in row 2. Fix or remove these rows.",
+        {"columns": Columns(label="la bel")},
+    ),
+    (
         "one class in a table",
         "path,label\n0.png,a\n1.png,a\n",
         "{at} holds one class only, 'a'. A classifier needs at least two.",

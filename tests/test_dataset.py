@@ -303,6 +303,32 @@ def test_labels_as_numbers(tmp_path: Path) -> None:
     )
 
 
+SOUND = b'path,label,patient,split\n0.png,a,p1,train\n1.png,b,p2,test\n"x,y.png",c,,val\n'
+CHANGES = (b",", b";", b"\t", b'"', b"\n", b"\r", b"\0", b"\xff", codecs.BOM_UTF8, b"path", b"")
+
+
+@settings(max_examples=150, derandomize=True, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(SOUND)), st.integers(0, 6), st.sampled_from(CHANGES)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_no_table_brings_anything_but_an_answer_or_one_line(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int, bytes]]
+) -> None:
+    data = SOUND
+    for at, n_removed, added in changes:
+        data = data[:at] + added + data[at + n_removed :]
+    path = tmp_path_factory.getbasetemp() / "changed.csv"
+    path.write_bytes(data)
+    try:
+        assert len(load_dataset(path)) >= 2
+    except DataError as error:
+        assert len(str(error).splitlines()) == 1
+
+
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
@@ -420,8 +446,12 @@ def test_odd_npz_files_are_refused_in_one_line(hilum_data: Path) -> None:
 def test_real_data(hilum_data: Path) -> None:
     chest = load_dataset(hilum_data / "chest-xray")
     assert counts(chest) == {
-        ("train", "NORMAL"): 1341, ("train", "PNEUMONIA"): 3875, ("val", "NORMAL"): 8,
-        ("val", "PNEUMONIA"): 8, ("test", "NORMAL"): 234, ("test", "PNEUMONIA"): 390,
+        ("train", "NORMAL"): 1341,
+        ("train", "PNEUMONIA"): 3875,
+        ("val", "NORMAL"): 8,
+        ("val", "PNEUMONIA"): 8,
+        ("test", "NORMAL"): 234,
+        ("test", "PNEUMONIA"): 390,
     }
     assert len(load_dataset(hilum_data / "brain-mri")) == 253
     mnist = load_dataset(hilum_data / "pneumoniamnist.npz", classes=["normal", "pneumonia"])

@@ -297,7 +297,8 @@ def _check_rows(
         known = raw[split].map(lambda value: split_name(value) is not None)
         wrong = ~known & ~faults["split missing"]
         if wrong.any():
-            faults[f"split is '{raw[split][wrong].iloc[0]}', not train, val or test,"] = wrong
+            value = plain_text(raw[split][wrong].iloc[0])
+            faults[f"split is '{value}', not train, val or test,"] = wrong
     found = [
         f"{fault} in {name_rows([int(row) for row in raw.index[rows]])}"
         for fault, rows in faults.items()

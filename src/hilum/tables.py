@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from hilum.errors import DataError, MissingExtraError
+from hilum.names import plain_text
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 
@@ -27,8 +28,8 @@ def read_table(source: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Column names are stripped. The index is the row as a spreadsheet counts it: in a CSV the
-        header is row 1 and blank rows count; in Parquet the first row is row 1.
+        Column names are stripped and on one line. The index is the row as a spreadsheet counts
+        it: in a CSV the header is row 1 and blank rows count; in Parquet the first row is row 1.
 
     Raises
     ------
@@ -74,15 +75,17 @@ def _text(source: Path) -> str:
         raise DataError(f"{source} cannot be read: {error.strerror or error}.") from None
     try:
         # Excel writes its 'Unicode text' in UTF-16; the mark at the start says so.
-        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return data.decode("utf-16")
-        return data.decode("utf-8-sig")
+        is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise DataError(
             f"{source} is not UTF-8 text: line {line} holds the byte 0x{data[error.start]:02x}. "
             "Save the table as 'CSV UTF-8'."
         ) from None
+    if "\0" in text:
+        raise DataError(f"{source} holds zero bytes, so it is no table of text. Save it as CSV.")
+    return text
 
 
 def _rows(source: Path, text: str) -> Iterator[Row]:
@@ -112,7 +115,7 @@ def _separator(source: Path, text: str) -> str:
 
 
 def _names(source: Path, header: list[str]) -> list[str]:
-    names = [cell.strip() or f"column {n}" for n, cell in enumerate(header, start=1)]
+    names = [plain_text(cell) or f"column {n}" for n, cell in enumerate(header, start=1)]
     _check_names(source, names)
     return names
 
@@ -135,7 +138,7 @@ def _read_parquet(source: Path) -> pd.DataFrame:
         raise DataError(f"{source} cannot be read as Parquet: {words}.") from None
     if raw.index.names != [None]:
         raw = raw.reset_index()
-    names = [str(name).strip() for name in raw.columns]
+    names = [plain_text(str(name)) for name in raw.columns]
     _check_names(source, names)
     columns = [_as_text(raw.iloc[:, number]) for number in range(len(names))]
     index = pd.RangeIndex(1, len(raw) + 1)
