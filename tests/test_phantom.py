@@ -156,7 +156,7 @@ def test_a_clean_set_has_no_flaw_and_no_shortcut(clean: Truth) -> None:
 
 def test_the_same_seed_writes_the_same_files(tmp_path: Path) -> None:
     first, second, other = (
-        tiny(tmp_path / name, n_patients=24, seed=seed)
+        tiny(tmp_path / name, n_patients=40, seed=seed)
         for name, seed in (("first", 1), ("second", 1), ("other", 2))
     )
 
@@ -214,7 +214,7 @@ def test_wrong_settings_are_refused(tmp_path: Path) -> None:
         "are: unreadable, exact_duplicates, near_duplicates, patients_across_splits, shortcut, "
         "label_errors."
     )
-    with pytest.raises(SettingError, match="n_patients is 5; a phantom set needs at least 24"):
+    with pytest.raises(SettingError, match="n_patients is 5; a phantom set needs at least 40"):
         tiny(tmp_path / "set", n_patients=5)
     with pytest.raises(SettingError, match="scale is 0; it must lie between"):
         make_phantoms(tmp_path / "set", scale=0)
@@ -226,9 +226,17 @@ def test_wrong_settings_are_refused(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"note.txt"}
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_smallest_sets_are_whole(tmp_path: Path, seed: int) -> None:
+    truth = make_phantoms(tmp_path / "set", n_patients=40, seed=seed, scale=0.1)
+    assert {flaw.kind for flaw in truth.flaws} == set(FLAWS)
+    table = samples(truth)
+    assert list(table.groupby("split")["label"].nunique()) == [2, 2, 2]
+
+
 @pytest.mark.parametrize("kind", FLAWS)
 def test_each_flaw_can_be_planted_alone(tmp_path: Path, kind: str) -> None:
-    truth = tiny(tmp_path / "set", flaws=(kind,), n_patients=24)
+    truth = tiny(tmp_path / "set", flaws=(kind,), n_patients=40)
     assert {flaw.kind for flaw in truth.flaws} == {kind}
 
 

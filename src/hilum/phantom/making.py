@@ -18,7 +18,7 @@ from hilum.phantom.planting import n_copies, plant
 from hilum.phantom.scanners import SCANNERS, expose
 from hilum.phantom.truth import FLAWS, Truth
 
-LEAST_PATIENTS = 24
+LEAST_PATIENTS = 40
 COLUMNS = ("path", "label", "patient", "split", "scanner", "view", "sex", "age")
 
 
@@ -41,7 +41,7 @@ def make_phantoms(
     out : Path
         A folder that does not exist yet, or is empty.
     n_patients : int
-        At least 24; copies planted under further patients come on top.
+        At least 40; copies planted under further patients come on top.
     seed : int
         The same seed gives the same people, poses, splits and flaws everywhere; grey values can
         differ by one between machines that compute exponentials differently.
@@ -63,7 +63,7 @@ def make_phantoms(
 
     Examples
     --------
-    >>> truth = make_phantoms(Path("phantoms"), n_patients=30)  # doctest: +SKIP
+    >>> truth = make_phantoms(Path("phantoms"), n_patients=60)  # doctest: +SKIP
     >>> [flaw.paths for flaw in truth.of_kind("unreadable")]  # doctest: +SKIP
     [('images/P017_1.png',)]
     """

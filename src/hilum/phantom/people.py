@@ -65,16 +65,15 @@ class Profile:
 def draw_profiles(names: list[str], rng: np.random.Generator) -> list[Profile]:
     """Settle class, scanner and split so that none of the three tells of another."""
     n_ill = round(PREVALENCE * len(names))
-    cells: dict[tuple[str, Scanner], list[int]] = {}
-    for index in range(len(names)):
-        label = CLASSES[index < n_ill]
-        cells.setdefault((label, SCANNERS[index % 2]), []).append(index)
     profiles = []
-    for (label, scanner), members in cells.items():
-        # The remainder is drawn, so that small sets do not starve one split.
+    for label, members in ((1, range(n_ill)), (0, range(n_ill, len(names)))):
+        # Scanners alternate along each class, and so they do within every split of it.
+        mixed = np.empty(len(members), int)
+        mixed[::2], mixed[1::2] = rng.permutation(members[::2]), rng.permutation(members[1::2])
         places = (np.arange(len(members)) + rng.uniform()) / len(members)
-        for index, place in zip(rng.permutation(members), places, strict=True):
-            profiles.append(Profile(int(index), names[index], label, scanner, _split(place)))
+        for index, place in zip(mixed.tolist(), places, strict=True):
+            scanner = SCANNERS[index % 2]
+            profiles.append(Profile(index, names[index], CLASSES[label], scanner, _split(place)))
     return sorted(profiles, key=lambda profile: profile.index)
 
 
