@@ -157,8 +157,6 @@ def test_audit_is_json(tmp_path: Path) -> None:
 
 
 def test_known_flaws_of_real_data(hilum_data: Path) -> None:
-    malaria = audit(hilum_data / "malaria-cells")
-    assert finding(malaria, "patients_across_splits").count == 29
     brain = audit(hilum_data / "brain-mri")
     assert finding(brain, "exact_duplicates").count == 22
     assert hilum.Audit is Audit
