@@ -281,7 +281,7 @@ def _two_accents(root: Path) -> Path:
 
 @case(
     "a circle of links",
-    "{at}/a/again/a is a link to {at}/a, which was read already. Remove the link.",
+    "{at}/a/again/a leads to {at}/a, which was read already. Remove the link on the way.",
 )
 def _circle(root: Path) -> Path:
     write_folder(root, {"a": 1, "b": 1})
@@ -849,3 +849,11 @@ def test_command_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert done.stderr == (
         f"Error: {at} does not exist. Give a folder of class folders, a CSV table or an NPZ.\n"
     )
+
+
+def test_page_on_data_quotes_messages_as_they_are() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = page.partition("| Message | Why |\n|---|---|\n")[2].splitlines()
+    quoted = [row.split(" | ")[0].removeprefix("| ") for row in rows]
+    assert len(quoted) >= 20
+    assert set(quoted) <= {case.text.replace("{at}", "DATA") for case in CASES}

@@ -216,7 +216,7 @@ def images_below(folder: Path) -> tuple[list[Path], list[str]]:
         real = Path(parent).resolve()
         if real in seen:
             raise DataError(
-                f"{parent} is a link to {real}, which was read already. Remove the link."
+                f"{parent} leads to {real}, which was read already. Remove the link on the way."
             )
         seen.add(real)
         for name in sorted(files):
