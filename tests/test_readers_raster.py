@@ -299,3 +299,26 @@ def test_damaged_exif_does_not_stop_reading() -> None:
     for block in (b"", b"II", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff" + bytes(9)):
         data = saved(Image.new("L", (4, 4)), "JPEG", exif=b"Exif\0\0" + block)
         assert read(data).facts.orientation == 1
+
+
+def test_orientation_from_xmp_and_from_a_raw_profile() -> None:
+    packet = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    jpeg_file = saved(GREY, "JPEG", xmp=packet)
+    assert read(jpeg_file).facts.orientation == 6
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    lines = (
+        b"\nexif\n 8\n" + (b"Exif\0\0" + exif.tobytes().removeprefix(b"Exif\0\0")).hex().encode()
+    )
+    raw = chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(lines))
+    xmp = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet)
+    header = (2, 2, 8, 0, 0, 0, 0)
+    assert read(png(header, ROWS, raw)).facts.orientation == 3
+    assert read(png(header, ROWS, xmp)).facts.orientation == 6
+
+
+def test_padding_inside_the_picture_data_is_noted() -> None:
+    start = png((2, 2, 8, 0, 0, 0, 0), ROWS)
+    padded = start[: start.index(b"IDAT") - 4]
+    padded += chunk(b"IDAT", zlib.compress(ROWS) + bytes(9)) + chunk(b"IEND", b"")
+    assert read(padded).facts.notes == ("bytes after the compressed picture data were ignored",)

@@ -252,12 +252,23 @@ def test_values_that_are_no_picture(pixels: NDArray[Any], reason: str) -> None:
     assert refusal(written(pixels, photometric="minisblack")) == reason
 
 
-def test_directories_in_a_circle() -> None:
-    data = bytearray(minimal(grey_tags(1, 1, 8, 1), b"\0"))
+def test_directories_in_a_circle_are_read_once() -> None:
+    data = bytearray(minimal(grey_tags(1, 1, 8, 1), b"\7"))
     directory = struct.unpack_from("<I", data, 4)[0]
     at = directory + 2 + 12 * struct.unpack_from("<H", data, directory)[0]
     struct.pack_into("<I", data, at, directory)
-    assert refusal(bytes(data)) == "damaged TIFF: its directories run in a circle"
+    assert read(bytes(data)).pixels.ravel().tolist() == [7]
+
+
+def test_coarse_colour_that_only_libtiff_reads() -> None:
+    # Uncompressed YCbCr with one colour for two by two pixels: four luma, then Cb and Cr.
+    strip = bytes([0, 255, 128, 60, 128, 128])
+    tags = grey_tags(2, 2, 8, 6) | {
+        258: ("H", (8, 8, 8)), 277: ("H", 3), 530: ("H", (2, 2)),
+    }  # fmt: skip
+    picture = read(minimal(tags, strip))
+    assert picture.pixels[0, ..., 0].tolist() == [[0, 255], [128, 60]]
+    assert picture.is_grey
 
 
 def test_too_many_pages() -> None:

@@ -203,5 +203,8 @@ def _picture(values: NDArray[Any], form: str, limits: Limits, stored: int) -> Pi
 def _range(pixels: NDArray[Any]) -> tuple[float, float, RangeFrom]:
     if pixels.dtype.kind == "f":
         return float_range(pixels)
+    if pixels.dtype.itemsize > 2:
+        # Nobody fills 32 bits: such arrays are what a program computes with by default.
+        return float(pixels.min()), float(pixels.max()), "file"
     limits = np.iinfo(pixels.dtype)
     return float(limits.min), float(limits.max), "type"

@@ -479,7 +479,9 @@ def _inverted(display: _Display) -> _Display:
         values: NDArray[Any] = (total - display.values.astype(np.float64)).astype(np.float32)
     else:
         values = _narrow(int(total) - display.values.astype(np.int64))
-    return _Display(values, display.low, display.high, display.range_from)
+    # No longer the range of a type, which a data set's own range could replace.
+    source: RangeFrom = "bits" if display.range_from == "type" else display.range_from
+    return _Display(values, display.low, display.high, source)
 
 
 def _pad_black(ds: pydicom.Dataset, stored: NDArray[Any], display: _Display) -> NDArray[Any]:

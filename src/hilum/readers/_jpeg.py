@@ -71,6 +71,8 @@ class Jpeg:
     adobe: int | None = None
     missing: dict[int, set[int]] = field(default_factory=dict)
     parts: list[bytes] = field(default_factory=list)
+    n_pictures: int = 1
+    is_gain_mapped: bool = False
     exif: int = 0
     xmp: int = 0
     notes: list[str] = field(default_factory=list)
@@ -89,6 +91,8 @@ class Jpeg:
 def read_jpeg(data: bytes, limits: Limits) -> Picture:
     """Read a JPEG."""
     jpeg = parse_jpeg(data)
+    if jpeg.n_pictures > 1 and not jpeg.is_gain_mapped:
+        raise Refusal("MPO, several JPEG pictures in one file. Save the wanted one as JPEG or PNG")
     if jpeg.n_channels not in MODES:
         raise Refusal(f"JPEG with {jpeg.n_channels} channels is neither grey, RGB nor CMYK")
     n_bytes = 2 if jpeg.bits > 8 else 1
@@ -154,8 +158,8 @@ def _read_segment(jpeg: Jpeg, marker: int, data: bytes, at: int) -> int:
         jpeg.restart_interval = int.from_bytes(body, "big")
     elif marker == APP1:
         _read_app1(jpeg, body)
-    elif marker == APP2 and body[:4] == b"MPF\0" and _n_pictures(body[4:]) > 1:
-        raise Refusal("MPO, several JPEG pictures in one file. Save the wanted one as JPEG or PNG")
+    elif marker == APP2 and body[:4] == b"MPF\0":
+        jpeg.n_pictures = _n_pictures(body[4:])
     elif marker == APP14 and body[:5] == b"Adobe" and len(body) >= 12:
         jpeg.adobe = body[11]
     wanted = marker in (SOS, *FRAMES, *TABLES)
@@ -235,6 +239,7 @@ def _read_app1(jpeg: Jpeg, body: bytes) -> None:
         jpeg.exif = exif_orientation(body[6:])
     elif body[:28] == b"http://ns.adobe.com/xap/1.0/":
         jpeg.xmp = xmp_orientation(body)
+        jpeg.is_gain_mapped = jpeg.is_gain_mapped or b"hdrgm:Version" in body
 
 
 def _n_pictures(mpf: bytes) -> int:

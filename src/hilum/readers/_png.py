@@ -30,6 +30,7 @@ MODES = {2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 PASSES = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2),
           (1, 2, 0, 1))  # fmt: skip
 INFLATE_STEP = 2**20
+MAX_TEXT_BYTES = 2**22
 
 
 @dataclass
@@ -65,7 +66,7 @@ def read_png(data: bytes, limits: Limits) -> Picture:
 def _parse(data: bytes, limits: Limits) -> _Png:
     """Walk through the chunks; refuse what breaks the standard where it matters to pixels."""
     png = _Png()
-    n_frames, previous, exif_up, xmp_up = 0, b"", 0, 0
+    n_frames, previous, exif_up, other_up = 0, b"", 0, 0
     for kind, body, end in _chunks(data):
         if (kind == b"IHDR") != (previous == b""):
             raise Refusal("damaged PNG: IHDR must be its first chunk, once")
@@ -83,8 +84,12 @@ def _parse(data: bytes, limits: Limits) -> _Png:
             png.data.append(body)
         elif kind == b"eXIf":
             exif_up = exif_orientation(bytes(body))
-        elif kind == b"iTXt" and bytes(body[:17]) == b"XML:com.adobe.xmp":
-            xmp_up = xmp_orientation(bytes(body))
+        elif kind in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            name, text = _text(kind, bytes(body))
+            if name == b"XML:com.adobe.xmp":
+                other_up = other_up or xmp_orientation(text)
+            elif name in (b"Raw profile type exif", b"Raw profile type APP1"):
+                other_up = _raw_profile_orientation(text) or other_up
         elif kind == b"acTL" and len(body) == 8:
             n_frames = struct.unpack(">I", body[:4])[0]
         elif kind == b"IEND":
@@ -106,7 +111,7 @@ def _parse(data: bytes, limits: Limits) -> _Png:
         raise Refusal("damaged PNG: its palette is missing")
     if n_frames > 1:
         png.notes.append(f"animated PNG of {n_frames} frames: its still picture was read")
-    png.orientation = exif_up or xmp_up or 1
+    png.orientation = exif_up or other_up or 1
     return png
 
 
@@ -128,6 +133,39 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
             raise Refusal(f"damaged PNG: wrong checksum in its chunk {kind.decode()}")
         yield kind, view[at + 8 : end - 4], end
         at = end
+
+
+def _text(kind: bytes, body: bytes) -> tuple[bytes, bytes]:
+    """Return name and content of a text or profile chunk, inflated; refuse one that explodes."""
+    name, _, rest = body.partition(b"\0")
+    if kind == b"tEXt":
+        return name, rest
+    compressed = kind != b"iTXt" or rest[:1] == b"\1"
+    content = rest[1:]
+    if kind == b"iTXt":  # compression flag and method, language, translated name
+        content = rest[2:].split(b"\0", 2)[-1]
+    if not compressed:
+        return name, content
+    inflater = zlib.decompressobj()
+    try:
+        content = inflater.decompress(content, MAX_TEXT_BYTES)
+    except zlib.error:
+        return name, b""  # Damage there does not touch the picture.
+    if inflater.unconsumed_tail:
+        raise Refusal(
+            f"a PNG with text or a profile of more than {MAX_TEXT_BYTES // 2**20} MiB: "
+            "a decompression bomb"
+        )
+    return name, content
+
+
+def _raw_profile_orientation(text: bytes) -> int:
+    """Return the orientation of EXIF that ImageMagick wrote as hexadecimal text."""
+    try:
+        block = bytes.fromhex(b"".join(text.split()[2:]).decode("ascii"))
+    except ValueError:
+        return 0
+    return exif_orientation(block.removeprefix(b"Exif\0\0"))
 
 
 def _read_header(png: _Png, body: memoryview, stored: int, limits: Limits) -> None:
@@ -160,7 +198,9 @@ def _check_inflates(png: _Png) -> None:
             piece = inflater.unconsumed_tail
     if not inflater.eof and got <= wanted:
         raise Refusal("truncated PNG: its compressed picture data stop early")
-    if got != wanted or inflater.unused_data:
+    if inflater.unused_data:
+        png.notes.append("bytes after the compressed picture data were ignored")
+    if got != wanted:
         raise Refusal("damaged PNG: it holds more or fewer pixels than its header states")
 
 

@@ -114,6 +114,8 @@ def with_file(
     except Exception as error:
         # A library found something that our own checks did not. Its words, cut short.
         words = " ".join(str(error).split())[:200] or type(error).__name__
+        if form == "DICOM":
+            words = type(error).__name__  # The words may quote the header, and so a person.
         raise UnreadableError(label, f"damaged or unsupported {form}: {words}") from None
 
 

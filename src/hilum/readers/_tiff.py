@@ -1,7 +1,7 @@
 """TIFF: tifffile parses, imagecodecs decodes; this module checks before and translates after.
 
-Two kinds of old TIFF that tifffile leaves out, the first JPEG compression and YCbCr with coarser
-colour outside JPEG, are decoded by libtiff.
+Some kinds of old TIFF that tifffile leaves out, the first JPEG compression, those of NeXT and
+ThunderScan, and YCbCr with coarser colour outside JPEG, are decoded by libtiff.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, MASK, CMYK, YCBCR, CIELAB, ICCLAB = (
 )  # fmt: skip
 N_COLOURS = {MIN_IS_WHITE: 1, MIN_IS_BLACK: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3,
              CIELAB: 3, ICCLAB: 3}  # fmt: skip
-NONE, OLD_JPEG, JPEG = 1, 6, 7
+OLD_JPEG, JPEG = 6, 7
+ONLY_LIBTIFF = (OLD_JPEG, 32766, 32809)  # and NeXT, ThunderScan
 ORIENTATION, JPEG_TABLES, YCBCR_SUBSAMPLING = 274, 347, 530
 MAX_SAMPLE, S_MIN_SAMPLE, S_MAX_SAMPLE = 281, 340, 341
 THUMBNAIL_OR_MASK = 0b101  # bits of NewSubfileType
 UNASSOCIATED_ALPHA = 2
+MAX_SEGMENTS = 200_000
 
 
 def read_tiff(data: bytes, limits: Limits) -> Picture:
@@ -74,8 +76,12 @@ def read_tiff(data: bytes, limits: Limits) -> Picture:
 def _pages(tiff: tifffile.TiffFile, limits: Limits) -> tuple[list[tifffile.TiffPage], list[str]]:
     """Return the pages to read, and notes on those left out."""
     pages: list[tifffile.TiffPage] = []
+    seen: set[int] = set()
     n_small = n_other = 0
     for i, page in enumerate(tiff.pages):
+        if page.offset in seen:
+            break  # Directories in a circle.
+        seen.add(page.offset)
         if i >= limits.max_frames:
             raise Refusal(f"more than {limits.max_frames:,} pages. Split the file")
         if not isinstance(page, tifffile.TiffPage):
@@ -114,6 +120,8 @@ def _check_segments(page: tifffile.TiffPage, data: bytes, limits: Limits) -> Non
     offsets, counts = page.dataoffsets, page.databytecounts
     if not offsets or len(offsets) != len(counts):
         raise Refusal("damaged TIFF: it does not say where its pixels are")
+    if len(offsets) > MAX_SEGMENTS:
+        raise Refusal(f"TIFF of more than {MAX_SEGMENTS:,} strips or tiles. Save it anew")
     if any(offset < 8 or count < 1 for offset, count in zip(offsets, counts, strict=True)):
         raise Refusal("damaged TIFF: parts of the picture are missing")
     if any(offset + count > len(data) for offset, count in zip(offsets, counts, strict=True)):
@@ -137,18 +145,19 @@ def _only_libtiff_reads(page: tifffile.TiffPage) -> bool:
         and page.compression != JPEG
         and tuple(page.tags.valueof(YCBCR_SUBSAMPLING, (2, 2))) != (1, 1)
     )
-    return page.compression == OLD_JPEG or coarse_colour
+    return page.compression in ONLY_LIBTIFF or coarse_colour
 
 
 def _by_libtiff(data: bytes, page: tifffile.TiffPage) -> NDArray[Any]:
-    """Decode one page into (height, width, 3)."""
+    """Decode one page into (height, width, 1 or 3), spread over 0 to 255."""
     if _orientation(page) != 1:
         raise Refusal("an old kind of colour TIFF stored turned. Save it as PNG or plain TIFF")
     try:
         rgba = imagecodecs.tiff_decode(data, index=page.index, asrgb=True)
     except imagecodecs.TiffError as error:
         raise Refusal(f"damaged or unsupported TIFF: {error}") from None
-    return np.ascontiguousarray(rgba[..., :3])
+    n = 1 if page.photometric in (MIN_IS_WHITE, MIN_IS_BLACK) else 3
+    return np.ascontiguousarray(rgba[..., :n])
 
 
 def _frames(page: tifffile.TiffPage) -> list[NDArray[Any]]:
@@ -237,6 +246,8 @@ def _inverted(pixels: NDArray[Any], white: int) -> NDArray[Any]:
 
 def _range(page: tifffile.TiffPage, pixels: NDArray[Any]) -> tuple[float, float, RangeFrom]:
     """Return black, white and where they come from."""
+    if _only_libtiff_reads(page):
+        return 0.0, 255.0, "type"
     if pixels.dtype.kind == "f":
         return float_range(pixels, page.tags.valueof(S_MIN_SAMPLE), page.tags.valueof(S_MAX_SAMPLE))
     if pixels.dtype == np.uint8 and (_bits(page) in (1, 8) or pixels.shape[-1] == 3):
@@ -248,7 +259,9 @@ def _range(page: tifffile.TiffPage, pixels: NDArray[Any]) -> tuple[float, float,
         return -half, half - 1, "type"
     used = _stated_bits(page)
     full = 8 * pixels.dtype.itemsize
-    return 0.0, float(2**used - 1), "type" if used == full else "bits"
+    # An inverted picture has no use for a range that was learnt from values as stored.
+    plain_type = used == full and int(page.photometric) != MIN_IS_WHITE
+    return 0.0, float(2**used - 1), "type" if plain_type else "bits"
 
 
 def _stated_bits(page: tifffile.TiffPage) -> int:

@@ -31,7 +31,7 @@ class _Walk:
         """Follow directories from one to the next."""
         while at:
             if at in self.seen:
-                raise Refusal("damaged TIFF: its directories run in a circle")
+                return  # A circle: every directory of it has been checked.
             if len(self.seen) >= 2 * self.limits.max_frames or depth > self.limits.max_depth:
                 raise Refusal("TIFF with too many directories. Split the file")
             self.seen.add(at)
@@ -79,7 +79,7 @@ class _Walk:
 
 
 def check_structure(data: bytes, limits: Limits) -> None:
-    """Refuse a TIFF that refers to anything beyond its end, or whose directories never end."""
+    """Refuse a TIFF that refers to anything beyond its end, or holds too many directories."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     walk = _Walk(data, limits, order, big)
