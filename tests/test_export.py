@@ -21,15 +21,15 @@ SIZES = ((24, 32), (50, 50), (31, 77), (200, 90), (1, 1), (900, 7))
 def smooth_image(height: int, width: int, channels: int) -> NDArray[np.uint8]:
     rows, columns = np.mgrid[0:height, 0:width]
     waves = [np.sin(rows / (9 + c)) + np.cos(columns / (7 + c)) for c in range(channels)]
-    return np.uint8(255 * (np.stack(waves, axis=-1) + 2) / 4)
+    return (255 * (np.stack(waves, axis=-1) + 2) / 4).astype(np.uint8)
 
 
 def make(resize_mode: str, channels: int, n_classes: int) -> tuple[Network, PixelSpec, bytes]:
     settings = Settings(
         input_height=24,
         input_width=32,
-        channels=channels,  # type: ignore[arg-type]
-        resize=resize_mode,  # type: ignore[arg-type]
+        channels=channels,
+        resize=resize_mode,
         conv_channels=(4, 8),
     )
     torch.manual_seed(0)

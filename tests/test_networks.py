@@ -40,7 +40,7 @@ def test_any_input_size_gives_logits(
     network: str, size: tuple[int, int], n_classes: int, n_outputs: int
 ) -> None:
     settings = Settings(
-        network=network,  # type: ignore[arg-type]
+        network=network,
         input_height=size[0],
         input_width=size[1],
         channels=3,

@@ -18,6 +18,12 @@ from hilum.splits import find_overlap
 
 Severity = Literal["high", "medium", "low"]
 
+KINDS = (
+    *("unreadable", "unknown_patients", "exact_duplicates", "contradictory_labels"),
+    *("patients_across_splits", "prevalence_shift", "small_class"),
+)  # fmt: skip
+"""Kinds of findings that are looked for."""
+
 N_EXAMPLES = 10
 
 

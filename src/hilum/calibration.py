@@ -234,7 +234,7 @@ def choose_operating_point(
     with the highest specificity): a missed case is mostly the graver mistake, and the choice does
     not hang on the order of the samples.
     """
-    kind, numbers = _parse(rule)
+    kind, numbers = parse_rule(rule)
     score = np.asarray(y_score, dtype=np.float64)
     y = _labels(np.asarray(y_true), score, "y_score", 2)
     if len(score) and (score.min() < -ROUNDING or score.max() > 1 + ROUNDING):
@@ -357,8 +357,14 @@ def _point(rule: str, threshold: float, y: Ints, score: Floats, reason: str) -> 
     )
 
 
-def _parse(rule: str) -> tuple[str, tuple[float, ...]]:
-    """Split 'cost:5:1' into its kind and numbers, checked."""
+def parse_rule(rule: str) -> tuple[str, tuple[float, ...]]:
+    """Split a rule such as 'cost:5:1' into its kind and numbers.
+
+    Raises
+    ------
+    SettingError
+        If it is not one of the rules of `choose_operating_point`, or a number is out of range.
+    """
     kind, *texts = rule.split(":")
     if kind not in RULES:
         raise SettingError(f"Unknown rule '{rule}'.{did_you_mean(kind, RULES)} {_ALLOWED}")

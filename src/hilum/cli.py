@@ -38,12 +38,13 @@ app = typer.Typer(
 Data = Annotated[
     str,
     typer.Argument(
+        metavar="DATA",
         help="A folder of class folders; the same under train, val, test; a CSV, TSV or Parquet "
         "table with the columns path and label; or a MedMNIST-style NPZ."
     ),
 ]
-ModelPath = Annotated[str, typer.Argument(help="A run folder, or its model folder.")]
-RunPath = Annotated[str, typer.Argument(help="A run folder.")]
+ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, or its model folder.")]
+RunPath = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Classes = Annotated[
     str | None, typer.Option(help="Order of the classes, as a,b,c. [default: alphabetical]")
@@ -260,7 +261,7 @@ def report_command(run: RunPath) -> None:
 
 @app.command("recipes")
 def recipes_command(
-    name: Annotated[str | None, typer.Argument(help="One recipe. [default: all]")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One recipe. [default: all]")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the recipes, or show one with its layers and number of parameters."""
@@ -292,7 +293,9 @@ def settings_command(as_json: AsJson = False) -> None:
 @app.command("fetch")
 def fetch_command(
     name: Annotated[
-        str, typer.Argument(help="Such as medmnist:pneumoniamnist or kaggle:OWNER/DATASET.")
+        str, typer.Argument(
+            metavar="NAME", help="Such as medmnist:pneumoniamnist or kaggle:OWNER/DATASET."
+        ),
     ],
     out: Annotated[str, typer.Option(help="Folder to put it into.")],
 ) -> None:
@@ -307,7 +310,8 @@ def demo_command(
     """Make chest phantoms with planted flaws, find the flaws, train, and write a report."""
     from hilum.demo import run_demo
 
-    for line in run_demo(Path(out), progress=_progress()):
+    command = ["hilum", *sys.argv[1:]]
+    for line in run_demo(Path(out), progress=_progress(), command=command):
         typer.echo(line)
 
 

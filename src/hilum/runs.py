@@ -37,7 +37,7 @@ from hilum.export import agreeing_probabilities, to_onnx
 from hilum.files import read_json, write_csv, write_json
 from hilum.hardware import find_hardware
 from hilum.inference import load
-from hilum.model import ModelFacts, TrainingData, find_model, write_model
+from hilum.model import ModelFacts, TrainingData, write_model
 from hilum.networks import n_parameters
 from hilum.patients import Patients
 from hilum.preparation import DataOptions, Prepared, prepare
@@ -130,9 +130,12 @@ def resume(folder: str | Path, *, progress: Progress | None = None) -> Run:
         If the folder is no run, or a finished one.
     """
     run = open_run(folder)
-    if run.facts["status"] == "finished":
-        raise RunError(f"{folder} is finished. See {Path(folder) / 'report.html'}.")
-    return _work(run, progress or LogProgress())
+    if run.facts["status"] != "finished":
+        return _work(run, progress or LogProgress())
+    if (run.folder / "report.html").exists():
+        raise RunError(f"{folder} is finished. See {run.folder / 'report.html'}.")
+    _report(run)
+    return run
 
 
 def evaluate(
@@ -146,11 +149,11 @@ def evaluate(
     Raises
     ------
     RunError
-        If the folder is no run, or has no model yet.
+        If the folder is no run, or an unfinished one.
     """
     run = open_run(folder)
-    find_model(run.folder)
-    run.save(command_evaluate=list(command))
+    if run.facts["status"] != "finished":
+        raise RunError(f"{folder} is not finished. Finish it with: hilum resume {folder}")
     _evaluate(run, progress or LogProgress(), command)
     _report(run)
     return run

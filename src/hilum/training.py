@@ -38,7 +38,7 @@ from torch.optim.lr_scheduler import (
 from hilum.augment import augment
 from hilum.errors import RunError
 from hilum.files import write_bytes, write_csv
-from hilum.metrics import auroc, balanced_accuracy
+from hilum.metrics import auroc, balanced_accuracy, macro_auroc
 from hilum.networks import Network, build_network, log_probabilities
 from hilum.progress import Progress
 from hilum.settings import MONITORS_LOWER_IS_BETTER, Settings
@@ -373,12 +373,10 @@ def validate(
     loss = classification_loss(logits, labels, torch.ones(n_classes), plain)
     if not torch.isfinite(loss):
         return {"val_loss": math.nan, "val_auroc": math.nan, "val_balanced_accuracy": math.nan}
-    by_class = [
-        auroc(val.labels == k, probs[:, k]) for k in range(0 if n_classes > 2 else 1, n_classes)
-    ]
+    ranked = auroc(val.labels, probs[:, 1]) if n_classes == 2 else macro_auroc(val.labels, probs)
     return {
         "val_loss": float(loss),
-        "val_auroc": float(np.mean(by_class)),
+        "val_auroc": float(ranked),
         "val_balanced_accuracy": float(balanced_accuracy(val.labels, probs.argmax(axis=1))),
     }
 

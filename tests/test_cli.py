@@ -1,0 +1,165 @@
+"""The command line as a program: exit codes, streams, what each command prints."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import hilum
+import tiny
+from hilum.cli import app
+
+SETS = [part for name, value in tiny.SETTINGS.items() for part in ("--set", f"{name}={value}")]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_folder(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> hilum.Run:
+    return tiny.train_tiny(data, tmp_path_factory.mktemp("runs") / "one")
+
+
+def hilum_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hilum.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def invoke(*arguments: str | Path) -> str:
+    result = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_train_prints_figures_on_stdout_and_progress_on_stderr(data: Path, tmp_path: Path) -> None:
+    done = hilum_process("train", data, "--out", tmp_path / "run", *SETS, "--epochs", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Validation, n = ")
+    assert "auroc" in done.stdout
+    assert "95 % CI" in done.stdout
+    assert done.stdout.endswith(f"Report: {tmp_path / 'run' / 'report.html'}\n")
+    assert "Epoch 1/1: loss" in done.stderr
+    assert "Warning" not in done.stderr
+    facts = hilum.open_run(tmp_path / "run").facts
+    assert facts["command"][:2] == ["hilum", "train"]
+    assert facts["command"][-2:] == ["--epochs", "1"]
+
+
+def test_a_fault_of_the_input_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    done = hilum_process("train", tmp_path / "no such folder", "--out", tmp_path / "run")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"Error: {tmp_path / 'no such folder'} does not exist. Give a folder of class folders, a "
+        "CSV table or an NPZ.\n"
+    )
+
+
+def test_wrong_usage_is_exit_code_2() -> None:
+    done = hilum_process("train")
+    assert done.returncode == 2
+    assert "Missing argument 'DATA'" in done.stderr
+
+
+def test_an_interrupted_training_tells_how_to_go_on(data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hilum.cli", "train", str(data), "--out", str(tmp_path / "r")]
+    process = subprocess.Popen(
+        [*command, *SETS, "--epochs", "9999"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "r" / "history.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.decode().endswith(f"Interrupted. Go on with: hilum resume {tmp_path / 'r'}\n")
+    assert (tmp_path / "r" / "checkpoints" / "last.pt").exists()
+
+
+def test_predict_gives_every_input_a_row(run: hilum.Run, data: Path, tmp_path: Path) -> None:
+    good = data / "clear" / "case000_0.png"
+    bad = tmp_path / "broken.png"
+    bad.write_bytes(good.read_bytes()[:100])
+    out = tmp_path / "predictions.csv"
+    done = hilum_process("predict", run.folder, good, bad, good, "--out", out)
+    assert done.returncode == 1
+    assert done.stderr.count("Error:") == 1
+    assert f"Error: {bad}:" in done.stderr
+    rows = list(csv.DictReader(io.StringIO(out.read_text(encoding="utf-8"))))
+    assert list(rows[0]) == [
+        "path", "frame", "predicted", "confidence", "p_clear", "p_opacity", "decision", "error",
+    ]  # fmt: skip
+    assert [row["path"] for row in rows] == [str(good), str(bad), str(good)]
+    assert rows[0] == rows[2]
+    assert rows[1]["decision"] == "refused"
+    assert rows[1]["error"]
+    assert rows[1]["p_clear"] == rows[1]["predicted"] == ""
+
+
+def test_predict_as_json_and_csv_on_stdout(run: hilum.Run, data: Path) -> None:
+    image = data / "opacity" / "case100_0.png"
+    (row,) = json.loads(invoke("predict", run.folder, image, "--json"))
+    assert row["p_clear"] + row["p_opacity"] == pytest.approx(1)
+    (same,) = csv.DictReader(io.StringIO(invoke("predict", run.folder / "model", image)))
+    assert float(same["p_opacity"]) == pytest.approx(row["p_opacity"], abs=1e-9)
+
+
+def test_predict_takes_folders_and_tables(run: hilum.Run, data: Path, tmp_path: Path) -> None:
+    assert len(json.loads(invoke("predict", run.folder, data, "--json"))) == 120
+    table = data / "table.csv"
+    table.write_text("path\nclear/case000_0.png\nopacity/case100_1.png\n")
+    rows = json.loads(invoke("predict", run.folder, table, "--json"))
+    assert [row["path"] for row in rows] == ["clear/case000_0.png", "opacity/case100_1.png"]
+    table.unlink()
+
+
+def test_predict_imports_neither_torch_nor_pandas(run: hilum.Run, data: Path) -> None:
+    image = data / "clear" / "case000_0.png"
+    code = (
+        "import sys, hilum; "
+        f"hilum.predict({str(run.folder)!r}, {str(image)!r}); "
+        "print([m for m in ('torch', 'pandas', 'matplotlib', 'scipy', 'sklearn', 'onnx') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_recipes_as_json() -> None:
+    recipe = json.loads(invoke("recipes", "chest-xray", "--json"))
+    assert {"name", "source", "input", "layers", "n_parameters", "training", "expected"} <= set(
+        recipe
+    )
+    assert recipe["n_parameters"] == 1995649
+    names = [each["name"] for each in json.loads(invoke("recipes", "--json"))]
+    assert names == ["binary", "chest-xray", "general", "hospital", "papilloma"]
+
+
+def test_plan_and_audit_as_json(data: Path) -> None:
+    plan = json.loads(invoke("plan", data, "--json"))
+    assert plan["input_height"]["value"] == 20
+    audit = json.loads(invoke("audit", data, "--json"))
+    assert (audit["n_files"], audit["n_read"], audit["unreadable"]) == (120, 120, [])
+    for finding in audit["findings"]:
+        assert {"kind", "severity", "count", "message", "examples"} <= set(finding)
+
+
+def test_report_is_written_anew(run: hilum.Run) -> None:
+    (run.folder / "report.html").unlink()
+    assert invoke("report", run.folder) == f"{run.folder / 'report.html'}\n"
+    assert (run.folder / "report.html").exists()
+
+
+def test_version() -> None:
+    assert invoke("--version") == f"hilum {hilum.__version__}\n"

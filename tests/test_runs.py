@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import hilum
+import hilum.evaluation
+import hilum.runs
+import tiny
+from hilum.networks import build_network, log_probabilities
+from hilum.settings import Settings
+
+RUN_FILES = (
+    "run.json", "samples.csv", "plan.json", "history.csv", "checkpoints/last.pt",
+    "checkpoints/best.pt", "model/model.json", "model/weights.safetensors", "model/model.onnx",
+    "predictions.csv", "metrics.json", "openings.jsonl", "report.html",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_folder(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> hilum.Run:
+    return tiny.train_tiny(data, tmp_path_factory.mktemp("runs") / "one")
+
+
+def predictions_of(run: hilum.Run) -> pd.DataFrame:
+    return pd.read_csv(run.folder / "predictions.csv", dtype={"patient": str})
+
+
+def samples_of(run: hilum.Run) -> pd.DataFrame:
+    return pd.read_csv(run.folder / "samples.csv", dtype=str, keep_default_na=False)
+
+
+def openings_of(run: hilum.Run) -> list[dict[str, Any]]:
+    text = (run.folder / "openings.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_run_folder_holds_what_the_contract_names(run: hilum.Run) -> None:
+    for name in RUN_FILES:
+        assert (run.folder / name).stat().st_size > 0, name
+    left = {str(p.relative_to(run.folder)) for p in run.folder.rglob("*") if p.is_file()}
+    assert left == set(RUN_FILES)
+
+
+def test_no_patient_is_in_two_splits_and_every_sample_in_one(run: hilum.Run) -> None:
+    samples = samples_of(run)
+    assert (samples.groupby("patient")["split"].nunique() == 1).all()
+    assert set(samples["split"]) == {"train", "val", "test"}
+    assert run.facts["patients"]["source"] == "known_pattern"
+    assert run.facts["patients"]["n_patients"] == 60
+
+
+def test_metrics_have_the_shape_of_the_contract(run: hilum.Run) -> None:
+    metrics = run.metrics
+    assert metrics["class_names"] == ["clear", "opacity"]
+    assert metrics["positive_class"] == "opacity"
+    for split in ("val", "test"):
+        for name in (
+            "accuracy", "balanced_accuracy", "auroc", "average_precision", "sensitivity",
+            "specificity", "precision", "f1", "brier", "ece",
+        ):  # fmt: skip
+            figure = metrics[split][name]
+            assert {"value", "ci_low", "ci_high", "n"} <= set(figure)
+            if figure["value"] is not None and figure["ci_low"] is not None:
+                assert figure["ci_low"] <= figure["value"] <= figure["ci_high"]
+        assert np.sum(metrics[split]["confusion_matrix"]) == metrics[split]["n"]
+        assert set(metrics[split]["classes"]) == {"clear", "opacity"}
+
+
+def test_metrics_follow_from_predictions_and_the_locked_threshold(run: hilum.Run) -> None:
+    table = predictions_of(run)
+    threshold = run.facts["operating_point"]["threshold"]
+    for split in ("val", "test"):
+        rows = table[table["split"] == split]
+        called = rows["p_opacity"] >= threshold
+        assert (rows["predicted"] == np.where(called, "opacity", "clear")).all()
+        ill = rows["label"] == "opacity"
+        assert run.metrics[split]["sensitivity"]["value"] == pytest.approx(called[ill].mean())
+        assert run.metrics[split]["specificity"]["value"] == pytest.approx(1 - called[~ill].mean())
+    counts = samples_of(run)["split"].value_counts()
+    assert (table["split"] == "test").sum() == counts["test"] == run.metrics["test"]["n"]
+    assert (table["split"] == "val").sum() == counts["val"]
+
+
+def test_the_threshold_comes_from_validation_alone(run: hilum.Run) -> None:
+    """Youden's threshold, found again slowly from the validation rows."""
+    rows = predictions_of(run).query("split == 'val'")
+    ill = rows["label"] == "opacity"
+
+    def youden(cut: float) -> float:
+        called = rows["p_opacity"] >= cut
+        return float(called[ill].mean() - called[~ill].mean())
+
+    best = max(youden(cut) for cut in rows["p_opacity"])
+    assert youden(run.facts["operating_point"]["threshold"]) == pytest.approx(best)
+
+
+def test_predict_repeats_predictions_csv(run: hilum.Run, data: Path) -> None:
+    table = predictions_of(run)
+    found = hilum.predict(run.folder, [data / path for path in table["path"]])
+    probs = np.array([prediction.probabilities for prediction in found])
+    assert probs == pytest.approx(table[["p_clear", "p_opacity"]].to_numpy(), abs=1e-6)
+    assert [prediction.predicted for prediction in found] == list(table["predicted"])
+
+
+def test_the_pytorch_weights_give_the_same_probabilities(run: hilum.Run, data: Path) -> None:
+    facts = json.loads((run.folder / "model" / "model.json").read_text())
+    network = build_network(Settings(**facts["network"]), 2).eval()
+    network.load_state_dict(load_file(run.folder / "model" / "weights.safetensors"))
+    spec = hilum.PixelSpec(**facts["preprocessing"])
+    table = predictions_of(run)
+    pixels = [hilum.prepare(hilum.read(data / path), spec)[0] for path in table["path"]]
+    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        probs = log_probabilities(network(images) / facts["temperature"]).exp().numpy()
+    assert probs == pytest.approx(table[["p_clear", "p_opacity"]].to_numpy(), abs=1e-4)
+
+
+def test_every_setting_of_the_plan_has_its_reason(run: hilum.Run) -> None:
+    plan = json.loads((run.folder / "plan.json").read_text())
+    assert set(plan) == set(Settings.model_fields)
+    for name, entry in plan.items():
+        assert entry["reason"].endswith("."), name
+    assert plan["epochs"] == {"value": tiny.SETTINGS["epochs"], "reason": "Set by the user."}
+
+
+# -- the seal -------------------------------------------------------------------------------------
+
+
+def test_training_never_opens_a_test_image(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the split on, no test image is read until the opening is on record."""
+    original = hilum.runs.Dataset.picture
+    before_opening: list[str] = []
+
+    def spy(self: Any, path: str) -> Any:
+        if (tmp_path / "run" / "run.json").exists() and not (
+            tmp_path / "run" / "openings.jsonl"
+        ).exists():
+            before_opening.append(path)
+        return original(self, path)
+
+    monkeypatch.setattr(hilum.runs.Dataset, "picture", spy)
+    run = tiny.train_tiny(data, tmp_path / "run", seed=5)
+    samples = samples_of(run)
+    assert set(before_opening) == set(samples["path"][samples["split"] != "test"])
+
+
+def test_changed_test_images_change_neither_weights_nor_threshold(tmp_path: Path) -> None:
+    runs = []
+    for name in ("as they are", "test images changed"):
+        data = tiny.make_folder(tmp_path / name)
+        if runs:
+            samples = samples_of(runs[0])
+            rng = np.random.default_rng(9)
+            for path in samples["path"][samples["split"] == "test"]:
+                noise = rng.integers(0, 256, (20, 24), dtype=np.uint8)
+                Image.fromarray(noise).save(data / path)
+        runs.append(tiny.train_tiny(data, tmp_path / f"run {name}"))
+    first, second = (load_file(run.folder / "model" / "weights.safetensors") for run in runs)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    points = [run.facts["operating_point"] for run in runs]
+    assert points[0]["sha256"] == points[1]["sha256"]
+
+
+def test_each_opening_is_on_record(run: hilum.Run) -> None:
+    lines = openings_of(run)
+    before = run.metrics
+    n = before["test"]["n"]
+    assert [(line["n"], line["purpose"]) for line in lines] == [(n, "to report")]
+    assert lines[0]["operating_point_sha256"] == run.facts["operating_point"]["sha256"]
+    again = hilum.evaluate(run.folder)
+    lines = openings_of(run)
+    assert [line["purpose"] for line in lines] == ["to report", "to report again"]
+    assert again.metrics["test"] == before["test"]
+    assert again.metrics["n_openings"] == 2
+
+
+# -- resuming -------------------------------------------------------------------------------------
+
+
+class KilledError(Exception):
+    """Stands for the power cut."""
+
+
+KILL_AT = (
+    ("hilum.runs", "train_network", 0),
+    ("hilum.training", "validate", 1),
+    ("hilum.training", "save_checkpoint", 1),
+    ("hilum.runs", "to_onnx", 0),
+    ("hilum.model", "write_text", 0),
+    ("hilum.runs", "predict_split", 0),
+    ("hilum.runs", "predict_split", 1),
+    ("hilum.runs", "measure", 0),
+    ("hilum.runs", "_report", 0),
+)
+
+
+@pytest.mark.parametrize(("module", "name", "n_calls"), KILL_AT)
+def test_a_run_killed_anywhere_resumes_to_the_same_end(
+    run: hilum.Run,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    name: str,
+    n_calls: int,
+) -> None:
+    import importlib
+
+    original: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    calls = iter(range(10_000))
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) >= n_calls:
+            raise KilledError
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{module}.{name}", fail)
+        with pytest.raises(KilledError):
+            tiny.train_tiny(data, tmp_path / "killed")
+    resumed = hilum.resume(tmp_path / "killed")
+    first, second = (load_file(r.folder / "model" / "weights.safetensors") for r in (run, resumed))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    pd.testing.assert_frame_equal(predictions_of(run), predictions_of(resumed))
+    assert resumed.metrics["test"] == run.metrics["test"]
+    assert resumed.facts["status"] == "finished"
+    assert (resumed.folder / "report.html").exists()
+    assert not list(resumed.folder.rglob("*.tmp"))
+
+
+def test_a_finished_run_is_not_resumed_nor_overwritten(run: hilum.Run, data: Path) -> None:
+    with pytest.raises(hilum.RunError) as error:
+        hilum.resume(run.folder)
+    assert str(error.value) == f"{run.folder} is finished. See {run.folder / 'report.html'}."
+    with pytest.raises(hilum.RunError) as error:
+        tiny.train_tiny(data, run.folder)
+    assert str(error.value) == (
+        f"{run.folder} already holds a run. Go on with it by: hilum resume {run.folder}, or "
+        "choose another folder."
+    )
+
+
+def test_a_folder_with_other_things_is_left_alone(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.doc").write_text("years of work")
+    with pytest.raises(hilum.RunError) as error:
+        tiny.train_tiny(data, tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path} exists and is not empty. Choose a new folder for the run."
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]
+
+
+def test_a_test_image_changed_after_training_is_named(data: Path, tmp_path: Path) -> None:
+    own = tiny.make_folder(tmp_path / "data", seed=3)
+    run = tiny.train_tiny(own, tmp_path / "run")
+    samples = samples_of(run)
+    changed = samples["path"][samples["split"] == "test"].iloc[0]
+    other = samples["path"][samples["split"] == "train"].iloc[0]
+    (own / changed).write_bytes((own / other).read_bytes())
+    with pytest.raises(hilum.DataError, match=f"{changed} has changed since the data were read"):
+        hilum.evaluate(run.folder)
+
+
+# -- other kinds of data --------------------------------------------------------------------------
+
+
+def test_several_classes(tmp_path: Path) -> None:
+    data = tiny.make_folder(tmp_path / "data", classes=("a", "b", "c"), n_patients=20)
+    run = tiny.train_tiny(data, tmp_path / "run")
+    assert run.metrics["positive_class"] is None
+    assert run.facts["operating_point"] is None
+    assert run.metrics["test"]["threshold"] is None
+    probs = predictions_of(run)[["p_a", "p_b", "p_c"]]
+    assert probs.sum(axis=1).to_numpy() == pytest.approx(1)
+    assert list(predictions_of(run)["predicted"]) == [
+        name.removeprefix("p_") for name in probs.idxmax(axis=1)
+    ]
+
+
+def test_table_with_a_patient_column_and_metadata(tmp_path: Path) -> None:
+    folder = tiny.make_folder(tmp_path / "data", n_images=1)
+    files = sorted(folder.rglob("*.png"))
+    table = pd.DataFrame(
+        {
+            "path": [path.relative_to(tmp_path).as_posix() for path in files],
+            "label": [path.parent.name for path in files],
+            "patient": [f"{number // 3:03d}" for number in range(len(files))],
+            "age": range(len(files)),
+        }
+    )
+    table.to_csv(tmp_path / "table.csv", index=False)
+    run = tiny.train_tiny(tmp_path / "table.csv", tmp_path / "run")
+    assert run.facts["patients"]["column"] == "patient"
+    assert set(samples_of(run).columns) >= {"age", "patient", "split", "sha256", "excluded"}
+    assert math.isfinite(run.metrics["test"]["auroc"]["value"])
+
+
+def test_npz(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, n in (("train", 60), ("val", 44), ("test", 40)):
+        labels = np.arange(n) % 2
+        arrays[f"{split}_images"] = np.stack([tiny.draw(int(label), rng) for label in labels])
+        arrays[f"{split}_labels"] = labels[:, None]
+    np.savez(tmp_path / "data.npz", **arrays)
+    run = tiny.train_tiny(tmp_path / "data.npz", tmp_path / "run")
+    assert run.facts["patients"]["n_patients"] is None
+    assert run.metrics["test"]["n_patients"] is None
+    table = predictions_of(run)
+    found = {p.path: p for p in hilum.predict(run.folder, tmp_path / "data.npz")}
+    again = [found[path].probabilities[1] for path in table["path"]]
+    assert again == pytest.approx(list(table["p_1"]), abs=1e-6)
+
+
+def test_unreadable_files_are_on_record(tmp_path: Path) -> None:
+    data = tiny.make_folder(tmp_path / "data")
+    (data / "clear" / "case999_0.png").write_bytes(b"not an image")
+    with pytest.raises(hilum.DataError, match="--skip-unreadable"):
+        tiny.train_tiny(data, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+    options = hilum.DataOptions(skip_unreadable=True)
+    run = hilum.train(data, tmp_path / "run", settings=tiny.SETTINGS, options=options)
+    samples = samples_of(run)
+    (bad,) = samples[samples["excluded"] == "True"].to_dict("records")
+    assert bad["path"] == "clear/case999_0.png"
+    assert bad["split"] == ""
+    assert bad["reason"]
+    assert run.facts["data"]["n_excluded"] == 1
+    assert "case999_0.png" in (run.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_overlap_trains_only_when_allowed_and_is_on_the_first_page(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for split, seed in (("train", 0), ("val", 1), ("test", 2)):
+        tiny.make_folder(data / split, seed=seed, n_patients=25)
+    with pytest.raises(hilum.PatientOverlapError, match="50 patients are in more than one split"):
+        tiny.train_tiny(data, tmp_path / "refused")
+    options = hilum.DataOptions(allow_patient_overlap=True)
+    run = hilum.train(data, tmp_path / "run", settings=tiny.SETTINGS, options=options)
+    assert run.facts["splits"]["overlap"]["n_patients"] == 50
+    report = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "50 patients" in report
+    options = hilum.DataOptions(new_split=True)
+    drawn = hilum.train(data, tmp_path / "drawn", settings=tiny.SETTINGS, options=options)
+    assert drawn.facts["splits"]["overlap"] is None
