@@ -321,4 +321,4 @@ def test_padding_inside_the_picture_data_is_noted() -> None:
     start = png((2, 2, 8, 0, 0, 0, 0), ROWS)
     padded = start[: start.index(b"IDAT") - 4]
     padded += chunk(b"IDAT", zlib.compress(ROWS) + bytes(9)) + chunk(b"IEND", b"")
-    assert read(padded).facts.notes == ("bytes after the compressed picture data were ignored",)
+    assert read(padded).facts.notes == ("9 bytes after the compressed picture data were ignored",)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 
+from hilum.readers._inflate import Inflation
 from hilum.readers._limits import Limits, Refusal
 
 META_START = 132
@@ -18,7 +19,6 @@ TRANSFER_SYNTAX = 0x00020010
 UNDEFINED = 0xFFFFFFFF
 LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 IMPLICIT, BIG, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
-STEP = 2**20
 
 
 class Walker:
@@ -35,10 +35,8 @@ class Walker:
         if depth > self.max_depth:
             raise Refusal(f"DICOM sequences nested more than {self.max_depth} deep")
         while True:
-            if at == len(self.data) and not inside_item:
-                return at
-            if not inside_item and not self.data[at:].strip(b"\0"):
-                return len(self.data)  # zeros that some writers append
+            if not inside_item and self.is_end(at):
+                return len(self.data)
             tag, vr, length, at = self.element(at)
             if inside_item and tag == ITEM_END:
                 return at
@@ -51,6 +49,10 @@ class Walker:
                 explicit, self.explicit = self.explicit, self.explicit and vr != b"UN"
                 at = self.sequence(at, depth)
                 self.explicit = explicit
+
+    def is_end(self, at: int) -> bool:
+        """Whether nothing follows, or nothing but zeros, which some writers append."""
+        return not self.data[at : at + 8].strip(b"\0") and not self.data[at:].strip(b"\0")
 
     def element(self, at: int) -> tuple[int, bytes, int, int]:
         """Return tag, VR, length and where the value begins."""
@@ -127,15 +129,14 @@ def _meta(data: bytes, limits: Limits) -> tuple[str, int]:
 
 
 def _inflate(data: bytes, limits: Limits) -> bytes:
-    inflater, parts, size, rest = zlib.decompressobj(-zlib.MAX_WBITS), [], 0, data
-    while rest and not inflater.eof:
-        try:
-            parts.append(inflater.decompress(rest, STEP))
-        except zlib.error:
-            raise Refusal("damaged DICOM: its compressed header is corrupt") from None
-        size += len(parts[-1])
-        limits.check_bytes(size, len(data))
-        rest = inflater.unconsumed_tail
-    if not inflater.eof:
-        raise Refusal("truncated DICOM: its compressed data stop early")
+    inflation, parts, size = Inflation(-zlib.MAX_WBITS), [], 0
+    try:
+        for part in inflation.feed(data):
+            parts.append(part)
+            size += len(part)
+            limits.check_bytes(size, len(data))
+    except zlib.error:
+        raise Refusal("damaged DICOM: its compressed data set is corrupt") from None
+    if not inflation.done:
+        raise Refusal("truncated DICOM: its compressed data set stops early")
     return b"".join(parts)

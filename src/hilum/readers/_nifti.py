@@ -10,11 +10,11 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.readers._inflate import Inflation
 from hilum.readers._limits import Limits, Refusal
 from hilum.readers._picture import Facts, Picture, RangeFrom
 from hilum.readers._values import float_range, to_float32, to_plain_integers
 
-STEP = 2**20
 UNIT_MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 RGB24 = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 # Where an axis must run for a picture to stand as in DICOM: towards the patient's left,
@@ -25,20 +25,21 @@ UPRIGHT = ("L", "P", "S")
 def gunzip(data: bytes, limits: Limits) -> bytes:
     """Inflate a gzip file of one or more members, its checksums verified, within the limits."""
     parts: list[bytes] = []
-    size, rest = 0, data
-    while rest:
-        inflater = zlib.decompressobj(wbits=31)
-        while rest and not inflater.eof:
-            try:
-                parts.append(inflater.decompress(rest, STEP))
-            except zlib.error:
-                raise Refusal("damaged gzip file: its data or checksum are corrupt") from None
-            size += len(parts[-1])
-            limits.check_bytes(size, len(data))
-            rest = inflater.unconsumed_tail
-        if not inflater.eof:
+    size = at = 0
+    while at < len(data):
+        inflation = Inflation(wbits=31)
+        try:
+            for part in inflation.feed(data, at):
+                parts.append(part)
+                size += len(part)
+                limits.check_bytes(size, len(data))
+        except zlib.error:
+            raise Refusal("damaged gzip file: its data or checksum are corrupt") from None
+        if not inflation.done:
             raise Refusal("truncated gzip file: it stops before its end")
-        rest = inflater.unused_data.lstrip(b"\0")
+        at = inflation.end
+        while data[at : at + 1] == b"\0":  # Padding between and after members.
+            at += 1
     return b"".join(parts)
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from hilum.readers._colour import over_black, upright
 from hilum.readers._exif import exif_orientation, xmp_orientation
+from hilum.readers._inflate import Inflation
 from hilum.readers._limits import Limits, Refusal
 from hilum.readers._picture import Facts, Picture
 
@@ -29,7 +30,7 @@ MODES = {2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 # Start and step of rows and columns in each of the seven passes of Adam7.
 PASSES = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2),
           (1, 2, 0, 1))  # fmt: skip
-INFLATE_STEP = 2**20
+WRONG_SIZE = "damaged PNG: it holds more or fewer pixels than its header states"
 MAX_TEXT_BYTES = 2**22
 
 
@@ -187,21 +188,26 @@ def _read_header(png: _Png, body: memoryview, stored: int, limits: Limits) -> No
 def _check_inflates(png: _Png) -> None:
     """Inflate piece by piece and compare the size with what the header promises."""
     wanted, got = _filtered_size(png), 0
-    inflater = zlib.decompressobj()
-    for body in png.data:
-        piece: bytes | memoryview = body
-        while piece and got <= wanted and not inflater.eof:
-            try:
-                got += len(inflater.decompress(piece, INFLATE_STEP))
-            except zlib.error:
-                raise Refusal("damaged PNG: its compressed picture data are corrupt") from None
-            piece = inflater.unconsumed_tail
-    if not inflater.eof and got <= wanted:
+    inflation = Inflation()
+    n_unused = 0
+    try:
+        for body in png.data:
+            if inflation.done:
+                n_unused += len(body)
+                continue
+            for part in inflation.feed(body):
+                got += len(part)
+                if got > wanted:
+                    raise Refusal(WRONG_SIZE)
+            n_unused += len(body) - inflation.end if inflation.done else 0
+    except zlib.error:
+        raise Refusal("damaged PNG: its compressed picture data are corrupt") from None
+    if not inflation.done:
         raise Refusal("truncated PNG: its compressed picture data stop early")
-    if inflater.unused_data:
-        png.notes.append("bytes after the compressed picture data were ignored")
     if got != wanted:
-        raise Refusal("damaged PNG: it holds more or fewer pixels than its header states")
+        raise Refusal(WRONG_SIZE)
+    if n_unused:
+        png.notes.append(f"{n_unused:,} bytes after the compressed picture data were ignored")
 
 
 def _filtered_size(png: _Png) -> int:
