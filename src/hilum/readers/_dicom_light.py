@@ -27,7 +27,9 @@ FRAME_FIELDS = (
     ("PixelValueTransformationSequence", ("RescaleSlope", "RescaleIntercept")),
     ("FrameVOILUTSequence", ("WindowCenter", "WindowWidth", "VOILUTFunction")),
 )
-VALUE_FIELDS = ("PixelRepresentation", "BitsStored", "ModalityLUTSequence", "VOILUTSequence")
+VALUE_FIELDS = (
+    "BitsStored", "Modality", "ModalityLUTSequence", "PixelRepresentation", "VOILUTSequence",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
