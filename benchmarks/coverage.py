@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of `hilum.metrics.describe` hold the truth.
+"""How often the 95 % intervals of `hilum.estimates.describe` hold the truth.
 
 Studies are simulated from a population whose true figures are known: patients with 1 to 6 images
 each, whose scores go together (half of the variance is the patient's). Each study is described, and
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum import intervals, metrics
+from hilum import estimates, intervals, metrics
 
 FIGURES = (
     "accuracy",
@@ -188,7 +188,7 @@ def simulate(
         n_bins = len(sample.y_true) // metrics.MIN_PER_BIN
         if n_bins not in errors:
             errors[n_bins] = true_ece(scenario, population, len(sample.y_true))
-        found = metrics.describe(
+        found = estimates.describe(
             sample.y_true,
             sample.probs,
             class_names=[str(k) for k in range(len(scenario.prior))],

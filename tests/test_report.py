@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from hilum.errors import RunError
-from hilum.metrics import describe
+from hilum.estimates import describe
 from hilum.report import write_report
 from hilum.report.facts import RunFacts, read_run
 from hilum.report.gallery import Album

@@ -19,9 +19,9 @@ import pandas as pd
 from hilum.calibration import choose_operating_point, lock
 from hilum.dataset import Dataset
 from hilum.errors import DataError
+from hilum.estimates import describe
 from hilum.files import append_line
 from hilum.inference import Model, Prediction
-from hilum.metrics import describe
 from hilum.model import LockedPoint
 from hilum.progress import Progress
 from hilum.scan import unchanged_picture

@@ -1,4 +1,4 @@
-"""Predictions of a run → the curves that are drawn, computed by `hilum.metrics`."""
+"""Predictions of a run → the curves that are drawn, computed by `metrics` and `bands`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum import metrics
+from hilum import bands, metrics
 from hilum.report.facts import RunFacts
 from hilum.report.figures import Array, Curve, Reliability
 
@@ -49,7 +49,7 @@ def roc(found: Scores, *, band: bool) -> Curve:
     if not band:
         curve = metrics.roc_curve(found.y_true, found.y_score)
         return Curve(curve.x, curve.y)
-    drawn = metrics.roc_band(found.y_true, found.y_score, groups=found.groups)
+    drawn = bands.roc_band(found.y_true, found.y_score, groups=found.groups)
     return Curve(drawn.x, drawn.y, drawn.ci_low, drawn.ci_high)
 
 
@@ -57,7 +57,7 @@ def precision_recall(found: Scores, *, band: bool) -> Curve:
     if not band:
         curve = metrics.precision_recall_curve(found.y_true, found.y_score)
         return Curve(curve.x, curve.y)
-    drawn = metrics.pr_band(found.y_true, found.y_score, groups=found.groups)
+    drawn = bands.pr_band(found.y_true, found.y_score, groups=found.groups)
     return Curve(drawn.x, drawn.y, drawn.ci_low, drawn.ci_high)
 
 
@@ -67,13 +67,13 @@ def reliability(facts: RunFacts) -> Reliability:
     if facts.positive_class is not None:
         found = scores(facts, "test", facts.positive_class)
         stated = found.y_score
-        bins = metrics.reliability_curve(found.y_true, stated, groups=found.groups)
+        bins = bands.reliability_curve(found.y_true, stated, groups=found.groups)
     else:
         names = facts.class_names
         y_true = np.array([names.index(label) for label in table["label"]])
         probs = table[[f"p_{name}" for name in names]].to_numpy(dtype=float)
         stated = probs.max(axis=1)
-        bins = metrics.reliability_curve(y_true, probs, groups=_groups(facts, "test"))
+        bins = bands.reliability_curve(y_true, probs, groups=_groups(facts, "test"))
     return Reliability(bins.stated, bins.observed, bins.ci_low, bins.ci_high, stated)
 
 

@@ -1,0 +1,166 @@
+"""Curves with 95 % bounds: ROC, precision-recall and reliability.
+
+Bounds are pointwise, over patients; docs/statistics.md tells how they are found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hilum import intervals
+from hilum.errors import DataError
+from hilum.intervals import Clusters, Floats, Ints
+from hilum.metrics import checked_scores, equal_bins, hits_and_stated, missing_class
+from hilum.ranking import Ranking
+
+
+class Band(NamedTuple):
+    """A curve on a grid with pointwise 95 % bounds.
+
+    Attributes
+    ----------
+    x, y, ci_low, ci_high : float array of shape (n_grid,)
+    """
+
+    x: Floats
+    y: Floats
+    ci_low: Floats
+    ci_high: Floats
+
+
+def roc_band(
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    n_grid: int = 101,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Band:
+    """Sensitivity at equally spaced 1 - specificity (linear between points), bounds over patients.
+
+    Raises
+    ------
+    DataError
+        If there is no positive or no negative, or as in `hilum.metrics.auroc`.
+    """
+    y, score = checked_scores(y_true, y_score)
+    grid = np.linspace(0, 1, n_grid)
+
+    def sensitivities(tp: Floats, fp: Floats) -> Floats:
+        # On a vertical stretch of the curve np.interp takes its upper end.
+        return np.interp(grid, np.r_[0.0, fp / fp[-1]], np.r_[0.0, tp / tp[-1]])
+
+    return _band(y, score, grid, sensitivities, Clusters.of(groups, len(y)), n_resamples, seed)
+
+
+def pr_band(
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    n_grid: int = 101,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Band:
+    """Precision at the highest threshold that reaches each of equally spaced sensitivities.
+
+    Raises
+    ------
+    DataError
+        If there is no positive or no negative, or as in `hilum.metrics.auroc`.
+    """
+    y, score = checked_scores(y_true, y_score)
+    grid = np.linspace(0, 1, n_grid)
+
+    def precisions(tp: Floats, fp: Floats) -> Floats:
+        # Rounding must not push a sensitivity that is reached behind its point of the grid.
+        first = np.searchsorted(tp / tp[-1], grid - 1e-12)
+        # A resample may lack the samples with the highest scores: no precision is known there yet.
+        first = np.maximum(first, np.searchsorted(tp + fp, 0, side="right"))
+        return np.asarray(tp[first] / (tp[first] + fp[first]))
+
+    return _band(y, score, grid, precisions, Clusters.of(groups, len(y)), n_resamples, seed)
+
+
+class Reliability(NamedTuple):
+    """Stated probabilities against observed shares, by bins of equal size.
+
+    Attributes
+    ----------
+    stated, observed : float array of shape (n_bins,)
+        Mean probability and share of the bin.
+    ci_low, ci_high : float array of shape (n_bins,)
+        95 % bounds of the share.
+    n : int array of shape (n_bins,)
+        Samples in the bin.
+    """
+
+    stated: Floats
+    observed: Floats
+    ci_low: Floats
+    ci_high: Floats
+    n: Ints
+
+
+def reliability_curve(
+    y_true: ArrayLike,
+    probs: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    n_bins: int | None = None,
+) -> Reliability:
+    """Compare stated probabilities with observed shares, in the bins of `hilum.metrics.ece`."""
+    hit, stated = hits_and_stated(y_true, probs)
+    index, n = equal_bins(stated, n_bins)
+    clusters = Clusters.of(groups, len(hit))
+    sizes = np.bincount(index, minlength=n)
+    parts = [intervals.share(hit > 0, clusters, index == k) for k in range(n)]
+    return Reliability(
+        np.bincount(index, weights=stated, minlength=n) / sizes,
+        np.bincount(index, weights=hit, minlength=n) / sizes,
+        np.array([part.ci_low for part in parts]),
+        np.array([part.ci_high for part in parts]),
+        sizes,
+    )
+
+
+def _band(
+    y: Ints,
+    score: Floats,
+    grid: Floats,
+    heights: Callable[[Floats, Floats], Floats],
+    clusters: Clusters,
+    n_resamples: int,
+    seed: int,
+) -> Band:
+    """Curve of the data, with percentiles of resamples and Wilson's bounds at heights of 0 and 1.
+
+    At a height of exactly 0 or 1 resamples often agree with each other: there the number of
+    patients bounds what was never seen.
+    """
+    missing = missing_class(y, np.ones(len(y)))
+    if missing:
+        raise DataError(f"A curve needs positives and negatives: {missing}.")
+    ranking = Ranking.of(y, score)
+    tp, fp = ranking.counts(np.ones((1, len(y))))
+    value = heights(tp[0], fp[0])
+    drawn = []
+    counts = intervals.draw_patients(clusters.n, n_resamples, seed)
+    for _, weights in intervals.sample_weights(counts, clusters):
+        tp, fp = ranking.counts(weights)
+        both = (tp[:, -1] > 0) & (fp[:, -1] > 0)
+        drawn += [heights(t, f) for t, f in zip(tp[both], fp[both], strict=True)]
+    low, high = np.full(len(grid), np.nan), np.full(len(grid), np.nan)
+    sides = [int((clusters.totals(y == k) > 0).sum()) for k in (0, 1)]
+    if min(sides) >= intervals.MIN_PATIENTS:
+        tail = (1 - intervals.LEVEL) / 2
+        low, high = np.quantile(np.stack(drawn), [tail, 1 - tail], axis=0)
+        floor, ceiling = intervals.extreme_shares(intervals.kish(clusters.totals(y)))
+        low = np.where(value == 1, np.minimum(low, floor), low)
+        high = np.where(value == 0, np.maximum(high, ceiling), high)
+    return Band(grid, value, np.minimum(low, value), np.maximum(high, value))

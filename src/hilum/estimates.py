@@ -1,0 +1,370 @@
+"""Every figure of a split with its interval: what a table of a paper holds.
+
+`describe` gives them as metrics.json keeps them. Figures are those of `hilum.metrics`, intervals
+those of `hilum.intervals`; here they meet, for two classes or more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hilum import intervals
+from hilum.errors import DataError, SettingError
+from hilum.intervals import Bools, Clusters, Floats, Interval, Ints
+from hilum.metrics import (
+    brier_losses,
+    checked_probs,
+    confusion_matrix,
+    equal_bins,
+    hits_and_stated,
+)
+from hilum.ranking import Ranking
+
+ROUNDING = 1e-6
+
+_ONE_VS_REST = ("auroc", "average_precision", "sensitivity", "specificity", "precision", "f1")
+
+
+def describe(
+    y_true: ArrayLike,
+    probs: ArrayLike,
+    *,
+    class_names: Sequence[str],
+    positive: int | None,
+    threshold: float | None,
+    groups: ArrayLike | None = None,
+    seed: int = 0,
+    n_resamples: int = 2000,
+) -> dict[str, Any]:
+    """Give every figure of one split with its 95 % interval, ready for metrics.json.
+
+    Parameters
+    ----------
+    y_true : int array of shape (n_samples,)
+        Class of each sample, an index into `class_names`.
+    probs : float array of shape (n_samples, n_classes)
+    class_names : sequence of str
+    positive : int or None
+        Two classes: the one whose figures are given, called where its probability is at least
+        `threshold`. More: None; the most probable class is called, and figures are means over the
+        classes that are present.
+    threshold : float or None
+    groups : array of shape (n_samples,), optional
+        Patient of each sample. None where no patient is known: then samples are taken for
+        independent, and 'n_patients' is None.
+    seed, n_resamples : int
+        Of the bootstrap over patients.
+
+    Returns
+    -------
+    dict
+        One part of metrics.json. A figure is {'value', 'ci_low', 'ci_high', 'n', 'method'} with n
+        the samples that it rests on; what cannot be estimated is None and has a 'reason'.
+
+    Raises
+    ------
+    DataError
+        If lengths differ, a class is unknown, or a probability is NaN or outside [0, 1].
+    SettingError
+        If `positive` and `threshold` do not suit the number of classes.
+    """
+    n_classes = len(class_names)
+    array = np.asarray(probs, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != n_classes:
+        raise DataError(
+            f"probs has shape {array.shape} and there are {n_classes} classes: give one column for "
+            "each class."
+        )
+    true, array = checked_probs(y_true, array)
+    # A softmax in float32 may exceed 1 by its rounding.
+    if len(array) and (array.min() < -ROUNDING or array.max() > 1 + ROUNDING):
+        raise DataError(
+            f"probs reaches from {array.min():.4g} to {array.max():.4g}: give probabilities in "
+            "[0, 1], not logits."
+        )
+    _check_positive(n_classes, positive, threshold)
+    study = _Study(
+        true,
+        array,
+        _decide(array, positive, threshold),
+        tuple(class_names),
+        positive,
+        Clusters.of(groups, len(true)),
+        seed,
+        n_resamples,
+    )
+    return study.describe(threshold)
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """A figure with its interval and its values without each patient.
+
+    Attributes
+    ----------
+    value : float
+        NaN when undefined.
+    interval : Interval
+    n : int
+        Samples that it rests on.
+    reason : str
+        Why it is undefined.
+    left_out : float array of shape (n_blocks,) or None
+        The figure without each patient in turn.
+    """
+
+    value: float
+    interval: Interval
+    n: int
+    reason: str = ""
+    left_out: Floats | None = None
+
+    @classmethod
+    def undefined(cls, reason: str, n: int) -> _Estimate:
+        return cls(math.nan, Interval.missing(reason), n, reason)
+
+    def as_json(self) -> dict[str, Any]:
+        low, high, method, why = self.interval
+        known, bounded = not math.isnan(self.value), not math.isnan(low)
+        entry: dict[str, Any] = {
+            "value": self.value if known else None,
+            "ci_low": low if bounded else None,
+            "ci_high": high if bounded else None,
+            "n": self.n,
+        }
+        return entry | ({"method": method} if bounded else {"reason": self.reason or why})
+
+
+@dataclass(frozen=True)
+class _Study:
+    """One split: truth, probabilities, decisions, patients, and the resamples they share."""
+
+    true: Ints
+    probs: Floats
+    pred: Ints
+    class_names: tuple[str, ...]
+    positive: int | None
+    clusters: Clusters
+    seed: int
+    n_resamples: int
+
+    @property
+    def n(self) -> int:
+        return len(self.true)
+
+    @property
+    def images(self) -> str:
+        return f"{self.n:,} image{'s' if self.n != 1 else ''}"
+
+    @cached_property
+    def counts(self) -> Floats:
+        """How often each resample holds each patient (n_resamples, n_patients)."""
+        return intervals.draw_patients(self.clusters.n, self.n_resamples, self.seed)
+
+    @cached_property
+    def left_out(self) -> Floats:
+        """Patients that are left out in turn for the jackknife (n_blocks, n_patients)."""
+        return intervals.leave_out(self.clusters.n, self.seed)
+
+    @property
+    def independent(self) -> float:
+        """How many independent images these count for if those of a patient are fully alike."""
+        return intervals.kish(self.clusters.totals(np.ones(self.n)))
+
+    @cached_property
+    def present(self) -> list[int]:
+        return [int(k) for k in np.unique(self.true)]
+
+    def describe(self, threshold: float | None) -> dict[str, Any]:
+        classes = [self.of_class(k) for k in range(len(self.class_names))]
+        top = self.of_two(classes) if self.positive is not None else self.of_many(classes)
+        tally = np.bincount(self.true, minlength=len(classes))
+        over = "patients" if self.clusters.known else "images (no patient is known)"
+        return {
+            "n": self.n,
+            "n_patients": self.clusters.n if self.clusters.known else None,
+            "prevalence": {
+                name: float(tally[k] / self.n) if self.n else None
+                for k, name in enumerate(self.class_names)
+            },
+            "threshold": threshold,
+            "ci": {
+                "method": f"jackknife and bootstrap over {over}; each figure names its own",
+                "level": intervals.LEVEL,
+                "n_resamples": self.n_resamples,
+                "seed": self.seed,
+            },
+            **{name: figure.as_json() for name, figure in top.items()},
+            "classes": {
+                name: {"n": int(tally[k])}
+                | {figure: made.as_json() for figure, made in classes[k].items()}
+                for k, name in enumerate(self.class_names)
+            },
+            "confusion_matrix": confusion_matrix(
+                self.true, self.pred, n_classes=len(classes)
+            ).tolist(),
+        }
+
+    def of_two(self, classes: list[dict[str, _Estimate]]) -> dict[str, _Estimate]:
+        """Figures of the positive class."""
+        assert self.positive is not None
+        mine = classes[self.positive]
+        y = (self.true == self.positive).astype(np.float64)
+        return {
+            "accuracy": self.accuracy(),
+            "balanced_accuracy": self.mean([mine["sensitivity"], mine["specificity"]]),
+            **{name: mine[name] for name in _ONE_VS_REST},
+            "brier": mine["brier"],
+            "ece": self.calibration(y, self.probs[:, self.positive]),
+        }
+
+    def of_many(self, classes: list[dict[str, _Estimate]]) -> dict[str, _Estimate]:
+        """Means over the classes that are present."""
+        macro = {name: self.mean([classes[k][name] for k in self.present]) for name in _ONE_VS_REST}
+        return {
+            "accuracy": self.accuracy(),
+            "balanced_accuracy": macro["sensitivity"],
+            **macro,
+            "brier": self.loss(brier_losses(self.true, self.probs), most=2.0),
+            "ece": self.calibration(*hits_and_stated(self.true, self.probs)),
+        }
+
+    def of_class(self, k: int) -> dict[str, _Estimate]:
+        """Figures of one class against all others."""
+        name, true, pred = self.class_names[k], self.true == k, self.pred == k
+        none = f"no {name} among the {self.images}"
+        every = f"all {self.images} are {name}" if self.n else "there are no images"
+        uncalled = f"none of the {self.images} is called {name}"
+        return {
+            **self.ranking(true, self.probs[:, k], none if not true.any() else every),
+            "sensitivity": self.share(pred, true, none),
+            "specificity": self.share(~pred, ~true, every),
+            "precision": self.share(true, pred, uncalled),
+            "f1": self.overlap(true, pred, f"{none}, and none is called so"),
+            "brier": self.loss((self.probs[:, k] - true) ** 2, most=1.0),
+        }
+
+    def accuracy(self) -> _Estimate:
+        return self.share(
+            self.true == self.pred, np.ones(self.n, dtype=bool), "there are no images"
+        )
+
+    def share(self, hits: Bools, among: Bools, reason: str) -> _Estimate:
+        """Share of hits among some images."""
+        n = int(among.sum())
+        if not n:
+            return _Estimate.undefined(reason, 0)
+        interval = intervals.share(hits, self.clusters, among)
+        value = float((hits & among).sum() / n)
+        return _Estimate(value, interval, n, "", self.ratios(hits & among, among))
+
+    def overlap(self, true: Bools, pred: Bools, reason: str) -> _Estimate:
+        """F1, which is 2 j / (1 + j) for the share j of true positives among true or called."""
+        figure = self.share(pred & true, pred | true, reason)
+        if math.isnan(figure.value):
+            return figure
+        assert figure.left_out is not None
+        low, high, method, _ = figure.interval
+        low, high, value = (2 * j / (1 + j) for j in (low, high, figure.value))
+        without = 2 * figure.left_out / (1 + figure.left_out)
+        return _Estimate(value, Interval(low, high, method), figure.n, "", without)
+
+    def ranking(self, true: Bools, score: Floats, reason: str) -> dict[str, _Estimate]:
+        """AUROC and average precision."""
+        names = ("auroc", "average_precision")
+        if true.all() or not true.any():
+            return {name: _Estimate.undefined(reason, self.n) for name in names}
+        ranking = Ranking.of(true, score)
+        values = [float(value[0]) for value in ranking.areas(np.ones((1, self.n)))]
+        without = np.empty((2, len(self.left_out)))
+        for rows, weights in intervals.sample_weights(self.left_out, self.clusters):
+            without[:, rows] = ranking.areas(weights)
+        sizes = [self.clusters.totals(side) for side in (true, ~true)]
+        n_patients = min(int((size > 0).sum()) for size in sizes)
+        found = [
+            intervals.logit_t(value, row, n_patients=n_patients)
+            for value, row in zip(values, without, strict=True)
+        ]
+        positives, negatives = (intervals.kish(size) for size in sizes)
+        if values[0] == 1:
+            found = [
+                intervals.perfect_auroc(positives, negatives),
+                intervals.perfect_average_precision(positives, negatives, float(true.mean())),
+            ]
+        elif values[0] == 0:
+            found[0] = intervals.perfect_auroc(positives, negatives).mirrored(1.0)
+        return {
+            name: _Estimate(value, interval, self.n, "", row)
+            for name, value, interval, row in zip(names, values, found, without, strict=True)
+        }
+
+    def loss(self, losses: Floats, *, most: float) -> _Estimate:
+        """Mean of a loss in [0, most]."""
+        if not self.n:
+            return _Estimate.undefined("there are no images", 0)
+        interval = intervals.mean_loss(losses, self.clusters, self.counts, most=most)
+        return _Estimate(float(losses.mean()), interval, self.n)
+
+    def calibration(self, hit: Floats, stated: Floats) -> _Estimate:
+        """Expected calibration error."""
+        if not self.n:
+            return _Estimate.undefined("there are no images", 0)
+        index, n_bins = equal_bins(stated, None)
+        gaps = (hit - stated)[:, None] * (index[:, None] == np.arange(n_bins))
+        totals = self.clusters.totals(gaps)
+        sizes = self.clusters.totals(np.ones(self.n))
+        drawn = (self.counts @ totals) / (self.counts @ sizes)[:, None]
+        signed = totals.sum(axis=0) / self.n
+        value = float(np.abs(signed).sum())
+        if value == 0:
+            return _Estimate(value, intervals.never_seen(self.independent), self.n)
+        interval = intervals.calibration_gap(signed, drawn, n_patients=self.clusters.n)
+        return _Estimate(value, interval, self.n)
+
+    def ratios(self, above: NDArray[Any], below: NDArray[Any]) -> Floats:
+        """Ratio of two sums without each patient in turn, NaN where nothing is below."""
+        sums = self.left_out @ self.clusters.totals(np.stack([above, below], axis=1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(sums[:, 0] / sums[:, 1])
+
+    def mean(self, figures: list[_Estimate]) -> _Estimate:
+        """Mean of figures; undefined when one of them is."""
+        if not figures:
+            return _Estimate.undefined("there are no images", 0)
+        lost = next((figure for figure in figures if math.isnan(figure.value)), None)
+        if lost is not None:
+            return _Estimate.undefined(lost.reason, self.n)
+        values = np.array([figure.value for figure in figures])
+        rows = [figure.left_out for figure in figures if figure.left_out is not None]
+        interval = intervals.mean_of(
+            values, [figure.interval for figure in figures], np.stack(rows, axis=1)
+        )
+        return _Estimate(float(values.mean()), interval, self.n)
+
+
+def _check_positive(n_classes: int, positive: int | None, threshold: float | None) -> None:
+    """Two classes need a positive one and a threshold, more classes neither."""
+    if n_classes == 2 and (positive not in (0, 1) or threshold is None):
+        raise SettingError(
+            f"Two classes need a positive one (0 or 1) and a threshold; got positive={positive} "
+            f"and threshold={threshold}."
+        )
+    if n_classes != 2 and (positive is not None or threshold is not None):
+        raise SettingError(
+            f"{n_classes} classes have no positive one and no threshold; got positive={positive} "
+            f"and threshold={threshold}: pass None for both."
+        )
+
+
+def _decide(probs: Floats, positive: int | None, threshold: float | None) -> Ints:
+    """Return the class that is called."""
+    if positive is None or threshold is None:
+        return np.asarray(probs.argmax(axis=1))
+    return np.where(probs[:, positive] >= threshold, positive, 1 - positive).astype(np.intp)

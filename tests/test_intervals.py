@@ -1,0 +1,119 @@
+"""Each interval against a hand-worked example or a slow loop with the same draws."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from hilum import intervals
+from studies import study
+
+
+def test_draws_repeat_with_the_seed() -> None:
+    first, again, other = (intervals.draw_patients(9, 5, seed=seed) for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert not (first == other).all()
+
+
+def test_chunks_do_not_change_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    clusters = intervals.Clusters.of([0, 0, 1, 2], 4)
+    counts = intervals.draw_patients(3, 7, seed=0)
+    monkeypatch.setattr(intervals, "_CHUNK_ELEMENTS", 8)
+    parts = list(intervals.sample_weights(counts, clusters))
+    assert [rows.start for rows, _ in parts] == [0, 2, 4, 6]
+    assert (np.concatenate([w for _, w in parts]) == counts[:, [0, 0, 1, 2]]).all()
+
+
+def test_many_patients_are_left_out_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "MAX_BLOCKS", 10)
+    kept = intervals.leave_out(25, seed=0)
+    assert kept.shape == (10, 25)
+    assert sorted((kept == 0).sum(axis=1).tolist()) == [2] * 5 + [3] * 5
+    assert ((kept == 0).sum(axis=0) == 1).all()
+
+
+def test_independent_share_is_plain_wilson() -> None:
+    from scipy.stats import binomtest
+
+    hits = np.arange(30) < 24
+    clusters = intervals.Clusters.of(None, 30)
+    found = intervals.share(hits, clusters, np.ones(30, dtype=bool))
+    reference = binomtest(24, 30).proportion_ci(method="wilson")
+    assert found[:2] == pytest.approx((reference.low, reference.high))
+    assert found.method == "Wilson"
+
+
+def test_clustered_share_by_hand() -> None:
+    # Four patients of 4 images with 4, 4, 2, 2 hits: share 3/4, residuals 1, 1, -1, -1.
+    groups = np.repeat(np.arange(4), 4)
+    hits = np.array([1, 1, 1, 1] * 2 + [1, 1, 0, 0] * 2, dtype=bool)
+    found = intervals.share(hits, intervals.Clusters.of(groups, 16), np.ones(16, dtype=bool))
+    variance = 4 / 3 * 4 / 16**2
+    effective = 0.75 * 0.25 / variance * (1.959964 / 3.182446) ** 2
+    # No fewer than the four patients.
+    assert effective == pytest.approx(3.4136, abs=1e-3)
+    assert found[:2] == pytest.approx(intervals.wilson(0.75, 4.0, 1.959964), abs=1e-6)
+
+
+def test_mean_loss_by_a_slow_bootstrap_t() -> None:
+    y, p, groups = study(12)
+    losses = (p - y) ** 2
+    clusters = intervals.Clusters.of(groups, len(y))
+    counts = intervals.draw_patients(12, 300, seed=1)
+
+    def root_and_error(patients: list[int]) -> tuple[float, float]:
+        sums = np.array([losses[groups == k].sum() for k in patients])
+        sizes = np.array([(groups == k).sum() for k in patients])
+        mean = sums.sum() / sizes.sum()
+        error = math.sqrt(12 / 11 * ((sums - mean * sizes) ** 2).sum()) / sizes.sum()
+        return math.sqrt(mean), error / (2 * math.sqrt(mean))
+
+    root, error = root_and_error(list(range(12)))
+    drawn = [root_and_error([k for k in range(12) for _ in range(int(row[k]))]) for row in counts]
+    low, high = np.quantile([(r - root) / e for r, e in drawn], [0.025, 0.975])
+    found = intervals.mean_loss(losses, clusters, counts, most=1.0)
+    assert found.ci_low == pytest.approx((root - high * error) ** 2)
+    assert found.ci_high == pytest.approx((root - low * error) ** 2)
+
+
+def test_mean_loss_with_hardly_any_mistake_stays_bounded() -> None:
+    losses = np.r_[np.full(29, 1e-4), 0.9]
+    clusters = intervals.Clusters.of(None, 30)
+    counts = intervals.draw_patients(30, 500, seed=0)
+    found = intervals.mean_loss(losses, clusters, counts, most=1.0)
+    # A resample without the mistake has an error of 0, or a ratio without bound.
+    widest = intervals.wilson(float(losses.mean()), 30, intervals.quantile_t(30))
+    assert found.ci_high == pytest.approx(widest[1])
+    assert 0 <= found.ci_low < losses.mean()
+
+
+def test_calibration_gap_of_noise_reaches_0() -> None:
+    rng = np.random.default_rng(0)
+    gaps = rng.normal(size=10) * 0.01
+    drawn = gaps + rng.normal(size=(2000, 10)) * 0.01
+    found = intervals.calibration_gap(gaps, drawn, n_patients=500)
+    assert found.ci_low == 0
+    # Gaps far greater than chance: the lower bound nears the plain estimate from below.
+    clear = intervals.calibration_gap(gaps * 10, drawn + 9 * gaps, n_patients=500)
+    total = float(np.abs(gaps * 10).sum())
+    assert 0.85 * total < clear.ci_low < total < clear.ci_high < 1.15 * total
+
+
+def test_mean_of_independent_figures() -> None:
+    parts = [intervals.Interval(0.7, 0.9), intervals.Interval(0.5, 0.8)]
+    left_out = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], dtype=float)
+    found = intervals.mean_of(np.array([0.8, 0.7]), parts, left_out)
+    assert found.ci_low == pytest.approx(0.75 - math.hypot(0.1, 0.2) / 2)
+    assert found.ci_high == pytest.approx(0.75 + math.hypot(0.1, 0.1) / 2)
+    # Nothing known of how they go together: as if they were one.
+    unknown = intervals.mean_of(np.array([0.8, 0.7]), parts, np.zeros((4, 2)))
+    assert unknown.ci_low == pytest.approx(0.75 - 0.15)
+
+
+def test_a_mean_has_no_interval_when_a_part_has_none() -> None:
+    parts = [intervals.Interval(0.7, 0.9), intervals.Interval.missing("too few")]
+    found = intervals.mean_of(np.array([0.8, 0.7]), parts, np.zeros((4, 2)))
+    assert math.isnan(found.ci_low)
+    assert found.reason == "too few"
