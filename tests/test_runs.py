@@ -146,7 +146,7 @@ def test_training_never_opens_a_test_image(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the split on, no test image is read until the opening is on record."""
-    original = hilum.runs.Dataset.picture
+    original = hilum.Dataset.picture
     before_opening: list[str] = []
 
     def spy(self: Any, path: str) -> Any:
@@ -156,14 +156,14 @@ def test_training_never_opens_a_test_image(
             before_opening.append(path)
         return original(self, path)
 
-    monkeypatch.setattr(hilum.runs.Dataset, "picture", spy)
+    monkeypatch.setattr(hilum.Dataset, "picture", spy)
     run = tiny.train_tiny(data, tmp_path / "run", seed=5)
     samples = samples_of(run)
     assert set(before_opening) == set(samples["path"][samples["split"] != "test"])
 
 
 def test_changed_test_images_change_neither_weights_nor_threshold(tmp_path: Path) -> None:
-    runs = []
+    runs: list[hilum.Run] = []
     for name in ("as they are", "test images changed"):
         data = tiny.make_folder(tmp_path / name)
         if runs:
@@ -291,7 +291,7 @@ def test_several_classes(tmp_path: Path) -> None:
     probs = predictions_of(run)[["p_a", "p_b", "p_c"]]
     assert probs.sum(axis=1).to_numpy() == pytest.approx(1)
     assert list(predictions_of(run)["predicted"]) == [
-        name.removeprefix("p_") for name in probs.idxmax(axis=1)
+        str(name).removeprefix("p_") for name in probs.idxmax(axis=1)
     ]
 
 
@@ -315,7 +315,7 @@ def test_table_with_a_patient_column_and_metadata(tmp_path: Path) -> None:
 
 def test_npz(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split, n in (("train", 60), ("val", 44), ("test", 40)):
         labels = np.arange(n) % 2
         arrays[f"{split}_images"] = np.stack([tiny.draw(int(label), rng) for label in labels])

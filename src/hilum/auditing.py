@@ -12,6 +12,7 @@ import pandas as pd
 
 from hilum.dataset import Columns, Dataset, load_dataset
 from hilum.errors import did_you_mean
+from hilum.patients import Patients
 from hilum.progress import LogProgress, Progress
 from hilum.scan import scan
 from hilum.splits import find_overlap
@@ -60,8 +61,22 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found."""
+    """What an audit found.
 
+    Attributes
+    ----------
+    class_names : tuple of str
+    patients : Patients
+        How patients were recognised, with examples that show a wrong guess.
+    unreadable : tuple of dict
+        `path` and `reason` of each file that cannot be read.
+    notes : tuple of str
+        What was left aside, and why.
+    """
+
+    class_names: tuple[str, ...]
+    patients: Patients
+    notes: tuple[str, ...]
     n_files: int
     n_read: int
     unreadable: tuple[dict[str, str], ...]
@@ -94,6 +109,9 @@ def audit(
     samples = scan(dataset, progress or LogProgress())
     bad = samples[samples["excluded"]]
     return Audit(
+        class_names=dataset.class_names,
+        patients=dataset.patients,
+        notes=dataset.notes,
         n_files=len(samples),
         n_read=len(samples) - len(bad),
         unreadable=tuple(

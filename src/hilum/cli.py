@@ -40,10 +40,12 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="A folder of class folders; the same under train, val, test; a CSV, TSV or Parquet "
-        "table with the columns path and label; or a MedMNIST-style NPZ."
+        "table with the columns path and label; or a MedMNIST-style NPZ.",
     ),
 ]
-ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, or its model folder.")]
+ModelPath = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A run folder, or its model folder.")
+]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Classes = Annotated[
@@ -261,7 +263,9 @@ def report_command(run: RunPath) -> None:
 
 @app.command("recipes")
 def recipes_command(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One recipe. [default: all]")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One recipe. [default: all]")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the recipes, or show one with its layers and number of parameters."""
@@ -293,7 +297,8 @@ def settings_command(as_json: AsJson = False) -> None:
 @app.command("fetch")
 def fetch_command(
     name: Annotated[
-        str, typer.Argument(
+        str,
+        typer.Argument(
             metavar="NAME", help="Such as medmnist:pneumoniamnist or kaggle:OWNER/DATASET."
         ),
     ],
@@ -393,6 +398,9 @@ def _print_json(value: Any) -> None:
 
 def _print_audit(result: Audit) -> None:
     typer.echo(f"{result.n_files:,} files, {result.n_read:,} read.")
+    typer.echo(f"Classes: {', '.join(result.class_names)}.")
+    for line in (*result.notes, *result.patients.lines()):
+        typer.echo(line)
     if not result.findings:
         typer.echo("Nothing wrong was found.")
     for finding in result.findings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hilum.auditing import KINDS
+from hilum.auditing import KINDS, audit
 from hilum.phantom import compare, make_phantoms
 from hilum.preparation import DataOptions
 from hilum.progress import LogProgress, Progress
@@ -48,7 +48,8 @@ def run_demo(
         f"Made {truth.n_images} chest phantoms of {truth.n_patients} patients in "
         f"{out / 'phantoms'}, with flaws planted (listed in truth.csv)."
     )
-    # The planted split shares a patient, and one file is broken: both would be refused.
+    checked = audit(truth.table, progress=progress)
+    # As they are, the data would be refused: patients are in two splits, and files are broken.
     options = DataOptions(new_split=True, skip_unreadable=True)
     run = train(
         truth.table,
@@ -59,7 +60,9 @@ def run_demo(
         command=command,
     )
     yield "\nFlaws planted and found:"
-    for row in compare(truth, run.facts["findings"]).to_dict("records"):
+    for row in compare(truth, [finding.to_dict() for finding in checked.findings]).to_dict(
+        "records"
+    ):
         found = f"{row['found']} of {row['planted']} found"
         if row["kind"] not in KINDS:
             found = f"{row['planted']} planted; not looked for in this version"

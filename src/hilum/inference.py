@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -247,7 +246,7 @@ def find_inputs(item: str | Path) -> list[tuple[str, Opener]]:
         raise DataError(f"{path} does not exist. Give image files, a folder, a table or an NPZ.")
     if path.is_dir():
         return _folder_inputs(path)
-    if path.suffix.lower() in (".csv", ".tsv"):
+    if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
         return _table_inputs(path)
     if path.suffix.lower() == ".npz":
         return _npz_inputs(path)
@@ -264,14 +263,14 @@ def _folder_inputs(path: Path) -> list[tuple[str, Opener]]:
 
 
 def _table_inputs(path: Path) -> list[tuple[str, Opener]]:
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        rows = csv.DictReader(stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        if "path" not in (rows.fieldnames or ()):
-            raise DataError(
-                f"{path} has no column 'path'. Its columns are: {', '.join(rows.fieldnames or ())}."
-            )
-        names = [row["path"] for row in rows]
-    return [(name, partial(read, path.parent / name, name=name)) for name in names]
+    from hilum.tables import read_table
+
+    table = read_table(path)
+    if "path" not in table:
+        raise DataError(
+            f"{path} has no column 'path'. Its columns are: {', '.join(map(str, table))}."
+        )
+    return [(name, partial(read, path.parent / name, name=name)) for name in table["path"]]
 
 
 def _npz_inputs(path: Path) -> list[tuple[str, Opener]]:

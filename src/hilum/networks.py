@@ -190,7 +190,8 @@ class ResidualBlock(nn.Module):
 def residual_backbone(settings: Settings) -> tuple[nn.Sequential, int]:
     """A stem and stages of residual blocks, each stage at half the resolution of the one before.
 
-    Small images (under 48 pixels) keep their resolution in the first stage.
+    Images of 48 pixels and more are halved once by the stem. Halving them again in the first
+    stage would blur away what fills a few pixels only.
     """
     first, *_ = settings.conv_channels
     small = min(settings.input_height, settings.input_width) < 48
@@ -199,7 +200,7 @@ def residual_backbone(settings: Settings) -> tuple[nn.Sequential, int]:
     channels = first
     for stage, out in enumerate(settings.conv_channels):
         for block in range(settings.blocks_per_stage):
-            stride = 2 if block == 0 and not (small and stage == 0) else 1
+            stride = 2 if block == 0 and stage > 0 else 1
             parts.append(
                 ResidualBlock(channels, out, stride=stride, activation=settings.activation)
             )

@@ -75,6 +75,14 @@ class Patients:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def lines(self) -> list[str]:
+        """Say it to a person: how, how many, and examples."""
+        lines = [self.description]
+        if self.images_per_patient:
+            typical, most = (self.images_per_patient[key] for key in ("median", "max"))
+            lines.append(f"Images a patient: {typical:.0f} as a median, {most:.0f} at most.")
+        return lines + [f"    {path} → {patient}" for path, patient in self.examples]
+
 
 def recognise(
     paths: Sequence[str],

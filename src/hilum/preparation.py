@@ -13,6 +13,7 @@ from hilum.auditing import Finding, find_flaws
 from hilum.dataset import Columns, Dataset, load_dataset
 from hilum.errors import DataError, SettingError, did_you_mean
 from hilum.hardware import find_hardware
+from hilum.names import quoted
 from hilum.planning import Plan, make_plan, take_fingerprint
 from hilum.progress import LogProgress, Progress
 from hilum.recipes import load_recipe
@@ -83,7 +84,7 @@ def prepare(
     ------
     DataError, SettingError
     """
-    options = options or DataOptions()
+    options, progress = options or DataOptions(), progress or LogProgress()
     chosen = dict(settings or {})
     given = make_settings(chosen)  # so that a slip is told before the images are read
     hardware = find_hardware(given.accelerator)
@@ -100,12 +101,16 @@ def prepare(
             "possible yet: give one label an image."
         )
     positive, positive_reason = choose_positive(dataset.class_names, options.positive)
-    samples = scan(dataset, progress or LogProgress())
+    for line in describe_data(dataset):
+        progress.say(line)
+    samples = scan(dataset, progress)
     # A split that is left aside has no flaws.
     findings = find_flaws(dataset, samples.assign(given_split="") if options.new_split else samples)
     _check_unreadable(samples, dataset, options)
     split = _split(samples, given, options)
     samples.loc[~samples["excluded"], "split"] = split.names
+    for reason in split.reasons:
+        progress.say(reason)
     plan = make_plan(
         take_fingerprint(samples),
         hardware,
@@ -129,6 +134,16 @@ def plan(
     """
     prepared = prepare(data, recipe=recipe, settings=settings, options=options, progress=progress)
     return prepared.plan
+
+
+def describe_data(dataset: Dataset) -> list[str]:
+    """Say how the data were understood, so that a wrong guess is seen before it costs hours."""
+    names = dataset.class_names
+    return [
+        f"{len(dataset):,} images, {len(names)} classes: {quoted(names)}.",
+        *dataset.notes,
+        *dataset.patients.lines(),
+    ]
 
 
 def choose_positive(names: Sequence[str], wanted: str | None) -> tuple[str | None, str]:

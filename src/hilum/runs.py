@@ -300,7 +300,7 @@ def _work(run: Run, progress: Progress) -> Run:
     started, before = time.monotonic(), run.facts["elapsed_s"]
     dataset, samples, settings = _load_prepared(run)
     train_samples, val_samples = (
-        _samples(dataset, samples, split, settings, progress) for split in ("train", "val")
+        split_samples(dataset, samples, split, settings, progress) for split in ("train", "val")
     )
     trained = train_network(
         train_samples, val_samples, settings, dataset.class_names, run.folder, progress
@@ -324,9 +324,10 @@ def _work(run: Run, progress: Progress) -> Run:
     return run
 
 
-def _samples(
+def split_samples(
     dataset: Dataset, samples: pd.DataFrame, split: str, settings: Settings, progress: Progress
 ) -> Samples:
+    """Decode the samples of the train or val split, or map what was decoded before."""
     assert split != "test", "the test split is opened by evaluation alone"
     rows = samples[samples["split"] == split]
     store = pixel_store(

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hilum.calibration import choose_operating_point
+from hilum.calibration import parse_rule
 from hilum.errors import SettingError, did_you_mean
 from hilum.pixels import PixelSpec, Resize
 
@@ -148,7 +148,7 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
 def _check_rule(rule: str) -> None:
     """Try the rule on two scores that any rule can part: a slip is told now, not after training."""
     try:
-        choose_operating_point((0, 1), (0.25, 0.75), rule)
+        parse_rule(rule)
     except SettingError as error:
         raise SettingError(f"Setting operating_point = '{rule}' cannot be used: {error}") from None
 

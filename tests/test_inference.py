@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+import hilum
+import tiny
+from hilum.inference import BATCH_SIZE, Prediction, find_inputs
+from hilum.model import load_facts, write_model
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_folder(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> hilum.Run:
+    return tiny.train_tiny(data, tmp_path_factory.mktemp("runs") / "one")
+
+
+@pytest.fixture(scope="module")
+def model(run: hilum.Run) -> hilum.Model:
+    return hilum.load(run.folder)
+
+
+def probs_of(predictions: list[Prediction]) -> list[float]:
+    return [prediction.probabilities[1] for prediction in predictions]
+
+
+def test_a_path_its_pixels_and_its_bytes_in_another_form_predict_the_same(
+    model: hilum.Model, data: Path, tmp_path: Path
+) -> None:
+    path = data / "opacity" / "case100_0.png"
+    pixels = np.asarray(Image.open(path))
+    Image.fromarray(pixels).save(tmp_path / "same.tif")
+    Image.fromarray(pixels).convert("RGB").save(tmp_path / "colour.png")
+    np.save(tmp_path / "same.npy", pixels)
+    inputs: list[Any] = [path, pixels, pixels[:, :, None], *sorted(tmp_path.iterdir())]
+    found = model.predict(inputs)
+    assert [p.error for p in found] == [""] * 6
+    assert probs_of(found) == pytest.approx([probs_of(found)[0]] * 6, abs=1e-6)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_eight_orientations_of_one_picture_predict_the_same(
+    model: hilum.Model, data: Path, tmp_path: Path, orientation: int
+) -> None:
+    upright = np.asarray(Image.open(data / "opacity" / "case100_0.png"))
+    # How the sensor stored what the tag turns upright again (EXIF 2.32, tag 0x0112).
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright, -1),
+    }[orientation]
+    image = Image.fromarray(np.ascontiguousarray(stored))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "turned.png", exif=exif)
+    turned, straight = model.predict([tmp_path / "turned.png", upright])
+    assert turned.probabilities == pytest.approx(straight.probabilities, abs=1e-6)
+
+
+def test_the_number_of_inputs_changes_no_answer(model: hilum.Model, data: Path) -> None:
+    everything = model.predict(data)
+    assert len(everything) == 120 > BATCH_SIZE
+    alone = [model.predict(data / path)[0] for path in ("clear/case000_0.png",)]
+    assert probs_of(alone)[0] == pytest.approx(probs_of(everything)[0], abs=1e-6)
+
+
+def test_each_frame_is_answered(model: hilum.Model, data: Path) -> None:
+    frames = np.stack([np.asarray(Image.open(p)) for p in sorted((data / "clear").iterdir())[:3]])
+    found = model.predict(frames[..., None])
+    assert [p.frame for p in found] == [0, 1, 2]
+    one_by_one = [model.predict(frame)[0] for frame in frames]
+    assert probs_of(found) == pytest.approx(probs_of(one_by_one), abs=1e-6)
+
+
+def test_what_cannot_be_read_is_refused_among_answers(
+    model: hilum.Model, data: Path, tmp_path: Path
+) -> None:
+    good = data / "clear" / "case000_0.png"
+    (tmp_path / "bad.png").write_bytes(b"nonsense")
+    float_array = np.zeros((5, 5))
+    strange = np.zeros((5, 5, 7), dtype=np.uint8)
+    found = model.predict([good, tmp_path / "bad.png", float_array, strange, good])
+    assert [p.decision == "refused" for p in found] == [False, True, True, True, False]
+    assert found[0].probabilities == found[4].probabilities
+    assert found[2].error == "an array of type float64 has no stated range: give uint8 or uint16"
+    assert found[3].error == (
+        "an array of shape (5, 5, 7) is no image: expected (height, width), (height, width, 1 or "
+        "3) or (frames, height, width, 1 or 3)"
+    )
+
+
+def test_decisions_follow_the_locked_threshold(model: hilum.Model, data: Path) -> None:
+    point = model.facts.operating_point
+    assert point is not None
+    for prediction in model.predict(data):
+        positive = prediction.probabilities[1] >= point.threshold
+        assert prediction.predicted == prediction.decision == ("clear", "opacity")[positive]
+        assert prediction.confidence == prediction.probabilities[int(positive)]
+
+
+def test_inputs_that_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "t.csv").write_text("file,label\na.png,b\n")
+    for path, message in (
+        (tmp_path / "no.png", "does not exist. Give image files, a folder, a table or an NPZ."),
+        (tmp_path / "empty", "holds no images."),
+        (tmp_path / "t.csv", "has no column 'path'. Its columns are: file, label."),
+    ):
+        with pytest.raises(hilum.DataError) as error:
+            find_inputs(path)
+        assert str(error.value) == f"{path} {message}"
+
+
+@pytest.mark.parametrize("fault", ["not a number", "nonsense", "wrong classes"])
+def test_a_model_that_cannot_answer_is_refused_when_loaded(
+    run: hilum.Run, tmp_path: Path, fault: str
+) -> None:
+    source = run.folder / "model"
+    facts = load_facts(source)
+    network = onnx.load(source / "model.onnx")
+    if fault == "not a number":
+        for weights in network.graph.initializer:
+            values = onnx.numpy_helper.to_array(weights)
+            if values.dtype == np.float32 and values.ndim == 4:
+                broken = onnx.numpy_helper.from_array(np.full_like(values, np.nan), weights.name)
+                weights.CopyFrom(broken)
+    if fault == "wrong classes":
+        point = None
+        facts = facts.model_copy(
+            update={
+                "class_names": ("a", "b", "c"),
+                "positive_class": None,
+                "operating_point": point,
+            }
+        )
+    data = b"nonsense" if fault == "nonsense" else network.SerializeToString()
+    write_model(tmp_path / "model", facts, weights=b"", onnx=data)
+    with pytest.raises(hilum.ModelError) as error:
+        hilum.load(tmp_path)
+    expected = "is not a model that can run" if fault == "nonsense" else "fails its self-check"
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
