@@ -37,7 +37,7 @@ def test_lines_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_bar_shows_numbers_and_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
-    terminal = Console(file=stream, force_terminal=True, width=120)
+    terminal = Console(file=stream, force_terminal=True, width=120, highlight=False)
     monkeypatch.setattr(console, "Console", lambda **_: terminal)
     progress = BarProgress()
     with progress.task("Training", 40) as task:
@@ -51,7 +51,7 @@ def test_a_bar_shows_numbers_and_notes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bar_copes_with_an_unknown_total(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = Console(file=io.StringIO(), force_terminal=True, width=120)
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=120, highlight=False)
     monkeypatch.setattr(console, "Console", lambda **_: terminal)
     with BarProgress().task("Downloading", 0) as task:
         task.advance(5)

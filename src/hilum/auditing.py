@@ -12,6 +12,7 @@ import pandas as pd
 
 from hilum.dataset import Columns, Dataset, load_dataset
 from hilum.errors import did_you_mean
+from hilum.headers import add_header_columns
 from hilum.patients import Patients
 from hilum.progress import LogProgress, Progress
 from hilum.scan import scan
@@ -21,7 +22,7 @@ Severity = Literal["high", "medium", "low"]
 
 KINDS = (
     *("unreadable", "unknown_patients", "exact_duplicates", "contradictory_labels"),
-    *("patients_across_splits", "prevalence_shift", "small_class"),
+    *("patients_across_splits", "prevalence_shift", "small_class", "burned_in"),
 )  # fmt: skip
 """Kinds of findings that are looked for."""
 
@@ -92,6 +93,7 @@ def audit(
     classes: Sequence[str] | None = None,
     patient_pattern: str | None = None,
     columns: Columns | None = None,
+    dicom_columns: bool = False,
     progress: Progress | None = None,
 ) -> Audit:
     """Read all images of a data set and look for what would make a classifier's figures wrong.
@@ -100,13 +102,18 @@ def audit(
     ----------
     data, classes, patient_pattern, columns
         As in `load_dataset`.
+    dicom_columns : bool
+        Take patients and metadata from DICOM headers, patients as pseudonyms.
 
     Returns
     -------
     Audit
     """
     dataset = load_dataset(data, classes=classes, patient_pattern=patient_pattern, columns=columns)
-    samples = scan(dataset, progress or LogProgress())
+    progress = progress or LogProgress()
+    if dicom_columns:
+        dataset = add_header_columns(dataset, progress)
+    samples = scan(dataset, progress)
     bad = samples[samples["excluded"]]
     return Audit(
         class_names=dataset.class_names,
@@ -139,6 +146,7 @@ def find_flaws(dataset: Dataset, samples: pd.DataFrame) -> list[Finding]:
         *_patients_across_splits(readable),
         *_prevalence_shift(readable),
         *_small_classes(readable),
+        *_burned_in(readable),
     ]
     order: tuple[Severity, ...] = ("high", "medium", "low")
     return sorted(findings, key=lambda finding: order.index(finding.severity))
@@ -305,6 +313,24 @@ def _slip_of_the_pen(counts: pd.Series) -> str:
         if hint and not re.search(r"\d", name) and counts.iloc[place] <= 5:
             return f" Is '{name}' meant to be another?{hint}"
     return ""
+
+
+def _burned_in(samples: pd.DataFrame) -> list[Finding]:
+    paths = list(samples["path"][samples["burned_in"].astype(bool)])
+    if not paths:
+        return []
+    return [
+        Finding(
+            "burned_in",
+            "high",
+            len(paths),
+            f"{_count(len(paths), 'file')} by the DICOM header with text drawn into the pixels "
+            "(BurnedInAnnotation = YES): it may identify a person, or give the class away. Look "
+            "at each, and blank the text.",
+            tuple(paths[:N_EXAMPLES]),
+            tuple((path,) for path in paths),
+        )
+    ]
 
 
 def _count(n: int, noun: str) -> str:

@@ -85,6 +85,15 @@ SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Go on without files that cannot be read.")
 ]
 
+DicomColumns = Annotated[
+    bool,
+    typer.Option(
+        "--dicom-columns",
+        help="Take patients, study, laterality, view, modality and manufacturer from DICOM "
+        "headers; patients and studies as pseudonyms.",
+    ),
+]
+
 
 def main() -> None:
     """Run the command line; the one place where errors become exit codes."""
@@ -119,6 +128,7 @@ def audit_command(
     label_column: LabelColumn = None,
     patient_column: PatientColumn = None,
     split_column: SplitColumn = None,
+    dicom_columns: DicomColumns = False,
     as_json: AsJson = False,
 ) -> None:
     """Read all images and say what is wrong with the data."""
@@ -127,6 +137,7 @@ def audit_command(
         classes=_list(classes),
         patient_pattern=patient_pattern,
         columns=_columns(path_column, label_column, patient_column, split_column),
+        dicom_columns=dicom_columns,
         progress=_progress(),
     )
     _print_json(result.to_dict()) if as_json else _print_audit(result)
@@ -149,6 +160,7 @@ def plan_command(
     new_split: NewSplit = False,
     allow_patient_overlap: AllowOverlap = False,
     skip_unreadable: SkipUnreadable = False,
+    dicom_columns: DicomColumns = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the settings that training would use on these data, each with its reason."""
@@ -159,7 +171,7 @@ def plan_command(
         settings=_settings(set_, epochs, seed),
         options=_options(
             classes, positive, patient_pattern, columns,
-            new_split, allow_patient_overlap, skip_unreadable,
+            new_split, allow_patient_overlap, skip_unreadable, dicom_columns,
         ),
         progress=_progress(),
     )  # fmt: skip
@@ -188,13 +200,14 @@ def train_command(
     new_split: NewSplit = False,
     allow_patient_overlap: AllowOverlap = False,
     skip_unreadable: SkipUnreadable = False,
+    dicom_columns: DicomColumns = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier, evaluate it honestly, and write a run folder with a report."""
     columns = _columns(path_column, label_column, patient_column, split_column)
     options = _options(
         classes, positive, patient_pattern, columns,
-        new_split, allow_patient_overlap, skip_unreadable,
+        new_split, allow_patient_overlap, skip_unreadable, dicom_columns,
     )  # fmt: skip
     with _resumable(out):
         run = hilum.train(
@@ -349,6 +362,7 @@ def _options(
     new_split: bool,
     allow_patient_overlap: bool,
     skip_unreadable: bool,
+    dicom_columns: bool,
 ) -> DataOptions:
     return hilum.DataOptions(
         classes=_list(classes),
@@ -358,6 +372,7 @@ def _options(
         new_split=new_split,
         allow_patient_overlap=allow_patient_overlap,
         skip_unreadable=skip_unreadable,
+        dicom_columns=dicom_columns,
     )
 
 

@@ -239,14 +239,13 @@ def find_inputs(item: str | Path) -> list[tuple[str, Opener]]:
     Raises
     ------
     DataError
-        If there is no such input, or a folder without images.
+        If a folder holds no images, or a table no column path. What is missing or damaged is
+        refused later, in its own row.
     """
     path = Path(item)
-    if not path.exists():
-        raise DataError(f"{path} does not exist. Give image files, a folder, a table or an NPZ.")
     if path.is_dir():
         return _folder_inputs(path)
-    if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
+    if path.suffix.lower() in (".csv", ".tsv", ".parquet") and path.exists():
         return _table_inputs(path)
     if path.suffix.lower() == ".npz":
         return _npz_inputs(path)
@@ -276,7 +275,12 @@ def _table_inputs(path: Path) -> list[tuple[str, Opener]]:
 def _npz_inputs(path: Path) -> list[tuple[str, Opener]]:
     from hilum.dataset import npz_paths, open_picture
 
-    return [(name, partial(open_picture, path, "npz", name)) for name in npz_paths(path)]
+    try:
+        names = npz_paths(path)
+    except DataError:
+        # Not a data set: one image, or nothing that can be read, which reading tells.
+        return [(str(path), partial(read, path))]
+    return [(name, partial(open_picture, path, "npz", name)) for name in names]
 
 
 def _picture_of(pixels: NDArray[Any]) -> Picture:

@@ -13,6 +13,7 @@ from hilum.auditing import Finding, find_flaws
 from hilum.dataset import Columns, Dataset, load_dataset
 from hilum.errors import DataError, SettingError, did_you_mean
 from hilum.hardware import find_hardware
+from hilum.headers import add_header_columns
 from hilum.names import quoted
 from hilum.planning import Plan, make_plan, take_fingerprint
 from hilum.progress import LogProgress, Progress
@@ -46,6 +47,8 @@ class DataOptions:
         Train although patients are in more than one split; the report says so.
     skip_unreadable : bool
         Go on without files that cannot be read.
+    dicom_columns : bool
+        Take patients and metadata from DICOM headers, patients as pseudonyms.
     """
 
     classes: tuple[str, ...] | None = None
@@ -55,6 +58,7 @@ class DataOptions:
     new_split: bool = False
     allow_patient_overlap: bool = False
     skip_unreadable: bool = False
+    dicom_columns: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,8 @@ def prepare(
         patient_pattern=options.patient_pattern,
         columns=options.columns,
     )
+    if options.dicom_columns:
+        dataset = add_header_columns(dataset, progress)
     if dataset.target_kind == "multilabel":
         raise DataError(
             f"{data} has several labels an image. They are read, but training on them is not "

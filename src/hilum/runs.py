@@ -64,9 +64,9 @@ class Run:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def save(self, **facts: Any) -> None:
-        """Add facts and write run.json."""
-        self.facts |= facts
-        write_json(self.folder / "run.json", self.facts)
+        """Add facts and write run.json; what is kept is what a later reader will find there."""
+        write_json(self.folder / "run.json", self.facts | facts)
+        self.facts = read_json(self.folder / "run.json")
 
     @property
     def metrics(self) -> dict[str, Any]:

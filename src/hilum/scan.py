@@ -19,8 +19,8 @@ from hilum.threads import in_threads
 
 FACTS = (
     *("sha256", "format", "mode", "bits", "height", "width", "grey", "dtype", "low", "high"),
-    "range_from",
-)
+    *("range_from", "burned_in"),
+)  # fmt: skip
 
 
 def scan(dataset: Dataset, progress: Progress) -> pd.DataFrame:
@@ -31,7 +31,7 @@ def scan(dataset: Dataset, progress: Progress) -> pd.DataFrame:
     DataFrame
         The data set's table with, for each sample, `sha256` (of the file; of the pixels in an
         NPZ), format, mode, bits, height, width, grey, dtype, low and high (least and greatest
-        value), `range_from` (what says how values show), `excluded` and `reason`.
+        value), `range_from` (what says how values show), `burned_in`, `excluded` and `reason`.
     """
 
     def one(path: str) -> dict[str, Any]:
@@ -66,6 +66,7 @@ def _facts(dataset: Dataset, path: str) -> dict[str, Any]:
         "low": float(picture.pixels.min()),
         "high": float(picture.pixels.max()),
         "range_from": picture.facts.range_from,
+        "burned_in": picture.facts.burned_in,
         "excluded": False,
         "reason": "",
     }

@@ -1,0 +1,76 @@
+"""Columns from DICOM headers, when the user asks for them: patients, views, scanners.
+
+Patients and studies come as pseudonyms, so that nothing which identifies a person enters a run
+folder, a report or a log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import pandas as pd
+
+from hilum.dataset import Dataset
+from hilum.errors import DataError, UnreadableError
+from hilum.patients import recognise
+from hilum.progress import Progress
+from hilum.readers import dicom_columns
+from hilum.threads import in_threads
+
+COLUMNS = ("study", "laterality", "view", "modality", "manufacturer")
+IDENTIFYING = ("patient", "study")
+
+
+def add_header_columns(dataset: Dataset, progress: Progress) -> Dataset:
+    """Add study, laterality, view, modality and manufacturer, and patients where none is known.
+
+    Files that are not DICOM, or cannot be read, get empty cells; reading the images names them.
+
+    Raises
+    ------
+    DataError
+        If the data set is an NPZ, no file of it is DICOM, or a column is there already.
+    """
+    if dataset.kind == "npz":
+        raise DataError(f"{dataset.source} holds arrays, which have no DICOM headers.")
+    taken = [name for name in COLUMNS if name in dataset.table.columns]
+    if taken:
+        raise DataError(
+            f"{dataset.source} has a column '{taken[0]}' already. Rename it, or leave out "
+            "--dicom-columns."
+        )
+    base = dataset.source if dataset.kind == "folder" else dataset.source.parent
+
+    def one(path: str) -> dict[str, str]:
+        try:
+            return dicom_columns(base / path, name=path)
+        except UnreadableError:
+            return {}
+
+    rows = []
+    with progress.task("Reading headers", len(dataset)) as task:
+        for row in in_threads(one, dataset.table["path"]):
+            rows.append(
+                {name: pseudonym(row.get(name, "")) for name in IDENTIFYING}
+                | {name: row.get(name, "") for name in COLUMNS if name not in IDENTIFYING}
+            )
+            task.advance()
+    found = pd.DataFrame(rows, index=dataset.table.index, dtype=str)
+    if not any(any(row.values()) for row in rows):
+        raise DataError(f"{dataset.source} holds no DICOM file whose header could be read.")
+    table = dataset.table.join(found[list(COLUMNS)])
+    if dataset.patients.source != "none":
+        return replace(dataset, table=table)
+    names, patients = recognise(
+        list(table["path"]), column=list(found["patient"]), column_name="PatientID (0010,0020)"
+    )
+    return replace(dataset, table=table.assign(patient=names), patients=patients)
+
+
+def pseudonym(identity: str) -> str:
+    """Replace an identity by a short hash, equal for equal ones; '' stays ''.
+
+    It keeps names out of sight. It is no anonymisation: who knows the identity can compute it.
+    """
+    return hashlib.sha256(identity.encode()).hexdigest()[:12] if identity else ""
