@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import csv
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +156,44 @@ def test_a_model_that_cannot_answer_is_refused_when_loaded(
     expected = "is not a model that can run" if fault == "nonsense" else "fails its self-check"
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_every_odd_file_is_answered_or_refused_in_its_own_row(
+    run: hilum.Run, hilum_data: Path, tmp_path: Path
+) -> None:
+    """The same through the command line as through Python."""
+    root = hilum_data / "odd-files"
+    with (root / "MANIFEST.csv").open(newline="", encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["family"] != "model"]
+    (tmp_path / "table.csv").write_text(
+        "path\n" + "".join(f'"{(root / row["path"]).resolve()}"\n' for row in rows)
+    )
+    out = tmp_path / "predictions.csv"
+    command = [sys.executable, "-m", "hilum.cli", "predict", run.folder, tmp_path / "table.csv"]
+    done = subprocess.run([*command, "--out", out], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    with out.open(newline="", encoding="utf-8") as stream:
+        answers: dict[str, list[dict[str, str]]] = {}
+        for answer in csv.DictReader(stream):
+            answers.setdefault(answer["path"], []).append(answer)
+    assert len(answers) == len(rows)
+    n_refused = sum(answer["decision"] == "refused" for of in answers.values() for answer in of)
+    # One line for each refusal and one for the file written: nothing else is said.
+    assert len(done.stderr.splitlines()) == n_refused + 1
+    assert "Traceback" not in done.stderr
+    wrong = {
+        row["path"]
+        for row in rows
+        for answer in answers[str((root / row["path"]).resolve())]
+        if row["expect"] in ("read", "refuse")
+        and (answer["decision"] == "refused") != (row["expect"] == "refuse")
+    }
+    # Two whose pixel data are damaged, which the manifest's makers did not notice.
+    assert wrong == {"pillow/hopper_bad_exif.jpg", "image-png/bugfixes/x_interlaced_chck.png"}
+
+
+def test_odd_model_files_are_refused(hilum_data: Path) -> None:
+    for path in sorted((hilum_data / "odd-files" / "synth" / "model").iterdir()):
+        with pytest.raises(hilum.ModelError, match="is a file, and a model is a folder"):
+            hilum.load(path)
