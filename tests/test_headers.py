@@ -71,6 +71,13 @@ def test_files_without_a_header_stay_and_patients_of_the_table_go_first(folder: 
     assert add_header_columns(named, LogProgress()).patients == named.patients
 
 
+def test_headers_go_before_a_guess_from_file_names(folder: Path) -> None:
+    for path in sorted(folder.rglob("*.dcm")):
+        path.rename(path.with_name(f"case_{path.parent.name}{path.stem}.dcm"))
+    guessed = hilum.load_dataset(folder)
+    assert add_header_columns(guessed, LogProgress()).patients.n_patients == 48
+
+
 def test_no_identity_reaches_the_run_folder_and_burned_in_text_is_flagged(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -169,8 +169,9 @@ def test_every_odd_file_is_answered_or_refused_in_its_own_row(
         "path\n" + "".join(f'"{(root / row["path"]).resolve()}"\n' for row in rows)
     )
     out = tmp_path / "predictions.csv"
-    command = [sys.executable, "-m", "hilum.cli", "predict", run.folder, tmp_path / "table.csv"]
-    done = subprocess.run([*command, "--out", out], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "hilum.cli", "predict"]
+    inputs = [str(run.folder), str(tmp_path / "table.csv"), "--out", str(out)]
+    done = subprocess.run([*command, *inputs], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
     with out.open(newline="", encoding="utf-8") as stream:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hilum.calibration import OperatingPoint, lock
 from hilum.errors import ModelError
 from hilum.model import (
     LockedPoint,
@@ -18,9 +19,10 @@ from hilum.model import (
 )
 from hilum.pixels import PixelSpec
 
+CHOSEN = OperatingPoint("youden", 0.4, 0.9, 0.8, n=50, n_positive=20, reason="It is best.")
 POINT = LockedPoint(
-    rule="youden", threshold=0.4, sensitivity=0.9, specificity=0.8, n=50,
-    locked="2026-01-01T00:00:00+00:00", sha256="0" * 64,
+    rule="youden", threshold=0.4, sensitivity=0.9, specificity=0.8, n=50, reason="It is best.",
+    locked="2026-01-01T00:00:00+00:00", sha256=lock(CHOSEN),
 )  # fmt: skip
 
 
@@ -102,6 +104,10 @@ def test_a_damaged_part_is_refused(folder: Path) -> None:
         ({"positive_class": "other"}, "the positive class is not one of the classes"),
         ({"positive_class": None}, "a positive class belongs to two classes"),
         ({"operating_point": None}, "two classes need a threshold"),
+        (
+            {"operating_point": POINT.model_dump() | {"threshold": 0.9}},
+            "the threshold is not the one that was locked",
+        ),
         ({"format_version": 2}, "format_version: Input should be 1"),
     ],
 )

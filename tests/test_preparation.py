@@ -160,7 +160,7 @@ def test_positive_class_by_the_user() -> None:
     with pytest.raises(SettingError) as caught:
         choose_positive(("normal", "pneumonia"), "pnuemonia")
     assert str(caught.value) == (
-        "--positive pnuemonia is not one of the classes normal, pneumonia. Did you mean "
+        "--positive pnuemonia is not one of the classes 'normal', 'pneumonia'. Did you mean "
         "'pneumonia'?"
     )
     with pytest.raises(SettingError) as caught:

@@ -22,6 +22,7 @@ from hilum.training import (
     batches,
     class_weights,
     classification_loss,
+    make_scheduler,
     pixel_statistics,
     train_network,
 )
@@ -166,6 +167,18 @@ def test_plateau_lowers_the_learning_rate(tmp_path: Path) -> None:
     )
     rates = fit(tmp_path, settings).history["learning_rate"]
     assert rates.iloc[-1] < rates.iloc[0]
+
+
+@pytest.mark.parametrize("score", [-0.5, 0.0, 0.5])
+def test_plateau_fires_on_a_score_that_does_not_move(score: float) -> None:
+    """Also on a negative one, as the validation loss is when higher is better."""
+    settings = SETTINGS.model_copy(update={"schedule": "plateau", "plateau_patience": 2})
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = make_scheduler(optimizer, settings, n_steps=1)
+    assert isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    for _ in range(4):
+        scheduler.step(score)
+    assert optimizer.param_groups[0]["lr"] == settings.plateau_factor
 
 
 def test_a_loss_that_is_not_finite_is_told(tmp_path: Path) -> None:

@@ -79,8 +79,11 @@ def _affine(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
     ]
     theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)  # (n, 2, 3)
     grid = F.affine_grid(theta.to(images.device, images.dtype), list(images.shape), False)
-    # Beyond the edge the image's own border goes on, as in letterboxing.
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    # Beyond the edge the image's own border goes on, as in letterboxing. Held at the centres of
+    # the outermost pixels here, since not every device knows padding_mode="border".
+    edge = torch.tensor([1 - 1 / width, 1 - 1 / height], device=images.device, dtype=images.dtype)
+    grid = torch.minimum(torch.maximum(grid, -edge), edge)
+    return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
 
 
 def _signs(n: int, flips: bool, generator: Generator) -> Tensor:

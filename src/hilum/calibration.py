@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -215,15 +215,15 @@ def choose_operating_point(
     Returns
     -------
     OperatingPoint
-        Under 'youden' and 'cost' the threshold is 0.5 where the data cannot choose one (a class is
-        missing, or all scores are alike); `reason` says so.
+        The threshold is 0.5 where the data cannot choose one (a class is missing, or all scores
+        are alike), and the nearest that can be had where none keeps the rule; `reason` says so.
 
     Raises
     ------
     DataError
         If the lengths differ, a label is neither 0 nor 1, or a score is not in [0, 1].
     SettingError
-        If the rule is unknown, or no threshold keeps it.
+        If the rule is unknown.
 
     Notes
     -----
@@ -246,17 +246,28 @@ def choose_operating_point(
         return _point(rule, numbers[0], y, score, "The threshold was given, not chosen.")
     cuts = _Cuts.of(y, score)
     unable = _cannot_choose(cuts)
-    if unable and kind in ("youden", "cost"):
-        return _point(rule, 0.5, y, score, f"{unable}; the threshold stays at 0.5.")
     if unable:
-        raise SettingError(
-            f"The rule '{rule}' cannot choose a threshold: {unable}. Use 'fixed:0.5'."
-        )
+        return _point(rule, 0.5, y, score, f"{unable}; the threshold stays at 0.5.")
     best, reason = _best(cuts, rule, kind, numbers)
     return _point(rule, float(cuts.thresholds[best]), y, score, reason)
 
 
-def lock(point: OperatingPoint) -> str:
+class Lockable(Protocol):
+    """What an operating point's hash is taken of, wherever it is kept."""
+
+    @property
+    def rule(self) -> str: ...
+    @property
+    def threshold(self) -> float: ...
+    @property
+    def sensitivity(self) -> float | None: ...
+    @property
+    def specificity(self) -> float | None: ...
+    @property
+    def n(self) -> int: ...
+
+
+def lock(point: Lockable) -> str:
     """Return the SHA-256 of an operating point, by which a later change is noticed.
 
     It is taken of the fields that run.json and model.json keep ('n', 'rule', 'sensitivity',
@@ -323,11 +334,13 @@ def _best(cuts: _Cuts, rule: str, kind: str, numbers: tuple[float, ...]) -> tupl
     out_of = cuts.n_positive if kind == "sensitivity" else cuts.n_negative
     allowed = np.flatnonzero(kept >= numbers[0] * out_of - 1e-9)
     if not len(allowed):
-        raise SettingError(
+        # Known only after training, so it must not lose the run: the nearest is taken and said.
+        best = _first(kept, other)
+        return best, (
             f"No threshold keeps '{rule}' on the {out_of} "
             f"{'positive' if kind == 'sensitivity' else 'negative'} validation images without "
-            f"calling all images alike: the most that can be had is {kept.max() / out_of:.3f}. Ask "
-            "for that or less."
+            f"calling all images alike; the most that can be had, {kept[best] / out_of:.3f}, was "
+            "taken."
         )
     best = int(allowed[_first(other[allowed], kept[allowed])])
     opposite = "specificity" if kind == "sensitivity" else "sensitivity"

@@ -104,10 +104,6 @@ def main() -> None:
     except HilumError as error:
         sys.stderr.write(f"Error: {error}\n")
         sys.exit(1)
-    except BrokenPipeError:
-        # The reader of a pipe, such as head, has seen enough.
-        sys.stderr.close()
-        sys.exit(0)
 
 
 @app.callback(invoke_without_command=True)
@@ -269,9 +265,9 @@ def predict_command(
 
 
 @app.command("report")
-def report_command(run: RunPath) -> None:
+def report_command(run: RunPath, as_json: AsJson = False) -> None:
     """Write the report of a finished run anew, from what the run folder holds."""
-    typer.echo(hilum.write_report(Path(run)))
+    _print_path(hilum.write_report(Path(run)), as_json)
 
 
 @app.command("recipes")
@@ -316,21 +312,26 @@ def fetch_command(
         ),
     ],
     out: Annotated[str, typer.Option(help="Folder to put it into.")],
+    as_json: AsJson = False,
 ) -> None:
     """Download a public data set and check it; the one command that uses the network."""
-    typer.echo(hilum.fetch(name, Path(out), progress=_progress()))
+    _print_path(hilum.fetch(name, Path(out), progress=_progress()), as_json)
 
 
 @app.command("demo")
 def demo_command(
     out: Annotated[str, typer.Option(help="Folder for the phantoms and the run.")] = "demo",
+    as_json: AsJson = False,
 ) -> None:
     """Make chest phantoms with planted flaws, find the flaws, train, and write a report."""
     from hilum.demo import run_demo
 
     command = ["hilum", *sys.argv[1:]]
-    for line in run_demo(Path(out), progress=_progress(), command=command):
-        typer.echo(line)
+    with _resumable(str(Path(out) / "run")):
+        for line in run_demo(Path(out), progress=_progress(), command=command):
+            typer.echo(line, err=as_json)
+    if as_json:
+        _print_json({"run": str(Path(out) / "run")})
 
 
 # -- arguments -----------------------------------------------------------------------------------
@@ -400,7 +401,9 @@ class _resumable:  # noqa: N801 - reads as a statement: with _resumable(out)
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            typer.echo(f"Interrupted. Go on with: hilum resume {self._folder}", err=True)
+            begun = (Path(self._folder) / "run.json").exists()
+            hint = f"Go on with: hilum resume {self._folder}" if begun else "Nothing was begun."
+            typer.echo(f"Interrupted. {hint}", err=True)
             raise typer.Exit(130)
 
 
@@ -409,6 +412,10 @@ class _resumable:  # noqa: N801 - reads as a statement: with _resumable(out)
 
 def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_path(path: Path, as_json: bool) -> None:
+    _print_json({"path": str(path)}) if as_json else typer.echo(path)
 
 
 def _print_audit(result: Audit) -> None:
@@ -428,22 +435,15 @@ def _print_run(run: Run, as_json: bool) -> None:
     if as_json:
         _print_json({"run": str(run.folder), "metrics": run.metrics})
         return
+    from hilum.evaluation import figure_text
+
     metrics = run.metrics
     for split, what in (("val", "Validation"), ("test", "Test")):
         figures = metrics[split]
         typer.echo(f"{what}, n = {figures['n']:,}")
         for name in ("auroc", "sensitivity", "specificity", "balanced_accuracy", "accuracy"):
-            typer.echo(f"    {name.replace('_', ' '):<18} {_figure(figures[name])}")
+            typer.echo(f"    {name.replace('_', ' '):<18} {figure_text(figures[name])}")
     typer.echo(f"Report: {run.folder / 'report.html'}")
-
-
-def _figure(figure: dict[str, Any]) -> str:
-    if figure["value"] is None:
-        return f"not estimable: {figure.get('reason', '')}"
-    if figure["ci_low"] is None:
-        return f"{figure['value']:.3f} (no interval)"
-    low, high = figure["ci_low"], figure["ci_high"]
-    return f"{figure['value']:.3f} (95 % CI {low:.3f} to {high:.3f})"
 
 
 def _print_predictions(predictions: Sequence[Prediction], rows: Sequence[dict[str, Any]]) -> None:

@@ -83,6 +83,7 @@ def lock_operating_point(
         sensitivity=point.sensitivity,
         specificity=point.specificity,
         n=point.n,
+        reason=point.reason,
         locked=now(),
         sha256=lock(point),
     )
@@ -108,7 +109,7 @@ def n_openings(folder: Path) -> int:
 
 
 def measure(
-    predictions: pd.DataFrame, groups: Sequence[str] | None, model: Model
+    predictions: pd.DataFrame, groups: Sequence[str], model: Model, *, patients_known: bool
 ) -> dict[str, Any]:
     """Compute the figures of one split, as metrics.json holds them.
 
@@ -116,21 +117,35 @@ def measure(
     ----------
     predictions : DataFrame
         As `predict_split` returns it.
-    groups : sequence of str or None
-        Patient of each row; None where no patient is known.
+    groups : sequence of str
+        Patient of each row, with patients joined that share an identical file.
+    patients_known : bool
+        Without, `n_patients` is null.
     """
     names = model.class_names
     y_true = np.array([names.index(label) for label in predictions["label"]])
     probs = predictions[[f"p_{name}" for name in names]].to_numpy(dtype=float)
     point = model.facts.operating_point
-    return describe(
+    found = describe(
         y_true,
         probs,
         class_names=list(names),
         positive=model.facts.positive_index,
         threshold=point.threshold if point else None,
-        groups=None if groups is None else np.asarray(groups),
+        groups=np.asarray(groups),
     )
+    # Identical files stay together in the intervals also where no patient is known.
+    return found | ({} if patients_known else {"n_patients": None})
+
+
+def figure_text(figure: dict[str, Any]) -> str:
+    """Write a figure with its interval, or why it cannot be had, in one line."""
+    if figure["value"] is None:
+        return f"not estimable: {figure.get('reason', '')}"
+    if figure["ci_low"] is None:
+        return f"{figure['value']:.3f} (no interval: {figure.get('reason', '')})"
+    low, high = figure["ci_low"], figure["ci_high"]
+    return f"{figure['value']:.3f} (95 % CI {low:.3f} to {high:.3f})"
 
 
 def now() -> str:

@@ -21,13 +21,17 @@ from numpy.typing import NDArray
 
 from hilum.errors import ModelError
 from hilum.networks import Network
-from hilum.pixels import PixelSpec
+from hilum.pixels import PixelSpec, to_8_bits, to_channels, value_range
+from hilum.readers import Picture
 
 OPSET = 20
 IR_VERSION = 10
 
 # Largest difference of a probability between PyTorch and ONNX Runtime; both compute in float32.
 TOLERANCE = 1e-4
+
+# The graph's resizing rounds once where Pillow rounds twice: one grey level of 255 at most.
+RESIZING_TOLERANCE = 0.02
 
 
 def to_onnx(
@@ -96,6 +100,38 @@ def agreeing_probabilities(
             "Please report this."
         )
     return found
+
+
+def check_resizing(
+    onnx_bytes: bytes,
+    pictures: Sequence[Picture],
+    spec: PixelSpec,
+    expected: NDArray[np.floating],
+) -> None:
+    """Send pictures as they came through an exported model, and compare with prepared ones.
+
+    Parameters
+    ----------
+    expected : float array of shape (n_pictures, n_classes)
+        Probabilities of the pictures after `prepare`.
+
+    Raises
+    ------
+    ModelError
+        If the graph's resizing changes a probability by more than `RESIZING_TOLERANCE`.
+    """
+    session = onnxruntime.InferenceSession(onnx_bytes, providers=["CPUExecutionProvider"])
+    for picture, probs in zip(pictures, expected, strict=True):
+        low, high = value_range(picture, spec.ranges)
+        image = to_channels(to_8_bits(picture.pixels[0], low, high), spec.channels)[None]
+        found = session.run(["probabilities"], {"image": image})[0][0]
+        difference = float(np.abs(found - probs).max())
+        if not difference <= RESIZING_TOLERANCE:
+            raise ModelError(
+                f"The exported model resizes an image of {image.shape[1]}×{image.shape[2]} pixels "
+                f"otherwise than training did: a probability differs by {difference:.2g}. It was "
+                "not written. Please report this."
+            )
 
 
 def _core(network: Network, spec: PixelSpec) -> onnx.ModelProto:

@@ -23,7 +23,7 @@ IDENTIFYING = ("patient", "study")
 
 
 def add_header_columns(dataset: Dataset, progress: Progress) -> Dataset:
-    """Add study, laterality, view, modality and manufacturer, and patients where none is known.
+    """Add study, laterality, view, modality and manufacturer, and patients unless named already.
 
     Files that are not DICOM, or cannot be read, get empty cells; reading the images names them.
 
@@ -60,7 +60,8 @@ def add_header_columns(dataset: Dataset, progress: Progress) -> Dataset:
     if not any(any(row.values()) for row in rows):
         raise DataError(f"{dataset.source} holds no DICOM file whose header could be read.")
     table = dataset.table.join(found[list(COLUMNS)])
-    if dataset.patients.source != "none":
+    # Patients that the user named go first; a guess from file names gives way to the header.
+    if dataset.patients.source in ("column", "pattern"):
         return replace(dataset, table=table)
     names, patients = recognise(
         list(table["path"]), column=list(found["patient"]), column_name="PatientID (0010,0020)"

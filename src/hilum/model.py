@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hilum.calibration import lock
 from hilum.errors import ModelError
 from hilum.files import write_bytes, write_text
 from hilum.pixels import PIXEL_PATH_VERSION, PixelSpec
@@ -35,8 +36,15 @@ class LockedPoint(BaseModel):
     sensitivity: float | None
     specificity: float | None
     n: int
+    reason: str
     locked: str
     sha256: str
+
+    @model_validator(mode="after")
+    def _is_what_was_locked(self) -> Self:
+        if lock(self) != self.sha256:
+            raise ValueError("the threshold is not the one that was locked")
+        return self
 
 
 class TrainingData(BaseModel):

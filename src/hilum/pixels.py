@@ -7,6 +7,7 @@ here are plain uint8 images that a person can look at.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -58,16 +59,23 @@ def prepare(picture: Picture, spec: PixelSpec) -> NDArray[np.uint8]:
     -------
     uint8 array of shape (frames, height, width, channels)
     """
-    low, high = picture.value_range
-    if picture.facts.range_from == "type":
-        # A window or a number of bits that the file states knows better than the data set.
-        low, high = spec.ranges.get(picture.pixels.dtype.name, (low, high))
+    low, high = value_range(picture, spec.ranges)
     return np.stack(
         [
             resize(to_channels(to_8_bits(frame, low, high), spec.channels), spec)
             for frame in picture.pixels
         ]
     )
+
+
+def value_range(picture: Picture, ranges: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+    """Return the values that show as black and white: the file's own, or the data set's.
+
+    A window or a number of bits that the file states knows better than the data set.
+    """
+    if picture.facts.range_from != "type":
+        return picture.value_range
+    return ranges.get(picture.pixels.dtype.name, picture.value_range)
 
 
 def to_8_bits(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:

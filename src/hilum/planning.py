@@ -18,6 +18,9 @@ from hilum.settings import Settings, make_settings
 # the data sets at hand, and time grows with the square.
 SIDES = (32, 48, 64, 96, 128)
 
+# Below this many training images the residual network learnt too little in the time.
+SMALL_SET = 1000
+
 # How many training images the network sees in all, by default.
 IMAGES_SEEN = 60_000
 
@@ -153,18 +156,12 @@ def _recipe_rules(fingerprint: Fingerprint, recipe: Recipe) -> dict[str, tuple[A
 def _rules(fingerprint: Fingerprint) -> dict[str, tuple[Any, str]]:
     n = fingerprint.n_train
     found = _input_rules(fingerprint) | _ranges(fingerprint)
-    widths = (32, 64, 128) if n < 1000 else (32, 64, 128, 256)
-    found["conv_channels"] = (
-        widths,
-        f"{n:,} training images: "
-        + ("a narrow network overfits them less." if n < 1000 else "enough for four stages."),
-    )
+    found |= _network_rules(n)
     epochs = min(100, max(12, round(IMAGES_SEEN / n)))
     found["epochs"] = epochs, f"About {IMAGES_SEEN:,} images seen in all, at most 100 epochs."
     batch = 16 if n < 300 else 32
     found["batch_size"] = batch, f"{max(1, n // batch)} or more steps an epoch for {n:,} images."
     found["optimizer"] = "adamw", "Adam with decoupled weight decay needs the least tuning."
-    found["learning_rate"] = 2e-3, "The peak of the one-cycle schedule."
     found["weight_decay"] = 0.02, "Holds weights small; mild, as augmentation does the most."
     found["weight_averaging"] = 0.99, "The mean of late weights errs less than the last ones."
     found["schedule"] = "one_cycle", "Warms up, then falls to zero by the last epoch."
@@ -172,6 +169,26 @@ def _rules(fingerprint: Fingerprint) -> dict[str, tuple[Any, str]]:
     found |= _augmentation_rules()
     found |= _imbalance_rules(fingerprint)
     return found
+
+
+def _network_rules(n: int) -> dict[str, tuple[Any, str]]:
+    """Choose the network; see "Small sets" in benchmarks/README.md for the experiment."""
+    peak = "The peak of the one-cycle schedule."
+    if n < SMALL_SET:
+        why = (
+            f"{n:,} training images: max-pooling and a flat head learn from so few in fewer steps."
+        )
+        return {
+            "network": ("classic", why),
+            "conv_channels": ((32, 64, 128), f"{n:,} training images: a narrow network."),
+            "dropout_dense": (0.4, "Holds the flat head back from learning images by heart."),
+            "learning_rate": (1e-3, peak),
+        }
+    return {
+        "network": ("residual", f"{n:,} training images are enough for it."),
+        "conv_channels": ((32, 64, 128, 256), f"{n:,} training images: enough for four stages."),
+        "learning_rate": (2e-3, peak),
+    }
 
 
 def _input_rules(fingerprint: Fingerprint) -> dict[str, tuple[Any, str]]:

@@ -26,7 +26,7 @@ from hilum.splits import Split, join_groups, make_split
 HEALTHY = frozenset(
     (
         *("normal", "healthy", "negative", "neg", "no", "none", "control", "controls", "benign"),
-        *("clear", "uninfected", "absent", "false", "0", "other", "others", "no finding"),
+        *("clear", "uninfected", "absent", "other", "others", "no finding"),
     )
 )
 
@@ -109,6 +109,8 @@ def prepare(
     positive, positive_reason = choose_positive(dataset.class_names, options.positive)
     for line in describe_data(dataset):
         progress.say(line)
+    if positive is not None:
+        progress.say(f"The class to be found is '{positive}': {positive_reason}")
     samples = scan(dataset, progress)
     # A split that is left aside has no flaws.
     findings = find_flaws(dataset, samples.assign(given_split="") if options.new_split else samples)
@@ -167,7 +169,7 @@ def choose_positive(names: Sequence[str], wanted: str | None) -> tuple[str | Non
     if wanted is not None:
         if wanted not in names:
             raise SettingError(
-                f"--positive {wanted} is not one of the classes {', '.join(names)}."
+                f"--positive {wanted} is not one of the classes {quoted(names)}."
                 f"{did_you_mean(wanted, names)}"
             )
         return wanted, "Chosen by the user."

@@ -9,22 +9,24 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
+import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import safetensors.torch
+import torch
 from numpy.typing import NDArray
 
 import hilum
 from hilum.cache import pixel_store
-from hilum.calibration import apply_temperature, fit_temperature
-from hilum.dataset import Dataset
-from hilum.errors import RunError
+from hilum.calibration import apply_temperature, fit_temperature, temperature_reason
+from hilum.dataset import Columns, Dataset
+from hilum.errors import HilumError, RunError
 from hilum.evaluation import (
     lock_operating_point,
     measure,
@@ -33,7 +35,7 @@ from hilum.evaluation import (
     open_test,
     predict_split,
 )
-from hilum.export import agreeing_probabilities, to_onnx
+from hilum.export import agreeing_probabilities, check_resizing, to_onnx
 from hilum.files import read_json, write_csv, write_json
 from hilum.hardware import find_hardware
 from hilum.inference import load
@@ -115,9 +117,26 @@ def train(
     """
     progress = progress or LogProgress()
     run = Run(_new_folder(Path(out)))
-    started = now()
-    prepared = prepare(data, recipe=recipe, settings=settings, options=options, progress=progress)
-    _save_prepared(run, prepared, options or DataOptions(), recipe, started, command)
+    run.save(
+        hilum=hilum.__version__,
+        command=list(command),
+        status="reading",
+        started=now(),
+        elapsed_s=0.0,
+        request={
+            "data": str(Path(data).absolute()),
+            "recipe": recipe,
+            "settings": dict(settings or {}),
+            "options": asdict(options or DataOptions()),
+        },
+    )
+    try:
+        _prepare(run, progress)
+    except HilumError:
+        # Nothing worth keeping: once the data are mended, the same command should work.
+        (run.folder / "run.json").unlink()
+        run.folder.rmdir()
+        raise
     return _work(run, progress)
 
 
@@ -130,8 +149,11 @@ def resume(folder: str | Path, *, progress: Progress | None = None) -> Run:
         If the folder is no run, or a finished one.
     """
     run = open_run(folder)
+    progress = progress or LogProgress()
+    if run.facts["status"] == "reading":
+        _prepare(run, progress)
     if run.facts["status"] != "finished":
-        return _work(run, progress or LogProgress())
+        return _work(run, progress)
     if (run.folder / "report.html").exists():
         raise RunError(f"{folder} is finished. See {run.folder / 'report.html'}.")
     _report(run)
@@ -165,12 +187,15 @@ def open_run(folder: str | Path) -> Run:
     Raises
     ------
     RunError
-        If it is none.
+        If it is none, or its run.json is damaged.
     """
     path = Path(folder)
     if not (path / "run.json").is_file():
         raise RunError(f"{path} is not a run folder: there is no run.json in it.")
-    return Run(path, read_json(path / "run.json"))
+    facts = _read_back(path / "run.json")
+    if not isinstance(facts, dict) or "status" not in facts:
+        raise RunError(f"{path / 'run.json'} is not the record of a run. Start a new run.")
+    return Run(path, facts)
 
 
 # -- the run's folder -----------------------------------------------------------------------------
@@ -187,28 +212,40 @@ def _new_folder(folder: Path) -> Path:
     return folder
 
 
-def _save_prepared(
-    run: Run,
-    prepared: Prepared,
-    options: DataOptions,
-    recipe: str | None,
-    started: str,
-    command: Sequence[str],
-) -> None:
+def _prepare(run: Run, progress: Progress) -> None:
+    """Read, check, split and plan as run.json requests, and write down what came of it."""
+    request = run.facts["request"]
+    given = request["options"]
+    options = DataOptions(
+        **given
+        | {
+            "classes": tuple(given["classes"]) if given["classes"] else None,
+            "columns": Columns(**given["columns"]) if given["columns"] else None,
+        }
+    )
+    prepared = prepare(
+        request["data"],
+        recipe=request["recipe"],
+        settings=request["settings"],
+        options=options,
+        progress=progress,
+    )
+    _save_prepared(run, prepared, options)
+
+
+def _save_prepared(run: Run, prepared: Prepared, options: DataOptions) -> None:
     dataset, samples, split = prepared.dataset, prepared.samples, prepared.split
-    samples["split"] = samples["split"].fillna("") if "split" in samples else ""
+    samples["split"] = samples["split"].fillna("")
     reasons = list(split.reasons)
     if options.new_split and (samples["given_split"] != "").any():
         reasons.insert(0, "The split that came with the data was left aside, as the user asked.")
-    write_csv(run.folder / "samples.csv", samples)
+    written = samples.assign(excluded=samples["excluded"].map({True: "true", False: "false"}))
+    write_csv(run.folder / "samples.csv", written)
     write_json(run.folder / "plan.json", prepared.plan.to_dict())
     settings = prepared.plan.settings
     hardware = find_hardware(settings.accelerator)
     run.save(
-        hilum=hilum.__version__,
-        command=list(command),
         status="prepared",
-        recipe=recipe,
         data={
             "path": str(dataset.source.resolve()),
             "kind": dataset.kind,
@@ -239,9 +276,7 @@ def _save_prepared(
             "n_cores": hardware.n_cores,
         },
         versions=_versions(),
-        started=started,
         finished=None,
-        elapsed_s=0.0,
     )
 
 
@@ -274,9 +309,9 @@ def _versions() -> dict[str, str]:
 
 def _load_prepared(run: Run) -> tuple[Dataset, pd.DataFrame, Settings]:
     """Read back what `_save_prepared` wrote."""
-    samples = pd.read_csv(run.folder / "samples.csv", dtype=str, keep_default_na=False)
-    samples["excluded"] = samples["excluded"] == "True"
-    plan = read_json(run.folder / "plan.json")
+    samples = _read_back(run.folder / "samples.csv")
+    samples["excluded"] = samples["excluded"] == "true"
+    plan = _read_back(run.folder / "plan.json")
     settings = make_settings({name: entry["value"] for name, entry in plan.items()})
     facts = run.facts
     source = Path(facts["data"]["path"])
@@ -293,18 +328,46 @@ def _load_prepared(run: Run) -> tuple[Dataset, pd.DataFrame, Settings]:
     return dataset, samples, settings
 
 
+def _read_back(path: Path) -> Any:
+    """Read a JSON or CSV file that a run wrote.
+
+    Raises
+    ------
+    RunError
+        If it is missing or damaged.
+    """
+    try:
+        if path.suffix == ".csv":
+            return pd.read_csv(path, dtype=str, keep_default_na=False)
+        return read_json(path)
+    except FileNotFoundError:
+        raise RunError(
+            f"{path} is missing, and the run cannot go on without it. Start a new run."
+        ) from None
+    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError):
+        raise RunError(f"{path} is damaged: it cannot be read. Start a new run.") from None
+
+
 # -- the steps -------------------------------------------------------------------------------------
 
 
 def _work(run: Run, progress: Progress) -> Run:
     started, before = time.monotonic(), run.facts["elapsed_s"]
     dataset, samples, settings = _load_prepared(run)
+    find_hardware(settings.accelerator)  # a run may be resumed on a machine that lacks the device
     train_samples, val_samples = (
         split_samples(dataset, samples, split, settings, progress) for split in ("train", "val")
     )
-    trained = train_network(
-        train_samples, val_samples, settings, dataset.class_names, run.folder, progress
-    )
+    try:
+        trained = train_network(
+            train_samples, val_samples, settings, dataset.class_names, run.folder, progress
+        )
+    except torch.OutOfMemoryError:
+        raise RunError(
+            f"The device has too little memory for batches of {settings.batch_size} images of "
+            f"{settings.input_height}×{settings.input_width}. Start a new run with "
+            "--set batch_size=… or a smaller input."
+        ) from None
     if not (run.folder / "model" / "model.json").exists():
         _write_model(run, trained, val_samples, dataset, settings, samples)
     run.save(
@@ -356,6 +419,9 @@ def _write_model(
     if expected.ndim == 1:
         expected = np.stack([1 - expected, expected], axis=1)
     probs = agreeing_probabilities(exported, val.pixels, expected)
+    originals = samples["path"][samples["split"] == "val"][:N_ORIGINALS]
+    pictures = [dataset.picture(path) for path in originals]
+    check_resizing(exported, pictures, settings.pixel_spec, probs[: len(pictures)])
     point = None
     if positive is not None:
         labels = [names[label] for label in val.labels]
@@ -384,7 +450,18 @@ def _write_model(
     )
     weights = safetensors.torch.save(constants)
     write_model(run.folder / "model", facts, weights=weights, onnx=exported)
+    run.save(
+        calibration={
+            "temperature": temperature,
+            "reason": temperature_reason(temperature, val.labels)
+            if settings.calibration == "temperature"
+            else "Calibration is off.",
+        }
+    )
 
+
+N_ORIGINALS = 8
+"""Validation images, as they came, that the exported graph must resize as training did."""
 
 NETWORK_SETTINGS = (
     *("input_height", "input_width", "channels", "network", "conv_channels", "kernel_size"),
@@ -404,7 +481,8 @@ def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
     model = load(run.folder)
     point = model.facts.operating_point
     val = predict_split(model, dataset, samples, "val", progress)
-    open_test(run.folder, int((samples["split"] == "test").sum()), point, command=" ".join(command))
+    n_test = int((samples["split"] == "test").sum())
+    open_test(run.folder, n_test, point, command=shlex.join(command))
     test = predict_split(model, dataset, samples, "test", progress)
     write_csv(run.folder / "predictions.csv", pd.concat([val, test], ignore_index=True))
     known = dataset.patients.n_patients is not None
@@ -413,8 +491,8 @@ def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
         "positive_class": model.facts.positive_class,
     }
     for split, table in (("val", val), ("test", test)):
-        groups = list(samples["group"][samples["split"] == split]) if known else None
-        metrics[split] = measure(table, groups, model)
+        groups = list(samples["group"][samples["split"] == split])
+        metrics[split] = measure(table, groups, model, patients_known=known)
     metrics["n_openings"] = n_openings(run.folder)
     write_json(run.folder / "metrics.json", metrics)
     run.save(operating_point=point.model_dump(mode="json") if point else None)

@@ -174,22 +174,19 @@ def make_split(
         If a class has no training sample.
     """
     names = np.asarray(given, dtype="<U5")
-    overlap = find_overlap(patients, given)
+    label_array, group_array = np.asarray(labels), np.asarray(groups)
+    present = set(names)
+    reason = _why_draw_val(label_array, names, val_share)
+    if reason:
+        # Drawn again below; what it shared with training does not matter then.
+        names[names == "val"] = "train"
+    overlap = find_overlap(patients, list(names))
     if overlap and not allow_overlap:
         raise PatientOverlapError(_overlap_message(overlap))
     reasons: list[str] = []
-    label_array, group_array = np.asarray(labels), np.asarray(groups)
-    present = set(names)
     names[names == ""] = "train"
     if "test" in present:
         reasons.append("The test split that came with the data was kept and sealed.")
-        absent = sorted(set(label_array) - set(label_array[names == "test"]))
-        if absent:
-            classes = ", ".join(f"'{name}'" for name in absent)
-            reasons.append(
-                f"The test split holds no image of {classes}: figures that need it cannot be "
-                "estimated."
-            )
     else:
         test = assign(labels, groups, {"rest": 1 - test_share, "test": test_share}, seed=seed)
         names[test == "test"] = "test"
@@ -197,7 +194,14 @@ def make_split(
             f"No test split came with the data: {test_share:.0%} of the samples, whole patients "
             "and every class in its share, were drawn and sealed."
         )
-    reason = _why_draw_val(label_array, names, val_share)
+    absent = sorted(set(label_array) - set(label_array[names == "test"]))
+    if absent:
+        classes = ", ".join(f"'{name}'" for name in absent)
+        reasons.append(
+            f"The test split holds no image of {classes}: figures that need it cannot be estimated."
+        )
+    # A test split drawn just now may have left too little of the one for validation.
+    reason = reason or _why_draw_val(label_array, names, val_share)
     if reason:
         rest = names != "test"
         names[rest] = assign(

@@ -209,12 +209,16 @@ def keep_pages() -> None:
 
 
 def pixel_statistics(pixels: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation by channel, in [0, 255], of at most 2,000 images."""
-    step = max(1, len(pixels) // 2000)
-    sample = np.asarray(pixels[::step])
-    mean = sample.mean(axis=(0, 1, 2), dtype=np.float64)
-    std = sample.std(axis=(0, 1, 2), dtype=np.float64)
-    return mean.tolist(), np.maximum(std, 1.0).tolist()
+    """Return mean and standard deviation by channel, in [0, 255]; the latter at least 1."""
+    counts = np.zeros((pixels.shape[-1], 256), dtype=np.int64)
+    # Counted image by image: exact, and no copy of the data set in memory.
+    for image in pixels:
+        for channel in range(image.shape[-1]):
+            counts[channel] += np.bincount(image[..., channel].ravel(), minlength=256)
+    levels, n = np.arange(256), counts.sum(axis=1)
+    mean = counts @ levels / n
+    variance = counts @ levels**2 / n - mean**2
+    return mean.tolist(), np.sqrt(np.maximum(variance, 1.0)).tolist()
 
 
 def make_optimizer(network: nn.Module, settings: Settings) -> Optimizer:
@@ -250,6 +254,8 @@ def make_scheduler(
                 optimizer,
                 mode="max",
                 factor=settings.plateau_factor,
+                # A relative bar would lie below a negative best, and never be missed.
+                threshold_mode="abs",
                 patience=settings.plateau_patience,
             )
         case "one_cycle":
@@ -341,7 +347,7 @@ def average(averaged: nn.Module, network: nn.Module, settings: Settings, step: i
 def network_logits(
     network: nn.Module, pixels: NDArray[np.uint8], *, batch_size: int = 64
 ) -> NDArray[np.float32]:
-    """Run a network over images in evaluation mode, in float32.
+    """Run a network over images in evaluation mode.
 
     Returns
     -------
@@ -466,7 +472,14 @@ def _dump(value: Mapping[str, Any]) -> bytes:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    return cast(dict[str, Any], torch.load(path, map_location="cpu", weights_only=True))
+    try:
+        return cast(dict[str, Any], torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        # torch.load raises whatever its parts raise: IndexError, RuntimeError, UnpicklingError, …
+        raise RunError(
+            f"{path} cannot be read ({type(error).__name__}). Delete {path.parent} and resume: "
+            "training starts again, with the same data and plan."
+        ) from None
 
 
 def _history(state: State) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from hilum.dataset import Kind, open_picture
 from hilum.errors import HilumError, UnreadableError
-from hilum.pixels import to_8_bits
+from hilum.pixels import to_8_bits, value_range
 
 SIDE = 160  # pixels of the longer side
 QUALITY = 80
@@ -56,7 +56,7 @@ class Album:
         except (HilumError, OSError) as error:
             self.missing[path] = str(error)
             return None
-        low, high = self.ranges.get(picture.pixels.dtype.name, picture.value_range)
+        low, high = value_range(picture, self.ranges)
         frame = to_8_bits(picture.pixels[0], low, high)
         image = Image.fromarray(frame[..., 0] if picture.is_grey else frame)
         image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
