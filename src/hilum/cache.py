@@ -6,10 +6,12 @@ specification), so that runs share it and a changed file can never be served fro
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,11 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.dataset import Dataset
+from hilum.errors import HilumError
 from hilum.files import writing
 from hilum.pixels import PIXEL_PATH_VERSION, PixelSpec, prepare
 from hilum.progress import Progress
 from hilum.scan import unchanged_picture
 from hilum.threads import in_threads
+
+DAY = 24 * 3600.0  # seconds
 
 
 def cache_folder() -> Path:
@@ -58,10 +63,35 @@ def pixel_store(
         If a file has changed since it was read first.
     """
     target = cache_folder() / "pixels" / f"{_key(hashes, spec)}.npy"
-    if not target.exists():
+    shape = (len(paths), spec.height, spec.width, spec.channels)
+    if target.exists():
+        with contextlib.suppress(ValueError):  # one cut short is made anew
+            store = np.lib.format.open_memmap(target, mode="r")
+            if (store.shape, store.dtype) == (shape, np.uint8):
+                return store
+    try:
+        _make_room(target.parent)
         _build(target, dataset, paths, hashes, spec, progress)
-    store: NDArray[np.uint8] = np.load(target, mmap_mode="r", allow_pickle=False)
-    return store
+    except HilumError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        raise HilumError(f"{error} HILUM_CACHE names the folder of the cache.") from error
+    return np.lib.format.open_memmap(target, mode="r")
+
+
+def _make_room(folder: Path) -> None:
+    """Make the folder, for its owner alone (it holds patients' images), and clear what was left."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise HilumError(f"{folder} cannot be made: {error.strerror or error}.") from error
+    for partial in folder.glob(".*.tmp"):
+        # A younger one may be another run's, at work on it.
+        with contextlib.suppress(OSError):
+            if time.time() - partial.stat().st_mtime > DAY:
+                partial.unlink()
 
 
 def _key(hashes: Sequence[str], spec: PixelSpec) -> str:

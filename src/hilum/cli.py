@@ -251,12 +251,12 @@ def predict_command(
     predictions = loaded.predict(inputs)
     rows = [prediction.row(loaded.class_names) for prediction in predictions]
     if out is not None:
-        _write_rows(Path(out), rows)
+        _write_rows(Path(out), rows, loaded.class_names)
         typer.echo(f"{len(rows):,} predictions written to {out}", err=True)
     if as_json:
         _print_json(rows)
     elif out is None:
-        _print_predictions(predictions, rows)
+        _print_predictions(predictions, rows, loaded.class_names)
     refused = [prediction for prediction in predictions if prediction.error]
     for prediction in refused:
         typer.echo(f"Error: {prediction.path}: {prediction.error}.", err=True)
@@ -446,32 +446,35 @@ def _print_run(run: Run, as_json: bool) -> None:
     typer.echo(f"Report: {run.folder / 'report.html'}")
 
 
-def _print_predictions(predictions: Sequence[Prediction], rows: Sequence[dict[str, Any]]) -> None:
+def _print_predictions(
+    predictions: Sequence[Prediction], rows: Sequence[dict[str, Any]], class_names: Sequence[str]
+) -> None:
     if not sys.stdout.isatty():
-        _csv(sys.stdout, rows)
+        _csv(sys.stdout, rows, class_names)
         return
-    width = max(len(prediction.path) for prediction in predictions)
-    for prediction in predictions:
+    width = max((len(row["path"]) for row in rows), default=0)
+    for prediction, row in zip(predictions, rows, strict=True):
         if prediction.confidence is not None:
             shown = f"{prediction.predicted}  {prediction.confidence:.1%}"
-            typer.echo(f"{prediction.path:<{width}}  {shown}")
+            typer.echo(f"{row['path']:<{width}}  {shown}")
 
 
-def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _write_rows(path: Path, rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> None:
     import io
 
     from hilum.files import write_text
 
     stream = io.StringIO()
-    _csv(stream, rows)
+    _csv(stream, rows, class_names)
     write_text(path, stream.getvalue())
 
 
-def _csv(stream: Any, rows: Iterable[dict[str, Any]]) -> None:
+def _csv(stream: Any, rows: Iterable[dict[str, Any]], class_names: Sequence[str]) -> None:
     import csv
 
-    rows = list(rows)
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    from hilum.inference import row_columns
+
+    writer = csv.DictWriter(stream, fieldnames=row_columns(class_names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
 

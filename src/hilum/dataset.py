@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,12 +32,16 @@ from hilum.tables import name_rows, read_table
 __all__ = [
     "Columns",
     "Dataset",
+    "FACTS",
+    "RESERVED",
     "Kind",
     "images_below",
     "load_dataset",
     "npz_paths",
     "open_picture",
+    "plain_path",
     "split_name",
+    "usual_columns",
 ]
 
 Kind = Literal["folder", "table", "npz"]
@@ -198,7 +203,7 @@ def _load_table(
     label = _required(raw, columns.label, "label", source)
     patient = _column(raw, columns.patient, "patient", source)
     split = _column(raw, columns.split, "split", source)
-    paths = raw[path].map(_plain_path)
+    paths = raw[path].map(plain_path)
     _check_rows(raw, paths, label, split, source)
     found, patients = recognise(
         list(paths),
@@ -222,11 +227,16 @@ def _load_table(
     return Dataset(source, "table", table, names, _kind(names), patients)
 
 
+FACTS = (
+    *("sha256", "format", "mode", "bits", "height", "width", "grey", "dtype", "low", "high"),
+    *("range_from", "burned_in"),
+)  # fmt: skip
+"""Columns that the scan of the files adds to the table of samples."""
+
 RESERVED = (
-    *("path", "sha256", "label", "patient", "group", "given_split", "split", "excluded"),
-    *("reason", "format", "mode", "bits", "height", "width", "grey", "dtype", "low", "high"),
-    "range_from",
-)
+    *("path", "label", "patient", "group", "given_split", "split", "excluded", "reason"),
+    *FACTS,
+)  # fmt: skip
 """Columns that Hilum writes into samples.csv itself."""
 
 
@@ -243,6 +253,12 @@ def _renamed(rest: pd.DataFrame) -> pd.DataFrame:
     return rest.rename(columns=names)
 
 
+def usual_columns(raw: pd.DataFrame, usual: str) -> list[str]:
+    """Return the columns that bear a usual name, such as path, in any spelling."""
+    wanted = COLUMN_SPELLINGS.get(usual, (usual,))
+    return [name for name in raw.columns if re.sub(r"[\s_.-]", "", name.lower()) in wanted]
+
+
 def _required(raw: pd.DataFrame, given: str | None, usual: str, source: Path) -> str:
     name = _column(raw, given, usual, source)
     if name is None:
@@ -256,8 +272,7 @@ def _column(raw: pd.DataFrame, given: str | None, usual: str, source: Path) -> s
         if given not in raw.columns:
             raise _no_column(raw, given, source, "")
         return given
-    wanted = COLUMN_SPELLINGS.get(usual, (usual,))
-    found = [name for name in raw.columns if re.sub(r"[\s_.-]", "", name.lower()) in wanted]
+    found = usual_columns(raw, usual)
     if len(found) > 1:
         raise DataError(
             f"{source} has several columns that may be the {usual}: {', '.join(found)}. Choose "
@@ -273,7 +288,7 @@ def _no_column(raw: pd.DataFrame, name: str, source: Path, option: str) -> DataE
     )
 
 
-def _plain_path(text: str) -> str:
+def plain_path(text: str) -> str:
     """Write a path with forward slashes and without './'; '' stays ''."""
     text = text.strip().replace("\\", "/")
     return PurePosixPath(text).as_posix() if text else ""
@@ -316,9 +331,10 @@ def _is_unwritable(text: str) -> bool:
 
 
 def _load_npz(source: Path, classes: Sequence[str] | None, pattern: str | None) -> Dataset:
+    classes = None if classes is None else [plain_text(name) for name in classes]
     if pattern is not None:
         raise DataError(f"{source} holds arrays without names, so --patient-pattern has no use.")
-    arrays = _npz_arrays(source, source.stat().st_mtime_ns)
+    arrays = _npz_arrays(source)
     labels = {split: _npz_labels(arrays, split, source) for split in _npz_splits(arrays)}
     widths = sorted({array.shape[1] for array in labels.values()})
     if len(widths) != 1:
@@ -357,7 +373,7 @@ def _load_npz(source: Path, classes: Sequence[str] | None, pattern: str | None) 
 
 def npz_paths(source: Path) -> list[str]:
     """Name every image of an NPZ: 'split/row'."""
-    arrays = _npz_arrays(source, source.stat().st_mtime_ns)
+    arrays = _npz_arrays(source)
     return [
         f"{split}/{row}"
         for split in _npz_splits(arrays)
@@ -403,8 +419,17 @@ def _rename(labels: pd.Series, classes: Sequence[str], source: Path) -> list[str
 NPZ_LIMITS = dataclasses.replace(LIMITS, max_file_bytes=2**36, max_bytes=2**36)
 
 
+_NPZ_LOCK = threading.Lock()
+
+
+def _npz_arrays(source: Path) -> dict[str, NDArray[Any]]:
+    """Return all arrays, checked; threads that ask at the same time wait for one loading."""
+    with _NPZ_LOCK:
+        return _loaded_arrays(source, source.stat().st_mtime_ns)
+
+
 @functools.lru_cache(maxsize=2)
-def _npz_arrays(source: Path, mtime_ns: int) -> dict[str, NDArray[Any]]:  # noqa: ARG001
+def _loaded_arrays(source: Path, mtime_ns: int) -> dict[str, NDArray[Any]]:  # noqa: ARG001
     """Load and check all arrays; `mtime_ns` makes a changed file a new one."""
     arrays = read_arrays(source, limits=NPZ_LIMITS)
     if "train_images" not in arrays:
@@ -443,7 +468,7 @@ def _check_npz_split(arrays: dict[str, NDArray[Any]], split: str, source: Path) 
 
 
 def _npz_picture(source: Path, path: str) -> Picture:
-    arrays = _npz_arrays(source, source.stat().st_mtime_ns)
+    arrays = _npz_arrays(source)
     split, _, row = path.partition("/")
     images = arrays.get(f"{split}_images")
     if images is None or not row.isdecimal() or int(row) >= len(images):

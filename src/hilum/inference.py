@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +16,14 @@ from numpy.typing import NDArray
 
 from hilum.errors import DataError, ModelError, UnreadableError
 from hilum.model import ONNX_FILE, ModelFacts, find_model, load_facts, read_part
+from hilum.names import quoted
 from hilum.pixels import prepare
 from hilum.readers import Facts, Picture, read
 from hilum.threads import available_cores, in_threads
 
 BATCH_SIZE = 32
+
+_LOG = logging.getLogger("hilum")
 
 Opener = Callable[[], Picture]
 
@@ -53,17 +58,17 @@ class Prediction:
     error: str = ""
 
     def row(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """Return the row of predictions.csv."""
+        """Return the row of predictions.csv; a path's bytes that are not UTF-8 are escaped."""
         probs: Sequence[float | None] = self.probabilities or (None,) * len(class_names)
-        return {
-            "path": self.path,
-            "frame": self.frame,
-            "predicted": self.predicted,
-            "confidence": self.confidence,
-            **{f"p_{name}": p for name, p in zip(class_names, probs, strict=True)},
-            "decision": self.decision,
-            "error": self.error,
-        }
+        path = os.fsencode(self.path).decode("utf-8", "backslashreplace")
+        cells = (path, self.frame, self.predicted, self.confidence, *probs)
+        return dict(zip(row_columns(class_names), (*cells, self.decision, self.error), strict=True))
+
+
+def row_columns(class_names: Sequence[str]) -> list[str]:
+    """Name the columns of predictions.csv."""
+    probs = [f"p_{name}" for name in class_names]
+    return ["path", "frame", "predicted", "confidence", *probs, "decision", "error"]
 
 
 class Model:
@@ -112,9 +117,10 @@ class Model:
         waiting: list[tuple[str, int, NDArray[np.uint8] | UnreadableError]] = []
         for frames in in_threads(self._open, openers):
             waiting += frames
-            if len(waiting) >= BATCH_SIZE:
-                yield from self._answer(waiting)
-                waiting = []
+            # One file may hold thousands of frames.
+            while len(waiting) >= BATCH_SIZE:
+                yield from self._answer(waiting[:BATCH_SIZE])
+                waiting = waiting[BATCH_SIZE:]
         yield from self._answer(waiting)
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -255,21 +261,33 @@ def find_inputs(item: str | Path) -> list[tuple[str, Opener]]:
 def _folder_inputs(path: Path) -> list[tuple[str, Opener]]:
     from hilum.dataset import images_below
 
-    images, _ = images_below(path)
+    images, left = images_below(path)
     if not images:
         raise DataError(f"{path} holds no images.")
+    if left:
+        # Without any set-up of logging, a warning's text goes to stderr.
+        number = "1 file was" if len(left) == 1 else f"{len(left):,} files were"
+        _LOG.warning("%s: %s left aside, being no images by name: %s.", path, number, quoted(left))
     return [(str(image), partial(read, image)) for image in images]
 
 
 def _table_inputs(path: Path) -> list[tuple[str, Opener]]:
+    from hilum.dataset import plain_path, usual_columns
     from hilum.tables import read_table
 
     table = read_table(path)
-    if "path" not in table:
+    found = usual_columns(table, "path")
+    if not found:
+        raise DataError(f"{path} has no column 'path'. Its columns are: {', '.join(table)}.")
+    if len(found) > 1:
         raise DataError(
-            f"{path} has no column 'path'. Its columns are: {', '.join(map(str, table))}."
+            f"{path} has several columns that may be the path: {', '.join(found)}. Rename all but "
+            "one."
         )
-    return [(name, partial(read, path.parent / name, name=name)) for name in table["path"]]
+    if table.empty:
+        raise DataError(f"{path} has no rows.")
+    names = [plain_path(name) for name in table[found[0]]]
+    return [(name, partial(read, path.parent / name, name=name)) for name in names]
 
 
 def _npz_inputs(path: Path) -> list[tuple[str, Opener]]:

@@ -8,10 +8,10 @@ the formulas, their sources and how often the intervals hold the truth.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -121,19 +121,42 @@ class Clusters:
         return sums
 
 
+class Weightings:
+    """Weights of patients in resamples, (n_resamples, n_clusters), held small.
+
+    They become floats some resamples at a time: all of them, for 100,000 patients, take 1.6 GB.
+    """
+
+    def __init__(self, shape: tuple[int, int], rows: Callable[[slice | int], NDArray[Any]]) -> None:
+        self.shape = shape
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | int) -> Floats:
+        return self._rows(rows).astype(np.float64)
+
+    def __matmul__(self, values: Floats) -> Floats:
+        step = max(1, _CHUNK_ELEMENTS // max(1, self.shape[1]))
+        parts = [self[start : start + step] @ values for start in range(0, len(self), step)]
+        return np.concatenate(parts)
+
+
 def draw_patients(n_clusters: int, n_resamples: int, seed: int) -> Floats:
     """Draw patients with replacement.
 
     Returns
     -------
-    float array of shape (n_resamples, n_clusters)
+    Weightings of shape (n_resamples, n_clusters), to be used as an array of floats
         How often each patient was drawn; each row adds up to `n_clusters`.
     """
     rng = np.random.default_rng(seed)
-    counts = np.empty((n_resamples, n_clusters))
+    # To draw one of more than 255 patients 256 times has a probability below 1 in 256!.
+    counts = np.empty((n_resamples, n_clusters), dtype=np.uint8)
     for row in counts:  # row by row, so that memory stays small with many patients
         row[:] = np.bincount(rng.integers(n_clusters, size=n_clusters), minlength=n_clusters)
-    return counts
+    return cast("Floats", Weightings((n_resamples, n_clusters), counts.__getitem__))
 
 
 def leave_out(n_clusters: int, seed: int) -> Floats:
@@ -141,14 +164,15 @@ def leave_out(n_clusters: int, seed: int) -> Floats:
 
     Returns
     -------
-    float array of shape (n_blocks, n_clusters)
+    Weightings of shape (n_blocks, n_clusters), to be used as an array of floats
         0 for the patients that are left out, 1 for the others.
     """
     block = np.arange(n_clusters)
     if n_clusters > MAX_BLOCKS:
         block = np.random.default_rng(seed).permutation(n_clusters) % MAX_BLOCKS
     n_blocks = min(n_clusters, MAX_BLOCKS)
-    return np.asarray(block != np.arange(n_blocks)[:, None], dtype=np.float64)
+    number = np.arange(n_blocks)[:, None]
+    return cast("Floats", Weightings((n_blocks, n_clusters), lambda rows: block != number[rows]))
 
 
 def sample_weights(counts: Floats, clusters: Clusters) -> Iterator[tuple[slice, Floats]]:
@@ -312,11 +336,10 @@ def mean_loss(losses: Floats, clusters: Clusters, counts: Floats, *, most: float
 def _roots(counts: Floats, sums: Floats, sizes: Floats) -> tuple[Floats, Floats]:
     """Square root of the mean, and its standard error, in each resample."""
     n = counts.shape[1]
-    total = counts @ sizes
-    mean = (counts @ sums) / total
-    squares = (
-        counts @ sums**2 - 2 * mean * (counts @ (sums * sizes)) + mean**2 * (counts @ sizes**2)
-    )
+    columns = np.stack([sizes, sums, sums**2, sums * sizes, sizes**2], axis=1)
+    total, drawn, drawn_squares, products, size_squares = (counts @ columns).T
+    mean = drawn / total
+    squares = drawn_squares - 2 * mean * products + mean**2 * size_squares
     error = np.sqrt(n / (n - 1) * np.maximum(squares, 0.0)) / total
     root = np.sqrt(mean)
     return root, np.divide(error, 2 * root, out=np.zeros_like(root), where=root > 0)

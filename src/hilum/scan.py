@@ -10,17 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from hilum.dataset import Dataset
+from hilum.dataset import FACTS, Dataset
 from hilum.errors import DataError, UnreadableError
 from hilum.files import sha256
 from hilum.progress import Progress
 from hilum.readers import Picture
 from hilum.threads import in_threads
 
-FACTS = (
-    *("sha256", "format", "mode", "bits", "height", "width", "grey", "dtype", "low", "high"),
-    *("range_from", "burned_in"),
-)  # fmt: skip
+__all__ = ["FACTS", "content_hash", "scan", "unchanged_picture"]
 
 
 def scan(dataset: Dataset, progress: Progress) -> pd.DataFrame:

@@ -268,7 +268,7 @@ def _decision(facts: RunFacts) -> Markup:
         )
     return Markup(
         "An image is called {} when its probability is at least <strong>{:.3f}</strong>. This "
-        "threshold was locked on {} by {}, on {}{}."
+        "threshold was locked on {} by {}, on {}{}.{}"
     ).format(
         facts.positive_class,
         float(point["threshold"]),
@@ -276,7 +276,14 @@ def _decision(facts: RunFacts) -> Markup:
         words.rule(str(point["rule"])),
         words.plural(int(point["n"]), "validation image"),
         _when_opened(facts, str(point["locked"])),
+        _if_not_kept(str(point.get("reason", ""))),
     )
+
+
+def _if_not_kept(reason: str) -> Markup:
+    """Say aloud when the rule could not be kept, or nothing could be chosen."""
+    kept = not reason or reason.startswith(("It gives", "The threshold was given"))
+    return Markup("") if kept else Markup(" <strong>{}</strong>").format(reason)
 
 
 def _when_opened(facts: RunFacts, locked: str) -> str:

@@ -36,7 +36,7 @@ class Album:
     source : Path
         The data of the run: a folder, a table or an NPZ.
     ranges : mapping
-        (black, white) by dtype name, where the run overrode what files state.
+        (black, white) by dtype name, for files that do not state their own.
     missing : dict
         Reason by path.
     """

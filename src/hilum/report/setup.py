@@ -166,7 +166,12 @@ def value_text(value: Any) -> str:
 def _model(run: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     hardware = run["hardware"]
     cores = words.plural(int(hardware["n_cores"]), "core")
+    found = run.get("calibration")
+    calibration = (
+        (("Temperature", f"{found['temperature']:.2f}. {found['reason']}"),) if found else ()
+    )
     return (
+        *calibration,
         ("Parameters", words.count(int(run["n_parameters"]))),
         ("Epochs trained", words.count(int(run["epochs_done"]))),
         ("Best epoch", words.count(int(run["best_epoch"]))),
