@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 import os
+import time
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilum import Columns, DataError, Dataset, MissingExtraError, UnreadableError, load_dataset
-from hilum.dataset import images_below, split_name
+from hilum.dataset import FACTS, images_below, open_picture, split_name
+from hilum.readers import read_arrays
 from making import medmnist, write_folder, write_image, write_npz, write_table
 
 
@@ -281,12 +284,17 @@ def test_columns_by_name(tmp_path: Path) -> None:
 
 
 def test_metadata_never_collide(tmp_path: Path) -> None:
-    names = ["path", "label", "format", "table_format", "table_table_format", ""]
-    rows = [names, ["0.png", "x", *"1234"], ["1.png", "y", *"1234"]]
+    names = ["path", "label", "format", "table_format", "table_table_format", "", "burned_in"]
+    rows = [names, ["0.png", "x", *"12345"], ["1.png", "y", *"12345"]]
     table = load_dataset(write_table(tmp_path / "t.csv", rows)).table
     assert table.columns.is_unique
-    assert set(table.columns) >= {"table_format", "table_table_format", "column 6"}
-    assert "format" not in table.columns
+    assert set(table.columns) >= {
+        "table_format",
+        "table_table_format",
+        "column 6",
+        "table_burned_in",
+    }
+    assert not set(FACTS) & set(table.columns)
 
 
 def test_paths_absolute_and_with_backslashes(tmp_path: Path) -> None:
@@ -416,6 +424,30 @@ def test_npz_class_names(tmp_path: Path) -> None:
     dataset = load_dataset(path, classes=["normal", "pneumonia"])
     assert dataset.class_names == ("normal", "pneumonia")
     assert list(dataset.table["label"][:2]) == ["normal", "pneumonia"]
+
+
+def test_npz_class_names_are_plain_text(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "x.npz", **medmnist(4))
+    dataset = load_dataset(path, classes=["no  finding", " ill"])
+    assert dataset.class_names == ("no finding", "ill")
+    assert list(dataset.table["label"][:2]) == ["no finding", "ill"]
+
+
+def test_threads_share_one_loading_of_an_npz(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_npz(tmp_path / "x.npz", **medmnist(4))
+    loaded: list[Path] = []
+
+    def slow(source: Path, **limits: Any) -> dict[str, Any]:
+        loaded.append(source)
+        time.sleep(0.05)
+        return read_arrays(source, **limits)
+
+    monkeypatch.setattr("hilum.dataset.read_arrays", slow)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda row: open_picture(path, "npz", f"train/{row % 4}"), range(8)))
+    assert loaded == [path]
 
 
 def test_npz_of_several_labels_an_image(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ from PIL import Image
 
 import hilum
 import tiny
-from hilum.inference import BATCH_SIZE, Prediction, find_inputs
+from hilum import tables
+from hilum.cli import _write_rows
+from hilum.inference import BATCH_SIZE, TABLE_SUFFIXES, Prediction, find_inputs
 from hilum.model import load_facts, write_model
 
 
@@ -115,12 +118,75 @@ def test_decisions_follow_the_locked_threshold(model: hilum.Model, data: Path) -
         assert prediction.confidence == prediction.probabilities[int(positive)]
 
 
+def test_a_file_of_many_frames_goes_through_in_batches(
+    model: hilum.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (75, 16, 16, 1), dtype=np.uint8)
+    sizes: list[int] = []
+    whole = model.probabilities(frames)
+    compute = model.probabilities
+
+    def counted(pixels: Any) -> Any:
+        sizes.append(len(pixels))
+        return compute(pixels)
+
+    monkeypatch.setattr(model, "probabilities", counted)
+    found = model.predict(frames)
+    assert sizes == [BATCH_SIZE, BATCH_SIZE, 75 - 2 * BATCH_SIZE]
+    assert [p.frame for p in found] == list(range(75))
+    assert probs_of(found) == pytest.approx(whole[:, 1].tolist(), abs=1e-6)
+
+
+def test_tables_are_read_as_in_training(
+    model: hilum.Model, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a.png").write_bytes((data / "clear" / "case000_0.png").read_bytes())
+    (tmp_path / "x" / "notes.txt").write_text("")
+    (tmp_path / "t.tsv").write_text("Path\tlabel\n x\\a.png\tclear\n./x/a.png\tclear\n")
+    found = model.predict(tmp_path / "t.tsv")
+    assert [(p.path, p.error) for p in found] == [("x/a.png", "")] * 2
+    assert not caplog.messages
+    assert len(model.predict(tmp_path / "x")) == 1
+    (message,) = caplog.messages
+    assert message == (
+        f"{tmp_path / 'x'}: 1 file was left aside, being no images by name: 'x/notes.txt'."
+    )
+
+
+def test_every_kind_of_table_is_known_without_pandas() -> None:
+    assert TABLE_SUFFIXES == tables.SUFFIXES
+    code = (
+        "import sys; from hilum.inference import find_inputs; find_inputs('a.png'); "
+        "sys.exit('pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_rows_of_names_that_are_not_utf8_and_of_nothing_can_be_written(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    row = Prediction(name, 0, "", None, (), "refused", "why").row(["a", "b"])
+    assert row["path"] == "caf\\xe9.png"
+    _write_rows(tmp_path / "p.csv", [row], ["a", "b"])
+    _write_rows(tmp_path / "none.csv", [], ["a", "b"])
+    header = "path,frame,predicted,confidence,p_a,p_b,decision,error\n"
+    assert (tmp_path / "none.csv").read_text() == header
+    assert (tmp_path / "p.csv").read_text() == f"{header}caf\\xe9.png,0,,,,,refused,why\n"
+
+
 def test_inputs_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "t.csv").write_text("file,label\na.png,b\n")
+    (tmp_path / "none.csv").write_text("path\n")
+    (tmp_path / "two.csv").write_text("path,Path\na.png,b\n")
     for path, message in (
         (tmp_path / "empty", "holds no images."),
         (tmp_path / "t.csv", "has no column 'path'. Its columns are: file, label."),
+        (tmp_path / "none.csv", "has no rows."),
+        (
+            tmp_path / "two.csv",
+            "has several columns that may be the path: path, Path. Rename all but one.",
+        ),
     ):
         with pytest.raises(hilum.DataError) as error:
             find_inputs(path)

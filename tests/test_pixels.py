@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from PIL import Image
 
 from hilum.pixels import PixelSpec, prepare, resize, to_8_bits, to_channels
 from hilum.readers import Facts, Picture
+from hilum.report.gallery import Album
 
 BOUNDED = settings(max_examples=60, deadline=2000, derandomize=True)
 
@@ -62,6 +66,22 @@ def test_ranges_of_the_model_replace_those_of_the_type_only() -> None:
     spec = PixelSpec(height=8, width=8, ranges={"uint16": (0, 4095)})
     assert prepare(picture(pixels, 0, 65535), spec).max() == 128
     assert prepare(picture(pixels, 0, 65535, "window"), spec).max() == 8
+
+
+@pytest.mark.parametrize(("range_from", "white"), [("type", 120), ("window", 200)])
+def test_the_report_shows_the_range_that_the_network_sees(
+    monkeypatch: pytest.MonkeyPatch, range_from: str, white: float
+) -> None:
+    pixels = np.full((1, 16, 16, 1), 50, np.uint8)
+    seen = picture(pixels, 0, 200, range_from)
+    ranges = {"uint8": (0.0, 120.0)}
+    monkeypatch.setattr("hilum.report.gallery.open_picture", lambda *_: seen)
+    image = Album(Path(), "folder", ranges).thumbnail("x.png")
+    assert image is not None
+    shown = Image.open(io.BytesIO(base64.b64decode(image.uri.partition(",")[2])))
+    prepared = prepare(seen, PixelSpec(height=16, width=16, ranges=ranges))
+    assert prepared.max() == round(50 * 255 / white)
+    assert abs(int(np.asarray(shown).max()) - int(prepared.max())) <= 2  # JPEG
 
 
 def test_colour_becomes_grey_by_luma_and_grey_stays_itself() -> None:

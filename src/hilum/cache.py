@@ -65,9 +65,9 @@ def pixel_store(
     target = cache_folder() / "pixels" / f"{_key(hashes, spec)}.npy"
     shape = (len(paths), spec.height, spec.width, spec.channels)
     if target.exists():
-        with contextlib.suppress(ValueError):  # one cut short is made anew
+        with contextlib.suppress(ValueError, OSError):  # one cut short is made anew
             store = np.lib.format.open_memmap(target, mode="r")
-            if (store.shape, store.dtype) == (shape, np.uint8):
+            if store.shape == shape and store.dtype == np.uint8:
                 return store
     try:
         _make_room(target.parent)

@@ -30,10 +30,10 @@ from hilum.tables import SUFFIXES as TABLE_SUFFIXES
 from hilum.tables import name_rows, read_table
 
 __all__ = [
-    "Columns",
-    "Dataset",
     "FACTS",
     "RESERVED",
+    "Columns",
+    "Dataset",
     "Kind",
     "images_below",
     "load_dataset",

@@ -23,6 +23,9 @@ from hilum.threads import available_cores, in_threads
 
 BATCH_SIZE = 32
 
+# Those of `hilum.tables`, which brings pandas: half a second that an image need not wait.
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+
 _LOG = logging.getLogger("hilum")
 
 Opener = Callable[[], Picture]
@@ -251,7 +254,7 @@ def find_inputs(item: str | Path) -> list[tuple[str, Opener]]:
     path = Path(item)
     if path.is_dir():
         return _folder_inputs(path)
-    if path.suffix.lower() in (".csv", ".tsv", ".parquet") and path.exists():
+    if path.suffix.lower() in TABLE_SUFFIXES and path.exists():
         return _table_inputs(path)
     if path.suffix.lower() == ".npz":
         return _npz_inputs(path)
@@ -278,7 +281,9 @@ def _table_inputs(path: Path) -> list[tuple[str, Opener]]:
     table = read_table(path)
     found = usual_columns(table, "path")
     if not found:
-        raise DataError(f"{path} has no column 'path'. Its columns are: {', '.join(table)}.")
+        raise DataError(
+            f"{path} has no column 'path'. Its columns are: {', '.join(table.columns)}."
+        )
     if len(found) > 1:
         raise DataError(
             f"{path} has several columns that may be the path: {', '.join(found)}. Rename all but "
