@@ -137,6 +137,9 @@ class Weightings:
     def __getitem__(self, rows: slice | int) -> Floats:
         return self._rows(rows).astype(np.float64)
 
+    def sum(self, axis: int) -> Floats:
+        return np.asarray(self[:].sum(axis=axis))
+
     def __matmul__(self, values: Floats) -> Floats:
         step = max(1, _CHUNK_ELEMENTS // max(1, self.shape[1]))
         parts = [self[start : start + step] @ values for start in range(0, len(self), step)]
