@@ -734,7 +734,7 @@ def test_overlap(tmp_path: Path) -> None:
         ({}, "chest", {}, None),
         (
             {}, None, {"positive": "c"},
-            "--positive c is not one of the classes a, b.",
+            "--positive c is not one of the classes 'a', 'b'.",
         ),
     ],
 )  # fmt: skip
@@ -831,7 +831,7 @@ def test_command_no_space(command: Any, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "fsync", full)
     assert fails(
         command("train", tmp_path / "data", "--out", tmp_path / "run"),
-        f"{tmp_path}/run/samples.csv cannot be written: No space left on device. Free some space "
+        f"{tmp_path}/run/run.json cannot be written: No space left on device. Free some space "
         "or choose another folder.",
     )
     assert list((tmp_path / "run").iterdir()) == []

@@ -150,7 +150,7 @@ def test_training_never_opens_a_test_image(
     before_opening: list[str] = []
 
     def spy(self: Any, path: str) -> Any:
-        if (tmp_path / "run" / "run.json").exists() and not (
+        if (tmp_path / "run" / "plan.json").exists() and not (
             tmp_path / "run" / "openings.jsonl"
         ).exists():
             before_opening.append(path)
@@ -341,7 +341,7 @@ def test_unreadable_files_are_on_record(tmp_path: Path) -> None:
     options = hilum.DataOptions(skip_unreadable=True)
     run = hilum.train(data, tmp_path / "run", settings=tiny.SETTINGS, options=options)
     samples = samples_of(run)
-    (bad,) = samples[samples["excluded"] == "True"].to_dict("records")
+    (bad,) = samples[samples["excluded"] == "true"].to_dict("records")
     assert bad["path"] == "clear/case999_0.png"
     assert bad["split"] == ""
     assert bad["reason"]
