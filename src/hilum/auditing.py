@@ -26,6 +26,13 @@ KINDS = (
 )  # fmt: skip
 """Kinds of findings that are looked for."""
 
+NOT_LOOKED_FOR = (
+    "near duplicates",
+    "marks or borders that give the class away",
+    "wrong labels",
+)
+"""What can make figures wrong and this version does not find; reports say so."""
+
 N_EXAMPLES = 10
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from hilum.auditing import NOT_LOOKED_FOR
 from hilum.report import words
 from hilum.report.answer import Answer, make_answer
 from hilum.report.cohort import Cohort, make_cohort
@@ -72,6 +73,7 @@ def render(facts: RunFacts) -> str:
         script=Markup(SCRIPT),
         script_hash=_script_hash(),
         words=words,
+        not_looked_for=NOT_LOOKED_FOR,
     )
 
 
