@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 
 from hilum import SettingError
 from hilum.hardware import Hardware, find_hardware
+from hilum.pixels import PixelSpec, prepare
 from hilum.planning import Fingerprint, make_plan, take_fingerprint
+from hilum.readers import read
 from hilum.recipes import load_recipe, recipe_names
 from hilum.settings import Settings
 
@@ -31,7 +36,7 @@ def fingerprint(**changes: Any) -> Fingerprint:
 def scanned(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     usual = {
         "split": "train", "label": "a", "height": 100, "width": 80, "grey": True,
-        "dtype": "uint8", "high": 255.0, "range_from": "type",
+        "dtype": "uint8", "low": 0.0, "high": 255.0, "range_from": "type",
     }  # fmt: skip
     return pd.DataFrame([{**usual, **row} for row in rows])
 
@@ -59,6 +64,7 @@ def test_fingerprint_never_looks_at_test_or_excluded_samples() -> None:
         median_width=80.0,
         grey=True,
         highest={"uint8": 255.0},
+        lowest={"uint8": 0.0},
     )
 
 
@@ -193,3 +199,19 @@ def test_device_that_is_not_there(wanted: str, monkeypatch: pytest.MonkeyPatch) 
         f"Setting accelerator = '{wanted}' cannot be used: no such device was found. Leave it at "
         "auto, or use cpu."
     )
+
+
+def test_signed_images_without_a_range_keep_their_grey_levels(tmp_path: Path) -> None:
+    """A CT of 12 bits as int16 TIFF uses a sixteenth of its type."""
+    ramp = np.linspace(-1024, 3071, 64 * 64).astype(np.int16).reshape(64, 64)
+    tifffile.imwrite(tmp_path / "ramp.tif", ramp)
+    picture = read(tmp_path / "ramp.tif")
+    assert picture.facts.range_from == "type"
+    plan = make_plan(fingerprint(highest={"int16": 3071.0}, lowest={"int16": -1024.0}), CPU)
+    assert plan.settings.ranges == {"int16": (-1024.0, 3071.0)}
+    assert plan.reasons["ranges"] == (
+        "The int16 images state no range and hold -1024 to 3071 outside the test split: these show "
+        "as black and white. Stored with the model."
+    )
+    spec = PixelSpec(height=64, width=64, ranges=plan.settings.ranges)
+    assert len(np.unique(prepare(picture, spec))) >= 250

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -17,6 +17,9 @@ from hilum.settings import Settings, make_settings
 # Input sides for the residual network. Measured so far: beyond 128 pixels nothing was gained on
 # the data sets at hand, and time grows with the square.
 SIDES = (32, 48, 64, 96, 128)
+
+# Types whose full range is no range of any detector.
+SIGNED_OR_WIDE = ("int8", "int16", "int32", "uint32")
 
 # Below this many training images the residual network learnt too little in the time.
 SMALL_SET = 1000
@@ -38,7 +41,7 @@ class Fingerprint:
         Pixels.
     grey : bool
         Every image is grey, whether stored as grey or as RGB.
-    highest : dict
+    highest, lowest : dict
         Greatest value by pixel type, of the types whose files never say which values they use.
     """
 
@@ -48,6 +51,7 @@ class Fingerprint:
     median_width: float
     grey: bool
     highest: dict[str, float]
+    lowest: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,15 +84,17 @@ def take_fingerprint(samples: pd.DataFrame) -> Fingerprint:
         median_height=float(seen["height"].median()),
         median_width=float(seen["width"].median()),
         grey=bool(seen["grey"].astype(bool).all()),
-        highest=_highest(seen),
+        highest=_by_type(seen, "high", "max"),
+        lowest=_by_type(seen, "low", "min"),
     )
 
 
-def _highest(seen: pd.DataFrame) -> dict[str, float]:
+def _by_type(seen: pd.DataFrame, column: str, extreme: Literal["min", "max"]) -> dict[str, float]:
+    """Find the extreme of each pixel type whose files state no range themselves."""
     # A file that states its bits or window is believed, so its type needs no range from here.
     unstated = (seen["range_from"] == "type").groupby(seen["dtype"]).all()
-    highest = seen.groupby("dtype")["high"].max()[unstated]
-    return {str(dtype): float(value) for dtype, value in highest.items()}
+    found = seen[column].astype(float).groupby(seen["dtype"]).agg(extreme)[unstated]
+    return {str(dtype): float(value) for dtype, value in found.items()}
 
 
 def make_plan(
@@ -208,16 +214,25 @@ def _input_rules(fingerprint: Fingerprint) -> dict[str, tuple[Any, str]]:
 
 
 def _ranges(fingerprint: Fingerprint) -> dict[str, tuple[Any, str]]:
-    """Find 10-, 12- and 14-bit images in 16-bit files, which would come out black."""
+    """Find images that use a small part of what their type allows, and would come out flat."""
+    ranges, reasons = {}, []
     highest = fingerprint.highest.get("uint16")
-    if highest is None or highest >= 2**15:
-        return {}
-    white = next(2**bits - 1 for bits in (8, 10, 12, 14, 15) if highest < 2**bits)
-    why = (
-        f"The 16-bit images hold values up to {highest:.0f} only: {white} shows as white, so that "
-        "grey levels are kept. Stored with the model."
-    )
-    return {"ranges": ({"uint16": (0.0, float(white))}, why)}
+    if highest is not None and highest < 2**15:
+        white = next(2**bits - 1 for bits in (8, 10, 12, 14, 15) if highest < 2**bits)
+        ranges["uint16"] = (0.0, float(white))
+        reasons.append(
+            f"The 16-bit images hold values up to {highest:.0f} only: {white} shows as white, so "
+            "that grey levels are kept."
+        )
+    for dtype in SIGNED_OR_WIDE:
+        low, high = (found.get(dtype) for found in (fingerprint.lowest, fingerprint.highest))
+        if low is not None and high is not None and low < high:
+            ranges[dtype] = (low, high)
+            reasons.append(
+                f"The {dtype} images state no range and hold {low:.0f} to {high:.0f} outside the "
+                "test split: these show as black and white."
+            )
+    return {"ranges": (ranges, " ".join([*reasons, "Stored with the model."]))} if ranges else {}
 
 
 def _augmentation_rules() -> dict[str, tuple[Any, str]]:
