@@ -4,7 +4,9 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test setup format reference
 
+# Made anew each time; the folder holds nothing but the demo.
 demo: setup
+	rm -rf demo
 	$(BIN)/hilum demo --out demo
 
 test: setup
