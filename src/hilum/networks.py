@@ -53,11 +53,15 @@ class Network(nn.Module):
         super().__init__()
         build = classic_backbone if settings.network == "classic" else residual_backbone
         self.normalise = Normalise(mean, std)
-        self.backbone, n_features = build(settings)
+        self.backbone, self.gather, n_features = build(settings)
         self.head = dense_head(settings, n_features, n_outputs(n_classes))
 
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Return what the last block makes of the images, of shape (n, channels, h, w)."""
+        return cast(Tensor, self.backbone(self.normalise(images)))
+
     def forward(self, images: Tensor) -> Tensor:
-        return cast(Tensor, self.head(self.backbone(self.normalise(images))))
+        return cast(Tensor, self.head(self.gather(self.feature_map(images))))
 
 
 def build_network(
@@ -134,7 +138,7 @@ def _dropout(share: float) -> list[nn.Module]:
     return [nn.Dropout(share)] if share else []
 
 
-def classic_backbone(settings: Settings) -> tuple[nn.Sequential, int]:
+def classic_backbone(settings: Settings) -> tuple[nn.Sequential, nn.Module, int]:
     """Blocks of convolution, activation, batch norm, 2×2 pooling, dropout; then flatten."""
     parts: list[nn.Module] = []
     channels: int = settings.channels
@@ -156,7 +160,7 @@ def classic_backbone(settings: Settings) -> tuple[nn.Sequential, int]:
         if settings.dropout_conv:
             parts.append(nn.Dropout(settings.dropout_conv))
         channels = out
-    return nn.Sequential(*parts, nn.Flatten()), channels * height * width
+    return nn.Sequential(*parts), nn.Flatten(), channels * height * width
 
 
 class ResidualBlock(nn.Module):
@@ -187,7 +191,7 @@ class ResidualBlock(nn.Module):
         return cast(Tensor, self.activation(y + self.shortcut(x)))
 
 
-def residual_backbone(settings: Settings) -> tuple[nn.Sequential, int]:
+def residual_backbone(settings: Settings) -> tuple[nn.Sequential, nn.Module, int]:
     """A stem and stages of residual blocks, each stage at half the resolution of the one before.
 
     Images of 48 pixels and more are halved once by the stem. Halving them again in the first
@@ -205,7 +209,8 @@ def residual_backbone(settings: Settings) -> tuple[nn.Sequential, int]:
                 ResidualBlock(channels, out, stride=stride, activation=settings.activation)
             )
             channels = out
-    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten()), channels
+    gather = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(*parts), gather, channels
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
