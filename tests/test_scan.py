@@ -19,7 +19,7 @@ def test_facts_of_every_sample(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a": 1})
     write_image(tmp_path / "b" / "colour.png", size=9, channels=3)
     Image.fromarray(np.full((4, 6), 3000, np.uint16)).save(tmp_path / "b" / "deep.png")
-    samples = scan(load_dataset(tmp_path), LogProgress()).set_index("path")
+    samples = scan(load_dataset(tmp_path), LogProgress()).samples.set_index("path")
     assert list(samples["grey"]) == [True, False, True]
     assert list(samples["dtype"]) == ["uint8", "uint8", "uint16"]
     assert list(samples["height"]) == [8, 9, 4]
@@ -38,7 +38,7 @@ def test_unreadable_files_are_named_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "a" / "empty.png").write_bytes(b"")
     (tmp_path / "a" / "words.png").write_bytes(b"no image at all")
     (tmp_path / "b" / "gone.png").symlink_to(tmp_path / "nowhere")
-    samples = scan(load_dataset(tmp_path), LogProgress()).set_index("path")
+    samples = scan(load_dataset(tmp_path), LogProgress()).samples.set_index("path")
     bad = samples[samples["excluded"]]
     assert list(bad.index) == ["a/empty.png", "a/words.png", "b/gone.png"]
     assert bad["reason"]["a/empty.png"] == "the file is empty"
@@ -51,7 +51,7 @@ def test_several_frames_are_refused(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a": 1, "b": 1})
     frames = [Image.new("L", (8, 8), n) for n in range(3)]
     frames[0].save(tmp_path / "a" / "stack.tif", save_all=True, append_images=frames[1:])
-    samples = scan(load_dataset(tmp_path), LogProgress()).set_index("path")
+    samples = scan(load_dataset(tmp_path), LogProgress()).samples.set_index("path")
     assert samples["reason"]["a/stack.tif"] == (
         "it holds 3 frames, and a label belongs to one image: write each frame that is meant into "
         "a file of its own"
@@ -62,7 +62,7 @@ def test_npz_is_hashed_by_pixels(tmp_path: Path) -> None:
     arrays = medmnist(2)
     arrays["test_images"][1] = arrays["train_images"][0]
     dataset = load_dataset(write_npz(tmp_path / "x.npz", **arrays))
-    samples = scan(dataset, LogProgress()).set_index("path")
+    samples = scan(dataset, LogProgress()).samples.set_index("path")
     assert samples["sha256"]["train/0"] == samples["sha256"]["test/1"]
     assert samples["sha256"].nunique() == 5
 
@@ -75,7 +75,9 @@ def test_hash_is_that_of_the_picture_given(tmp_path: Path) -> None:
 
 def test_columns_of_a_table_stay_beside_the_facts(tmp_path: Path) -> None:
     rows = [["path", "label", "mode", "age"], ["0.png", "a", "PA", "3"], ["1.png", "b", "AP", ""]]
-    samples = scan(load_dataset(write_table(tmp_path / "t.csv", rows, n_images=2)), LogProgress())
+    samples = scan(
+        load_dataset(write_table(tmp_path / "t.csv", rows, n_images=2)), LogProgress()
+    ).samples
     assert list(samples["mode"]) == ["L", "L"]
     assert list(samples["table_mode"]) == ["PA", "AP"]
     assert samples.columns.is_unique

@@ -229,7 +229,7 @@ def _load_table(
 
 FACTS = (
     *("sha256", "format", "mode", "bits", "height", "width", "grey", "dtype", "low", "high"),
-    *("range_from", "burned_in"),
+    *("range_from", "burned_in", "file_size", "jpeg_quality"),
 )  # fmt: skip
 """Columns that the scan of the files adds to the table of samples."""
 

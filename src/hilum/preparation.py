@@ -111,10 +111,12 @@ def prepare(
         progress.say(line)
     if positive is not None:
         progress.say(f"The class to be found is '{positive}': {positive_reason}")
-    samples = scan(dataset, progress)
-    # A split that is left aside has no flaws.
-    findings = find_flaws(dataset, samples.assign(given_split="") if options.new_split else samples)
+    scanned = scan(dataset, progress)
+    samples = scanned.samples
     _check_unreadable(samples, dataset, options)
+    # A split that is left aside has no flaws.
+    checked = scanned.without_given_splits() if options.new_split else scanned
+    findings = find_flaws(dataset, checked, progress)
     split = _split(samples, given, options)
     samples.loc[~samples["excluded"], "split"] = split.names
     for reason in split.reasons:

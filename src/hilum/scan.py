@@ -1,4 +1,4 @@
-"""Every file read once: its hash and facts, or the reason why it cannot be read.
+"""Every file read once: its hash, facts and look, or the reason why it cannot be read.
 
 Done before anything else, so that a bad image is named at the start and not in the last hour.
 """
@@ -6,51 +6,83 @@ Done before anything else, so that a bad image is named at the start and not in 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hilum.dataset import FACTS, Dataset
 from hilum.errors import DataError, UnreadableError
 from hilum.files import sha256
+from hilum.jpeg_quality import jpeg_quality
+from hilum.looks import empty_looks, make_look
 from hilum.progress import Progress
 from hilum.readers import Picture
 from hilum.threads import in_threads
 
-__all__ = ["FACTS", "content_hash", "scan", "unchanged_picture"]
+__all__ = ["FACTS", "Scan", "content_hash", "scan", "unchanged_picture"]
 
 
-def scan(dataset: Dataset, progress: Progress) -> pd.DataFrame:
-    """Read every sample.
+@dataclass(frozen=True)
+class Scan:
+    """All samples as they were read.
 
-    Returns
-    -------
-    DataFrame
+    Attributes
+    ----------
+    samples : DataFrame
         The data set's table with, for each sample, `sha256` (of the file; of the pixels in an
         NPZ), format, mode, bits, height, width, grey, dtype, low and high (least and greatest
-        value), `range_from` (what says how values show), `burned_in`, `excluded` and `reason`.
+        value), `range_from` (what says how values show), `burned_in`, `file_size` (bytes; 0 in an
+        NPZ), `jpeg_quality` (1 to 100 by the quantisation table; '' in other formats),
+        `excluded` and `reason`.
+    looks : uint8 array of shape (n_samples, 64, 64)
+        Each image small and grey, as `make_look` shows it; zeros where it cannot be read.
     """
 
-    def one(path: str) -> dict[str, Any]:
-        return _facts(dataset, path)
+    samples: pd.DataFrame
+    looks: NDArray[np.uint8]
+
+    def without_given_splits(self) -> Scan:
+        """Return the same samples as if no split had come with them."""
+        return replace(self, samples=self.samples.assign(given_split=""))
+
+
+def scan(dataset: Dataset, progress: Progress) -> Scan:
+    """Read every sample, each once."""
+
+    def one(path: str) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
+        return _read(dataset, path)
 
     paths = list(dataset.table["path"])
+    looks = empty_looks(len(paths))
     with progress.task("Reading images", len(paths)) as task:
         rows = []
-        for row in in_threads(one, paths):
+        for place, (row, look) in enumerate(in_threads(one, paths)):
             rows.append(row)
+            if look is not None:
+                looks[place] = look
             task.advance()
     facts = pd.DataFrame(rows, columns=[*FACTS, "excluded", "reason"], index=dataset.table.index)
-    return dataset.table.join(facts)
+    return Scan(dataset.table.join(facts), looks)
 
 
-def _facts(dataset: Dataset, path: str) -> dict[str, Any]:
+def _read(dataset: Dataset, path: str) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
+    """Return a sample's facts and look."""
     try:
         picture = dataset.picture(path)
         _check_single(picture, path)
     except UnreadableError as error:
-        return {"sha256": content_hash(dataset, path), "excluded": True, "reason": error.reason}
+        bad = {"sha256": content_hash(dataset, path), "excluded": True, "reason": error.reason}
+        return bad, None
+    return _facts(dataset, path, picture), make_look(picture)
+
+
+def _facts(dataset: Dataset, path: str, picture: Picture) -> dict[str, Any]:
     _, height, width, _ = picture.pixels.shape
+    file = sample_file(dataset, path)
     return {
         "sha256": content_hash(dataset, path, picture),
         "format": picture.facts.format,
@@ -64,6 +96,8 @@ def _facts(dataset: Dataset, path: str) -> dict[str, Any]:
         "high": float(picture.pixels.max()),
         "range_from": picture.facts.range_from,
         "burned_in": picture.facts.burned_in,
+        "file_size": file.stat().st_size if file else 0,
+        "jpeg_quality": jpeg_quality(file) if file and picture.facts.format == "JPEG" else "",
         "excluded": False,
         "reason": "",
     }
@@ -80,13 +114,20 @@ def _check_single(picture: Picture, path: str) -> None:
 
 def content_hash(dataset: Dataset, path: str, picture: Picture | None = None) -> str:
     """Return the SHA-256 of a sample's file; of its pixels in an NPZ; '' where there is none."""
-    if dataset.kind == "npz":
+    file = sample_file(dataset, path)
+    if file is None:
         return hashlib.sha256(picture.pixels.tobytes()).hexdigest() if picture else ""
-    base = dataset.source if dataset.kind == "folder" else dataset.source.parent
     try:
-        return sha256(base / path)
+        return sha256(file)
     except OSError:
         return ""
+
+
+def sample_file(dataset: Dataset, path: str) -> Path | None:
+    """Return where a sample lies; None in an NPZ."""
+    if dataset.kind == "npz":
+        return None
+    return (dataset.source if dataset.kind == "folder" else dataset.source.parent) / path
 
 
 def unchanged_picture(dataset: Dataset, path: str, expected: str) -> Picture:

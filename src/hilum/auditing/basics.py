@@ -1,165 +1,19 @@
-"""What is wrong with the data, in findings that a person can act on."""
+"""What is wrong with the data by their table and the facts of each file."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable
 
 import pandas as pd
 
-from hilum.dataset import Columns, Dataset, load_dataset
+from hilum.auditing.findings import N_EXAMPLES, Finding, number_of
+from hilum.dataset import Dataset
 from hilum.errors import did_you_mean
-from hilum.headers import add_header_columns
-from hilum.patients import Patients
-from hilum.progress import LogProgress, Progress
-from hilum.scan import scan
 from hilum.splits import find_overlap
 
-Severity = Literal["high", "medium", "low"]
 
-KINDS = (
-    *("unreadable", "unknown_patients", "exact_duplicates", "contradictory_labels"),
-    *("patients_across_splits", "prevalence_shift", "small_class", "burned_in"),
-)  # fmt: skip
-"""Kinds of findings that are looked for."""
-
-NOT_LOOKED_FOR = (
-    "near duplicates",
-    "marks or borders that give the class away",
-    "wrong labels",
-)
-"""What can make figures wrong and this version does not find; reports say so."""
-
-N_EXAMPLES = 10
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong, or should be known.
-
-    Attributes
-    ----------
-    kind : str
-        Such as 'exact_duplicates'; the same word in every report and program.
-    severity : str
-        'high' (figures cannot be believed), 'medium' (they need care), 'low' (good to know).
-    count : int
-        Of files, pairs or patients, as the message says.
-    message : str
-        What it is, what it does to the result, what to do.
-    examples : tuple of str
-        A few, for people.
-    paths : tuple of tuple of str
-        Every file concerned; files that belong together stand together.
-    """
-
-    kind: str
-    severity: Severity
-    count: int
-    message: str
-    examples: tuple[str, ...]
-    paths: tuple[tuple[str, ...], ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What an audit found.
-
-    Attributes
-    ----------
-    class_names : tuple of str
-    patients : Patients
-        How patients were recognised, with examples that show a wrong guess.
-    unreadable : tuple of dict
-        `path` and `reason` of each file that cannot be read.
-    notes : tuple of str
-        What was left aside, and why.
-    """
-
-    class_names: tuple[str, ...]
-    patients: Patients
-    notes: tuple[str, ...]
-    n_files: int
-    n_read: int
-    unreadable: tuple[dict[str, str], ...]
-    findings: tuple[Finding, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def audit(
-    data: str | Path,
-    *,
-    classes: Sequence[str] | None = None,
-    patient_pattern: str | None = None,
-    columns: Columns | None = None,
-    dicom_columns: bool = False,
-    progress: Progress | None = None,
-) -> Audit:
-    """Read all images of a data set and look for what would make a classifier's figures wrong.
-
-    Parameters
-    ----------
-    data, classes, patient_pattern, columns
-        As in `load_dataset`.
-    dicom_columns : bool
-        Take patients and metadata from DICOM headers, patients as pseudonyms.
-
-    Returns
-    -------
-    Audit
-    """
-    dataset = load_dataset(data, classes=classes, patient_pattern=patient_pattern, columns=columns)
-    progress = progress or LogProgress()
-    if dicom_columns:
-        dataset = add_header_columns(dataset, progress)
-    samples = scan(dataset, progress)
-    bad = samples[samples["excluded"]]
-    return Audit(
-        class_names=dataset.class_names,
-        patients=dataset.patients,
-        notes=dataset.notes,
-        n_files=len(samples),
-        n_read=len(samples) - len(bad),
-        unreadable=tuple(
-            {"path": str(path), "reason": str(reason)}
-            for path, reason in zip(bad["path"], bad["reason"], strict=True)
-        ),
-        findings=tuple(find_flaws(dataset, samples)),
-    )
-
-
-def find_flaws(dataset: Dataset, samples: pd.DataFrame) -> list[Finding]:
-    """Look for flaws in scanned samples, the worst first.
-
-    Parameters
-    ----------
-    samples : DataFrame
-        As `scan` returns it.
-    """
-    readable = samples[~samples["excluded"].astype(bool)]
-    findings = [
-        *_unreadable(samples),
-        *_unknown_patients(dataset),
-        *_exact_duplicates(readable),
-        *_contradictory_labels(readable),
-        *_patients_across_splits(readable),
-        *_prevalence_shift(readable),
-        *_small_classes(readable),
-        *_burned_in(readable),
-    ]
-    order: tuple[Severity, ...] = ("high", "medium", "low")
-    return sorted(findings, key=lambda finding: order.index(finding.severity))
-
-
-def _unreadable(samples: pd.DataFrame) -> list[Finding]:
+def find_unreadable(samples: pd.DataFrame) -> list[Finding]:
     bad = samples[samples["excluded"].astype(bool)]
     if bad.empty:
         return []
@@ -169,7 +23,7 @@ def _unreadable(samples: pd.DataFrame) -> list[Finding]:
             "unreadable",
             "medium",
             len(bad),
-            f"{_count(len(bad), 'file')} of {len(samples):,} cannot be read. Replace or remove "
+            f"{number_of(len(bad), 'file')} of {len(samples):,} cannot be read. Replace or remove "
             "each, or go on without them with --skip-unreadable.",
             tuple(lines[:N_EXAMPLES]),
             tuple((path,) for path in bad["path"]),
@@ -177,7 +31,7 @@ def _unreadable(samples: pd.DataFrame) -> list[Finding]:
     ]
 
 
-def _unknown_patients(dataset: Dataset) -> list[Finding]:
+def find_unknown_patients(dataset: Dataset) -> list[Finding]:
     if dataset.patients.n_without == 0:
         return []
     return [
@@ -196,13 +50,13 @@ def _exact_duplicates(samples: pd.DataFrame) -> list[Finding]:
     across = [group for group in groups if len({split[path] for path in group} - {""}) > 1]
     n_copies = sum(len(group) - 1 for group in groups)
     message = (
-        f"{_count(len(groups), 'group')} of identical files "
+        f"{number_of(len(groups), 'group')} of identical files "
         f"({n_copies:,} {'copy' if n_copies == 1 else 'copies'} beyond the first). Copies count "
         "twice in training and in figures. A split drawn here keeps them together."
     )
     if across:
         message += (
-            f" {_count(len(across), 'group')} {'lies' if len(across) == 1 else 'lie'} across "
+            f" {number_of(len(across), 'group')} {'lies' if len(across) == 1 else 'lie'} across "
             "splits that came with the data: what is tested was learnt. Remove the copies, or draw "
             "a new split with --new-split."
         )
@@ -228,7 +82,7 @@ def _contradictory_labels(samples: pd.DataFrame) -> list[Finding]:
             "contradictory_labels",
             "high",
             len(groups),
-            f"{_count(len(groups), 'group')} of identical files with different labels: at least "
+            f"{number_of(len(groups), 'group')} of identical files with different labels: at least "
             "one label of each is wrong. Correct or remove them.",
             tuple(
                 " = ".join(f"{path} ({label[path]})" for path in group)
@@ -255,7 +109,7 @@ def _patients_across_splits(samples: pd.DataFrame) -> list[Finding]:
             "patients_across_splits",
             "high",
             len(names),
-            f"{_count(len(names), 'patient')} of the splits that came with the data "
+            f"{number_of(len(names), 'patient')} of the splits that came with the data "
             f"{'is' if len(names) == 1 else 'are'} in more than one of them "
             f"({', '.join(overlap['splits'])}): figures would be too good. Draw a new split with "
             "--new-split.",
@@ -331,7 +185,7 @@ def _burned_in(samples: pd.DataFrame) -> list[Finding]:
             "burned_in",
             "high",
             len(paths),
-            f"{_count(len(paths), 'file')} by the DICOM header with text drawn into the pixels "
+            f"{number_of(len(paths), 'file')} by the DICOM header with text drawn into the pixels "
             "(BurnedInAnnotation = YES): it may identify a person, or give the class away. Look "
             "at each, and blank the text.",
             tuple(paths[:N_EXAMPLES]),
@@ -340,5 +194,8 @@ def _burned_in(samples: pd.DataFrame) -> list[Finding]:
     ]
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+BASIC_CHECKS: tuple[Callable[[pd.DataFrame], list[Finding]], ...] = (
+    *(_exact_duplicates, _contradictory_labels, _patients_across_splits),
+    *(_prevalence_shift, _small_classes, _burned_in),
+)
+"""Each looks at the readable samples."""

@@ -1,0 +1,128 @@
+"""What is wrong with the data, in findings that a person can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hilum.auditing.basics import BASIC_CHECKS, find_unknown_patients, find_unreadable
+from hilum.auditing.duplicates import find_near_duplicates
+from hilum.auditing.findings import KINDS, Finding, by_severity
+from hilum.dataset import Columns, Dataset, load_dataset
+from hilum.headers import add_header_columns
+from hilum.looks import empty_looks
+from hilum.patients import Patients
+from hilum.progress import LogProgress, Progress
+from hilum.scan import Scan, scan
+
+__all__ = ["KINDS", "NOT_LOOKED_FOR", "Audit", "Finding", "audit", "find_flaws"]
+
+NOT_LOOKED_FOR = (
+    "marks or borders that give the class away",
+    "wrong labels",
+)
+"""What can make figures wrong and this version does not find; reports say so."""
+
+Detector = Callable[..., list[Finding]]
+
+DETECTORS: tuple[Detector, ...] = (find_near_duplicates,)
+"""What looks at the pictures; each is called as detector(samples, looks, progress=progress)."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found.
+
+    Attributes
+    ----------
+    class_names : tuple of str
+    patients : Patients
+        How patients were recognised, with examples that show a wrong guess.
+    unreadable : tuple of dict
+        `path` and `reason` of each file that cannot be read.
+    notes : tuple of str
+        What was left aside, and why.
+    """
+
+    class_names: tuple[str, ...]
+    patients: Patients
+    notes: tuple[str, ...]
+    n_files: int
+    n_read: int
+    unreadable: tuple[dict[str, str], ...]
+    findings: tuple[Finding, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def audit(
+    data: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    patient_pattern: str | None = None,
+    columns: Columns | None = None,
+    dicom_columns: bool = False,
+    progress: Progress | None = None,
+) -> Audit:
+    """Read all images of a data set and look for what would make a classifier's figures wrong.
+
+    Parameters
+    ----------
+    data, classes, patient_pattern, columns
+        As in `load_dataset`.
+    dicom_columns : bool
+        Take patients and metadata from DICOM headers, patients as pseudonyms.
+
+    Returns
+    -------
+    Audit
+    """
+    dataset = load_dataset(data, classes=classes, patient_pattern=patient_pattern, columns=columns)
+    progress = progress or LogProgress()
+    if dicom_columns:
+        dataset = add_header_columns(dataset, progress)
+    scanned = scan(dataset, progress)
+    samples = scanned.samples
+    bad = samples[samples["excluded"]]
+    return Audit(
+        class_names=dataset.class_names,
+        patients=dataset.patients,
+        notes=dataset.notes,
+        n_files=len(samples),
+        n_read=len(samples) - len(bad),
+        unreadable=tuple(
+            {"path": str(path), "reason": str(reason)}
+            for path, reason in zip(bad["path"], bad["reason"], strict=True)
+        ),
+        findings=tuple(find_flaws(dataset, scanned, progress)),
+    )
+
+
+def find_flaws(dataset: Dataset, scanned: Scan, progress: Progress) -> list[Finding]:
+    """Look for flaws in scanned samples, the worst first."""
+    samples, looks = readable(scanned)
+    findings = [*find_unreadable(scanned.samples), *find_unknown_patients(dataset)]
+    for check in BASIC_CHECKS:
+        findings += check(samples)
+    for detector in DETECTORS:
+        findings += detector(samples, looks, progress=progress)
+    return by_severity(findings)
+
+
+def readable(scanned: Scan) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
+    """Return the samples that can be read, numbered from 0, and their looks."""
+    good = ~scanned.samples["excluded"].to_numpy(bool)
+    samples = scanned.samples[good].reset_index(drop=True)
+    if good.all():
+        return samples, scanned.looks
+    looks = empty_looks(len(samples))
+    for place, row in enumerate(np.flatnonzero(good)):
+        looks[place] = scanned.looks[row]
+    return samples, looks

@@ -1,0 +1,62 @@
+"""A small grey look at every image, kept from the one time that each file is decoded.
+
+What compares images with each other (copies, marks, wrong labels) works on looks, so that no file
+is decoded for it again. Looks lie in a mapped file without a name, so that memory stays flat
+however many there are, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.errors import HilumError
+from hilum.pixels import PixelSpec, prepare
+from hilum.readers import Picture
+
+LOOK_SIDE = 64
+"""Height and width of a look, in pixels."""
+
+SPEC = PixelSpec(height=LOOK_SIDE, width=LOOK_SIDE, channels=1, resize="stretch")
+
+
+def make_look(picture: Picture) -> NDArray[np.uint8]:
+    """Return the first frame in grey, stretched to a square.
+
+    Returns
+    -------
+    uint8 array of shape (LOOK_SIDE, LOOK_SIDE)
+    """
+    first = dataclasses.replace(picture, pixels=picture.pixels[:1])
+    look: NDArray[np.uint8] = prepare(first, SPEC)[0, :, :, 0]
+    return look
+
+
+def empty_looks(n: int) -> NDArray[np.uint8]:
+    """Return zeros of shape (n, LOOK_SIDE, LOOK_SIDE), mapped to a file that ends with them.
+
+    Raises
+    ------
+    HilumError
+        If the cache folder cannot hold them.
+    """
+    # Not at the top: the store of pixels reads samples through `scan`, which makes looks.
+    from hilum.cache import cache_folder
+
+    shape = (n, LOOK_SIDE, LOOK_SIDE)
+    if n == 0:
+        return np.zeros(shape, np.uint8)
+    folder = cache_folder() / "looks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # It has no name, or loses it when closed (Windows); the mapping keeps it open.
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            return np.memmap(stream, np.uint8, "w+", shape=shape)
+    except OSError as error:
+        raise HilumError(
+            f"{folder} cannot hold {np.prod(shape) / 2**20:,.0f} MiB of small pictures: "
+            f"{error.strerror or error}. Free some space, or name another folder by HILUM_CACHE."
+        ) from error

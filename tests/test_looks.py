@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hilum import HilumError
+from hilum.looks import LOOK_SIDE, empty_looks, make_look
+from hilum.readers import read
+
+
+def test_look_is_grey_and_stretched(tmp_path: Path) -> None:
+    pixels = np.zeros((200, 100, 3), np.uint8)
+    pixels[:, 50:] = (0, 255, 0)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    look = make_look(read(tmp_path / "x.png"))
+    assert look.shape == (LOOK_SIDE, LOOK_SIDE)
+    assert set(look[:, :31].ravel()) == {0}
+    assert set(look[:, 33:].ravel()) == {150}  # green by Rec. 601
+
+
+def test_looks_lie_in_a_file_without_a_name() -> None:
+    looks = empty_looks(3)
+    looks[1] = 7
+    assert looks.shape == (3, LOOK_SIDE, LOOK_SIDE)
+    assert looks.sum() == 7 * LOOK_SIDE**2
+    assert list((Path(os.environ["HILUM_CACHE"]) / "looks").iterdir()) == []
+
+
+def test_no_looks() -> None:
+    assert empty_looks(0).shape == (0, LOOK_SIDE, LOOK_SIDE)
+
+
+def test_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HILUM_CACHE", str(tmp_path / "file"))
+    with pytest.raises(HilumError) as caught:
+        empty_looks(512)
+    assert str(caught.value) == (
+        f"{tmp_path / 'file' / 'looks'} cannot hold 2 MiB of small pictures: Not a directory. Free "
+        "some space, or name another folder by HILUM_CACHE."
+    )
