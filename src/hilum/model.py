@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hilum.calibration import lock
-from hilum.errors import ModelError
+from hilum.errors import ModelError, SettingError
 from hilum.files import write_bytes, write_text
 from hilum.pixels import PIXEL_PATH_VERSION, PixelSpec
+
+if TYPE_CHECKING:
+    from hilum.networks import Network
 
 FACTS_FILE = "model.json"
 ONNX_FILE = "model.onnx"
@@ -202,3 +205,35 @@ def read_part(folder: Path, facts: ModelFacts, name: str) -> bytes:
             "the whole model folder again."
         )
     return data
+
+
+def load_network(folder: Path) -> Network:
+    """Build the network of a model in PyTorch, with its weights, in evaluation mode.
+
+    Raises
+    ------
+    ModelError
+        If the weights are missing, damaged, or not those of the network that model.json describes.
+    """
+    import safetensors
+    import safetensors.torch
+    import torch
+
+    from hilum.networks import build_network
+    from hilum.settings import make_settings
+
+    found = find_model(folder)
+    facts = load_facts(found)
+    data = read_part(found, facts, WEIGHTS_FILE)
+    try:
+        # Without memory until the weights are known to fit: a file must not claim what it lacks.
+        with torch.device("meta"):
+            network = build_network(make_settings(facts.network), len(facts.class_names))
+        network.load_state_dict(safetensors.torch.load(data), assign=True)
+    except (SettingError, RuntimeError, safetensors.SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"{found / WEIGHTS_FILE} does not hold the weights of the network that {FACTS_FILE} "
+            f"describes: {reason}"
+        ) from None
+    return network.eval()

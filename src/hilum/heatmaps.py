@@ -1,0 +1,288 @@
+"""Heat maps: which places of an image raise the score of a class.
+
+Two ways that know nothing of each other. Gradients of the network's last maps are quick and need
+PyTorch; occlusion covers one place after another and asks the exported model, whatever it is
+made of. Neither is evidence of cause: a warm place says that the score depends on it, not why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hilum.errors import SettingError, did_you_mean
+from hilum.inference import Model, load
+from hilum.model import load_network
+from hilum.placement import Axis
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from hilum.networks import Network
+
+Method = Literal["gradcam", "occlusion"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+NO_EVIDENCE = (
+    "Heat maps show where the model's score depends on the image. They are no evidence of cause."
+)
+
+BATCH_SIZE = 32
+
+OCCLUDED_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the cells of a map lie in the network's input, the same along rows and columns.
+
+    Attributes
+    ----------
+    start : float
+        Centre of the first cell, in pixels from the centre of the first pixel.
+    step : float
+        Pixels from one cell to the next.
+    """
+
+    start: float = 0.0
+    step: float = 1.0
+
+
+class Mapper(Protocol):
+    """Makes maps of prepared images."""
+
+    @property
+    def grid(self) -> Grid: ...
+
+    def maps(
+        self, pixels: NDArray[np.uint8], classes: NDArray[np.int64]
+    ) -> NDArray[np.float32]: ...
+
+
+def make_mapper(folder: Path, method: str, *, model: Model | None = None) -> Mapper:
+    """Make what makes the maps of a model.
+
+    Parameters
+    ----------
+    folder : Path
+        A run folder or its model folder.
+    method : str
+        One of `METHODS`.
+    model : Model, optional
+        The same model where it is loaded already.
+
+    Raises
+    ------
+    SettingError
+        If there is no such method.
+    ModelError
+        If the model is damaged.
+    """
+    if method == "gradcam":
+        return GradCam(load_network(folder))
+    if method == "occlusion":
+        return Occlusion(model or load(folder))
+    raise SettingError(
+        f"There is no method '{method}' of making heat maps.{did_you_mean(method, METHODS)} "
+        f"The methods are: {', '.join(METHODS)}."
+    )
+
+
+class GradCam:
+    """Maps from the gradient of a class's logit by the network's last feature map.
+
+    Parameters
+    ----------
+    network : Network
+        Put into evaluation mode.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network.eval()
+        self.grid = find_grid(network.backbone)
+
+    def maps(self, pixels: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Compute one map for each image; see `gradcam`."""
+        parts = [
+            gradcam(self.network, pixels[i : i + BATCH_SIZE], classes[i : i + BATCH_SIZE])
+            for i in range(0, len(pixels), BATCH_SIZE)
+        ]
+        return np.concatenate(parts)
+
+
+def gradcam(
+    network: Network, pixels: NDArray[np.uint8], classes: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Weigh the last feature map by the gradient of a class's logit, place by place.
+
+    Parameters
+    ----------
+    network : Network
+        In evaluation mode.
+    pixels : uint8 array of shape (n, height, width, channels)
+        As `pixels.prepare` returns them.
+    classes : int array of shape (n,)
+        Index of the class to explain.
+
+    Returns
+    -------
+    float32 array of shape (n, map height, map width)
+        Positive where the image raises the logit of the class, negative where it lowers it.
+    """
+    import torch
+
+    images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        features = network.feature_map(images)
+    with torch.enable_grad():
+        features.requires_grad_()
+        logits = network.head(network.gather(features))
+        scores = class_scores(logits, torch.from_numpy(classes))
+        (gradient,) = torch.autograd.grad(scores.sum(), features)
+    found: NDArray[np.float32] = (gradient * features.detach()).sum(dim=1).numpy()
+    return found
+
+
+def class_scores(logits: Tensor, classes: Tensor) -> Tensor:
+    """Pick the logit of each image's class; a single logit counts for the second class.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_outputs)
+    classes : int Tensor of shape (n,)
+    """
+    if logits.shape[1] == 1:
+        return logits[:, 0] * (2 * classes - 1)
+    return logits.gather(1, classes[:, None])[:, 0]
+
+
+def find_grid(backbone: nn.Module) -> Grid:
+    """Find where the cells of a backbone's map lie, from kernel, stride and padding of its layers.
+
+    Stretching a map over the image would be wrong: convolutions without padding lose the border,
+    so that the outermost cells lie well inside.
+    """
+    return _after(backbone, Grid())
+
+
+def _after(module: nn.Module, grid: Grid) -> Grid:
+    from torch import nn
+
+    from hilum.networks import ResidualBlock
+
+    if isinstance(module, ResidualBlock):
+        main = _after(module.conv2, _after(module.conv1, grid))
+        beside = _after(module.shortcut, grid)
+        # The two paths can lie half a cell apart; the block adds them up.
+        return Grid((main.start + beside.start) / 2, main.step)
+    if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        kernel, stride, padding = _first(module.kernel_size), _first(module.stride), module.padding
+        before = {"same": (kernel - 1) / 2, "valid": 0}.get(str(padding))
+        before = _first(padding) if before is None else before
+        return Grid(grid.start + ((kernel - 1) / 2 - before) * grid.step, grid.step * stride)
+    for child in module.children():
+        grid = _after(child, grid)
+    return grid
+
+
+def _first(size: Any) -> int:
+    """Return the size along the rows: PyTorch keeps one number or one for each axis."""
+    return int(size[0] if isinstance(size, tuple) else size)
+
+
+class Occlusion:
+    """Maps of how far the log-odds of a class fall when a place is covered.
+
+    Slow, as every place needs a prediction of its own, but it asks the exported model alone.
+
+    Parameters
+    ----------
+    model : Model
+    share : float
+        Side of what covers, in proportion to the input's.
+    """
+
+    def __init__(self, model: Model, *, share: float = OCCLUDED_SHARE) -> None:
+        self.model = model
+        spec = model.facts.preprocessing
+        self._side = max(2, round(share * min(spec.height, spec.width)))
+        self.grid = Grid(step=max(1, self._side // 2))
+
+    def maps(self, pixels: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Compute one map for each image: by how much covering each cell lowers the log-odds.
+
+        Returns
+        -------
+        float32 array of shape (n, map height, map width)
+        """
+        found = [self._map(image, int(c)) for image, c in zip(pixels, classes, strict=True)]
+        return np.stack(found).astype(np.float32)
+
+    def _map(self, image: NDArray[np.uint8], index: int) -> NDArray[np.float64]:
+        rows, columns = (range(0, length, int(self.grid.step)) for length in image.shape[:2])
+        centres = [(row, column) for row in rows for column in columns]
+        whole = log_odds(self.model.probabilities(image[None]), index)
+        falls = []
+        for i in range(0, len(centres), BATCH_SIZE):
+            covered = np.stack([self._cover(image, *at) for at in centres[i : i + BATCH_SIZE]])
+            falls.append(whole - log_odds(self.model.probabilities(covered), index))
+        return np.concatenate(falls).reshape(len(rows), len(columns))
+
+    def _cover(self, image: NDArray[np.uint8], row: int, column: int) -> NDArray[np.uint8]:
+        """Give a square the image's mean colour: black would look like air, or like nothing."""
+        half = self._side // 2
+        top, left = max(0, row - half), max(0, column - half)
+        covered = image.copy()
+        covered[top : row + half + 1, left : column + half + 1] = image.mean(axis=(0, 1)).round()
+        return covered
+
+
+def log_odds(probs: NDArray[np.floating[Any]], index: int) -> NDArray[np.float64]:
+    """Return the log-odds of one class, from probabilities of shape (n, n_classes).
+
+    Unlike a probability near 1 they still change when the evidence does.
+    """
+    tiny = np.finfo(np.float32).tiny
+    others = np.delete(probs, index, axis=1).sum(axis=1)
+    found: NDArray[np.float64] = np.log(np.maximum(probs[:, index], tiny)) - np.log(
+        np.maximum(others, tiny)
+    )
+    return found
+
+
+def heat_at(
+    signed: NDArray[np.floating[Any]], grid: Grid, rows: Axis, columns: Axis
+) -> NDArray[np.float32]:
+    """Bring one map onto the picture: what raises the score, linearly between the cells' centres.
+
+    Parameters
+    ----------
+    signed : array of shape (map height, map width)
+    rows, columns : Axis
+        As `place` finds them for the picture.
+
+    Returns
+    -------
+    float32 array of the picture's height and width
+        0 where the score is not raised, and where the network does not see the picture.
+    """
+    down = _between(rows.positions, len(signed), grid) * rows.is_seen[:, None]
+    across = _between(columns.positions, signed.shape[1], grid) * columns.is_seen[:, None]
+    found: NDArray[np.float32] = down @ np.maximum(signed, 0).astype(np.float32) @ across.T
+    return found
+
+
+def _between(positions: NDArray[np.float64], n_cells: int, grid: Grid) -> NDArray[np.float32]:
+    """Weigh the cells for each position; beyond the outermost centres the outermost cell counts."""
+    at = np.clip((positions - grid.start) / grid.step, 0, n_cells - 1)
+    below = np.floor(at).astype(int)
+    weights = np.zeros((len(at), n_cells), dtype=np.float32)
+    every = np.arange(len(at))
+    weights[every, below] = 1 - (at - below)
+    weights[every, np.minimum(below + 1, n_cells - 1)] += at - below
+    return weights
