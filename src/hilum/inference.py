@@ -105,15 +105,7 @@ class Model:
         list of Prediction
             One a frame, in the order of the inputs. What cannot be read has its error.
         """
-        one = isinstance(inputs, str | Path | np.ndarray)
-        items: list[Any] = [inputs] if one else list(inputs)  # type: ignore[arg-type]
-        openers: list[tuple[str, Opener]] = []
-        for number, item in enumerate(items):
-            if isinstance(item, np.ndarray):
-                openers.append((f"array {number}", partial(_picture_of, item)))
-            else:
-                openers += find_inputs(item)
-        return list(self.predict_each(openers))
+        return list(self.predict_each(open_inputs(inputs)))
 
     def predict_each(self, openers: Iterable[tuple[str, Opener]]) -> Iterator[Prediction]:
         """Predict named inputs one batch after another, reading ahead while the model computes."""
@@ -240,6 +232,21 @@ def _self_check(model: Model, folder: Path) -> None:
             f"{folder / ONNX_FILE} fails its self-check: probabilities of a blank image are "
             f"{probs.ravel().tolist()} for {len(model.class_names)} classes."
         )
+
+
+def open_inputs(
+    inputs: str | Path | NDArray[Any] | Iterable[str | Path | NDArray[Any]],
+) -> list[tuple[str, Opener]]:
+    """Name all images of paths and arrays, each with what opens it; see `find_inputs`."""
+    one = isinstance(inputs, str | Path | np.ndarray)
+    items: list[Any] = [inputs] if one else list(inputs)  # type: ignore[arg-type]
+    openers: list[tuple[str, Opener]] = []
+    for number, item in enumerate(items):
+        if isinstance(item, np.ndarray):
+            openers.append((f"array {number}", partial(_picture_of, item)))
+        else:
+            openers += find_inputs(item)
+    return openers
 
 
 def find_inputs(item: str | Path) -> list[tuple[str, Opener]]:
