@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class Audit:
         `path` and `reason` of each file that cannot be read.
     notes : tuple of str
         What was left aside, and why.
+    dataset : Dataset
+        What was looked at, for those who show its images.
     """
 
     class_names: tuple[str, ...]
@@ -57,9 +59,15 @@ class Audit:
     n_read: int
     unreadable: tuple[dict[str, str], ...]
     findings: tuple[Finding, ...]
+    dataset: Dataset = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return what was found, as `audit --json` prints it."""
+        kept = {each.name: getattr(self, each.name) for each in fields(self)}
+        del kept["dataset"]
+        kept["patients"] = self.patients.to_dict()
+        kept["findings"] = tuple(finding.to_dict() for finding in self.findings)
+        return kept
 
 
 def audit(
@@ -102,6 +110,7 @@ def audit(
             for path, reason in zip(bad["path"], bad["reason"], strict=True)
         ),
         findings=tuple(find_flaws(dataset, scanned, progress)),
+        dataset=dataset,
     )
 
 

@@ -9,8 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from hilum.report import words
-from hilum.report.facts import Estimate, RunFacts
-from hilum.report.reasons import main_figures
+from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,7 @@ class Answer:
     scale: Scale
     main: tuple[IntervalRow, ...]
     found: tuple[FoundBar, ...]
+    also: tuple[tuple[str, str, str], ...] = ()  # name, text, where it is shown
 
 
 def make_answer(facts: RunFacts) -> Answer:
@@ -86,7 +86,47 @@ def make_answer(facts: RunFacts) -> Answer:
             for key in main_figures(facts)
         ),
         found=tuple(_found_bars(facts)),
+        also=tuple(_also(facts)),
     )
+
+
+def _also(facts: RunFacts) -> list[tuple[str, str, str]]:
+    """Say in a line each what else a reader should know first, as far as the run has it."""
+    found = []
+    for name, other in facts.external.items():
+        auroc = Estimate.of(dict(figures_on(other)), "auroc")
+        text = f"AUROC {words.with_interval(auroc, percent=False)} on {name}"
+        found.append(("Other data", text, "external"))
+    oof = facts.metrics.get("oof")
+    if oof:
+        auroc = Estimate.of(oof, "auroc")
+        text = f"AUROC {words.with_interval(auroc, percent=False)} over all patients"
+        found.append(("Cross-validation", text, "folds"))
+    test = facts.metrics["test"]
+    rows = test.get("ppv_npv") or ()
+    if rows:
+        first = min(rows, key=lambda row: float(row["prevalence"]))
+        share = words.number(float(first["prevalence"]), percent=True, digits=0)
+        ppv = words.with_interval(Estimate.of(dict(first), "ppv"), percent=True)
+        text = f"Where {share} have it, {ppv} of the alarms are true"
+        found.append(("If rarer", text, "predictive"))
+    referral = test.get("referral")
+    if referral:
+        share, kept = (
+            words.estimate(Estimate.of(_shares(referral), key), percent=True)
+            for key in ("share_referred", "accuracy_kept")
+        )
+        text = f"It would leave {share} to a person, and is right in {kept} of the rest"
+        found.append(("Referral", text, "referral"))
+    return found
+
+
+def _shares(found: dict[str, Any]) -> dict[str, Any]:
+    """Read bare numbers as figures without interval."""
+    return {
+        key: {"value": value} if isinstance(value, int | float) else value
+        for key, value in found.items()
+    }
 
 
 def common_scale(figures: Sequence[Estimate]) -> Scale:
@@ -275,7 +315,7 @@ def _decision(facts: RunFacts) -> Markup:
         words.moment(str(point["locked"])),
         words.rule(str(point["rule"])),
         words.plural(int(point["n"]), "validation image"),
-        _when_opened(facts, str(point["locked"])),
+        ", before the test images were opened" if facts.locked_before_test else "",
         _if_not_kept(str(point.get("reason", ""))),
     )
 
@@ -284,15 +324,6 @@ def _if_not_kept(reason: str) -> Markup:
     """Say aloud when the rule could not be kept, or nothing could be chosen."""
     kept = not reason or reason.startswith(("It gives", "The threshold was given"))
     return Markup("") if kept else Markup(" <strong>{}</strong>").format(reason)
-
-
-def _when_opened(facts: RunFacts, locked: str) -> str:
-    """Add that the test came later, where the times say so."""
-    opened = words.parse_time(str(facts.openings[0]["when"])) if facts.openings else None
-    lock = words.parse_time(locked)
-    if opened and lock and opened >= lock:
-        return ", before the test images were opened"
-    return ""
 
 
 def binary_counts(facts: RunFacts) -> tuple[int, int, int, int]:

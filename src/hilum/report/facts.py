@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,8 @@ class RunFacts:
         samples.csv (all text, `excluded` as bool), history.csv, predictions.csv.
     openings : list of dict
         openings.jsonl, oldest first.
+    external : dict
+        Figures on other data, by their name: external/<name>.json.
     """
 
     folder: Path
@@ -98,6 +102,28 @@ class RunFacts:
     history: pd.DataFrame
     predictions: pd.DataFrame
     openings: list[dict[str, Any]]
+    external: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def explanation(self) -> dict[str, Any]:
+        """What was found when heat maps were checked; empty where none were made."""
+        return dict(self.run.get("explanation") or {})
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """What the audit found, the worst first."""
+        return list(self.run.get("findings") or ())
+
+    @property
+    def locked_before_test(self) -> bool:
+        """Whether the times say that the threshold was fixed before the test was opened."""
+        point = self.run.get("operating_point")
+        if not point or not self.openings:
+            return False
+        locked, opened = (
+            parse_time(str(when)) for when in (point["locked"], self.openings[0]["when"])
+        )
+        return locked is not None and opened is not None and opened >= locked
 
     @property
     def class_names(self) -> list[str]:
@@ -153,6 +179,15 @@ class RunFacts:
         )
 
 
+def parse_time(text: str) -> datetime | None:
+    """Read an ISO time; one without a zone is taken for UTC."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
 def read_run(folder: Path) -> RunFacts:
     """Read a finished run.
 
@@ -178,6 +213,7 @@ def read_run(folder: Path) -> RunFacts:
         history=_table(folder / "history.csv", text=False),
         predictions=_predictions(folder / "predictions.csv", run),
         openings=_openings(folder / "openings.jsonl"),
+        external={path.stem: _json(path) for path in sorted((folder / "external").glob("*.json"))},
     )
     _check_metrics(facts)
     return facts
@@ -250,3 +286,18 @@ def _broken(path: Path, problem: object) -> str:
     return (
         f"{path} cannot be used: {str(problem).strip().rstrip('.')}. Train again into a new folder."
     )
+
+
+def main_figures(facts: RunFacts) -> tuple[str, ...]:
+    """Name the figures of the first page."""
+    if facts.positive_class is None:
+        return ("auroc", "balanced_accuracy", "accuracy")
+    return ("auroc", "sensitivity", "specificity", "balanced_accuracy")
+
+
+def figures_on(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Find the figures in external/<name>.json."""
+    for key in ("metrics", "figures", "test"):
+        if isinstance(found.get(key), Mapping):
+            return dict(found[key])
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,6 +62,7 @@ SMALL = (2.3, 2.3)  # one of many
 MARGINS: Margins = (0.6, 0.1, 0.5, 0.1)  # left, right, bottom, top
 MARGINS_FLAT: Margins = (0.6, 0.1, 0.5, 0.25)
 MARGINS_SMALL: Margins = (0.28, 0.07, 0.24, 0.11)
+MARGINS_TRACES: Margins = (0.36, 0.07, 0.24, 0.11)
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,67 @@ def draw_history(
         if len(lines) > 1:
             axes.legend(frameon=False, fontsize=8, loc="best", labelcolor=INK)
         return Plot(to_svg(figure, name, alt))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One of several lines in a plot.
+
+    Attributes
+    ----------
+    style : str
+        'main', 'other' (dashed) or 'base' (dotted).
+    curve : Curve
+        NaN in `y` breaks the line.
+    """
+
+    label: str
+    style: Literal["main", "other", "base"]
+    curve: Curve
+
+
+TRACE_STYLES: dict[str, dict[str, Any]] = {
+    "main": {"color": ACCENT, "linewidth": 1.6},
+    "other": {"color": MUTED, "linewidth": 1.1, "dashes": (4, 2)},
+    "base": {"color": MUTED, "linewidth": 0.8, "dashes": (1, 3)},
+}
+
+
+def draw_traces(
+    name: str,
+    traces: Sequence[Trace],
+    *,
+    x_label: str,
+    y_label: str,
+    alt: str,
+    title: str = "",
+    y_range: tuple[float, float] | None = None,
+    small: bool = False,
+) -> Plot:
+    """Draw several lines over one axis, with bands where they have them."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=SMALL if small else FLAT)
+        axes = _axes(figure, MARGINS_TRACES if small else MARGINS_FLAT)
+        for trace in traces:
+            _band(axes, trace.curve)
+            few = np.isfinite(trace.curve.y).sum() < 8
+            axes.plot(
+                trace.curve.x,
+                trace.curve.y,
+                marker="o" if few and trace.style == "main" else None,
+                markersize=3,
+                label=trace.label,
+                **TRACE_STYLES[trace.style],
+            )
+        axes.locator_params(axis="x", nbins=4 if small else 6)
+        axes.locator_params(axis="y", nbins=4 if small else 6)
+        if y_range is not None:
+            axes.set_ylim(*y_range)
+        if not small:
+            axes.set(xlabel=x_label, ylabel=y_label)
+            if len(traces) > 1:
+                axes.legend(frameon=False, fontsize=8, loc="best", labelcolor=INK)
+        return Plot(to_svg(figure, name, alt), title)
 
 
 def _square(small: bool) -> tuple[Figure, Axes]:

@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hilum.report import words
-from hilum.report.facts import SPLIT_NAMES, Estimate, RunFacts
+from hilum.report.facts import (
+    SPLIT_NAMES,
+    Estimate,
+    RunFacts,
+    figures_on,
+    main_figures,
+    parse_time,
+)
+from hilum.report.kinds import title_of
 
 # Highest first; the order in which reasons are read. From SERIOUS on, a reason can make the main
 # figures wrong by itself; below, it limits what they mean.
@@ -29,12 +37,20 @@ WEIGHTS = {
     "label_conflicts": 72,
     "patients_partly_unknown": 71,
     "opened_again": 70,
+    "external_drop": 66,
     "not_estimable": 62,
     "drop": 60,
+    "unlike_training": 58,
+    "subgroup_gap": 57,
     "finding_medium": 55,
+    "heat_maps_fail": 52,
     "calibration": 50,
+    "calibration_slope": 49,
+    "fragile": 48,
+    "coverage": 47,
     "prevalence": 45,
     "many_excluded": 44,
+    "much_referred": 42,
     "wide_interval": 40,
     "small_class": 38,
     "patients_guessed": 35,
@@ -51,6 +67,11 @@ Z_SHIFT = 2.58  # and that chance gives once in a hundred
 BAD_CALIBRATION = 0.10  # calibration error that is never fine,
 SURE_CALIBRATION = 0.03  # nor is one whose interval lies above this;
 GOOD_CALIBRATION = 0.05  # in between, a small test leaves it open and nothing is said
+LINES_ON_SCREEN = 38  # of the column of reasons, on a screen of 1200 by 1500
+OFF_SLOPE = 0.2  # distance of the calibration slope from 1 that is worth a word
+MUCH_UNLIKE = 0.10  # share of test images unlike the training images
+MUCH_REFERRED = 0.30
+N_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -64,12 +85,15 @@ class Reason:
     title, text : str
         What is the matter; what it means and what to do.
     examples : tuple of str
+    anchor : str
+        Id of the place in the report that shows more; '' where there is none.
     """
 
     kind: str
     title: str
     text: str
     examples: tuple[str, ...] = ()
+    anchor: str = ""
 
     @property
     def weight(self) -> int:
@@ -87,14 +111,29 @@ class Verdict:
     reasons: tuple[Reason, ...]
     fine: tuple[str, ...]
 
+    @property
+    def shown(self) -> tuple[tuple[Reason, bool], ...]:
+        """Reasons, and whether each is unfolded: the heaviest, as many as fit on one screen."""
+        found, room = [], LINES_ON_SCREEN
+        for reason in self.reasons:
+            room -= 2.5 + len(reason.title + reason.text) / 54 + len(reason.examples)
+            found.append((reason, room >= 0))
+        return tuple(found)
+
 
 @dataclass
 class _Found:
     reasons: list[Reason] = field(default_factory=list)
     fine: list[str] = field(default_factory=list)
 
-    def add(self, kind: str, title: str, text: str, examples: Iterable[str] = ()) -> None:
-        self.reasons.append(Reason(kind, title, text, tuple(examples)))
+    def add(
+        self, kind: str, title: str, text: str, examples: Iterable[str] = (), anchor: str = ""
+    ) -> None:
+        self.reasons.append(Reason(kind, title, text, tuple(examples), anchor))
+
+    @property
+    def kinds(self) -> set[str]:
+        return {reason.kind for reason in self.reasons}
 
 
 def judge(facts: RunFacts) -> Verdict:
@@ -240,8 +279,8 @@ def _check_lock(facts: RunFacts, found: _Found) -> None:
     point = facts.run.get("operating_point")
     if not point:
         return
-    locked = words.parse_time(str(point["locked"]))
-    opened = words.parse_time(str(facts.openings[0]["when"]))
+    locked = parse_time(str(point["locked"]))
+    opened = parse_time(str(facts.openings[0]["when"]))
     if locked and opened and opened < locked:
         found.add(
             "opened_before_lock",
@@ -441,7 +480,7 @@ def _check_test_origin(facts: RunFacts, found: _Found) -> None:
 CHECKED_HERE = frozenset(
     (
         *("unreadable", "unknown_patients", "exact_duplicates", "contradictory_labels"),
-        *("patients_across_splits", "prevalence_shift"),
+        *("patients_across_splits", "prevalence_shift", "few_patients"),
     )
 )
 
@@ -450,18 +489,172 @@ def _check_findings(facts: RunFacts, found: _Found) -> None:
     """Pass on what the audit found of weight, in its own words."""
     findings = [
         finding
-        for finding in facts.run.get("findings", [])
-        if finding["severity"] in ("high", "medium") and finding["kind"] not in CHECKED_HERE
+        for finding in facts.findings
+        if finding["severity"] in ("high", "medium") and not _is_checked_here(finding, found)
     ]
     for finding in findings:
         found.add(
             f"finding_{finding['severity']}",
-            str(finding["kind"]).replace("_", " ").capitalize(),
+            title_of(str(finding["kind"])),
             str(finding["message"]),
-            [str(example) for example in finding.get("examples", [])[:3]],
+            [str(example) for example in (finding.get("examples") or ())[:N_EXAMPLES]],
+            "findings",
         )
     if not findings:
         found.fine.append("the audit of the files found nothing else of weight")
+
+
+def _is_checked_here(finding: dict[str, Any], found: _Found) -> bool:
+    if finding["kind"] == "contradictory_labels":
+        # Identical images are checked here; one patient's labels are not.
+        return "label_conflicts" in found.kinds
+    return finding["kind"] in CHECKED_HERE
+
+
+def _check_external(facts: RunFacts, found: _Found) -> None:
+    if not facts.external:
+        return
+    test = Estimate.of(facts.metrics["test"], "auroc")
+    drops = []
+    for name, other in facts.external.items():
+        there = Estimate.of(dict(figures_on(other)), "auroc")
+        if test.ci_low is not None and there.ci_high is not None and there.ci_high < test.ci_low:
+            drops.append((name, there))
+    if drops:
+        found.add(
+            "external_drop",
+            f"AUROC falls on {words.join([name for name, _ in drops])}",
+            "By more than chance: "
+            + "; ".join(
+                f"{words.with_interval(there, percent=False)} on {name}" for name, there in drops
+            )
+            + f", {words.with_interval(test, percent=False)} on the test split. Expect the like "
+            "elsewhere.",
+            anchor="external",
+        )
+    else:
+        found.fine.append("AUROC does not fall on other data beyond its interval")
+
+
+def _check_subgroups(facts: RunFacts, found: _Found) -> None:
+    rows = facts.metrics["test"].get("subgroups") or ()
+    gaps = []
+    for key in main_figures(facts):
+        whole = Estimate.of(facts.metrics["test"], key)
+        for row in rows:
+            part = Estimate.of(row, key)
+            bounds = (part.ci_high, whole.ci_low)
+            if bounds[0] is not None and bounds[1] is not None and bounds[0] < bounds[1]:
+                gaps.append((f"{row['column']} {row['group']}", words.BY_KEY[key], part))
+    if gaps:
+        found.add(
+            "subgroup_gap",
+            "It is worse in some groups",
+            "; ".join(
+                f"{term.in_text} {words.with_interval(part, percent=term.percent)} in {name}"
+                for name, term, part in gaps[:N_EXAMPLES]
+            )
+            + ". Among many groups one may be so by chance; among few it hardly is.",
+            anchor="subgroups",
+        )
+    elif rows:
+        found.fine.append("no subgroup is worse than the whole beyond its interval")
+
+
+def _check_slope(facts: RunFacts, found: _Found) -> None:
+    slope = Estimate.of(facts.metrics["test"], "calibration_slope")
+    if slope.value is None or slope.ci_low is None or slope.ci_high is None:
+        return
+    if not slope.ci_low <= 1 <= slope.ci_high and abs(slope.value - 1) >= OFF_SLOPE:
+        kind = "too extreme" if slope.value < 1 else "too cautious"
+        found.add(
+            "calibration_slope",
+            f"Probabilities are {kind} on test",
+            f"Calibration slope {words.with_interval(slope, percent=False)}, where 1 is right.",
+            anchor="calibration",
+        )
+
+
+def _check_robustness(facts: RunFacts, found: _Found) -> None:
+    falls = []
+    curves = facts.metrics.get("robustness") or {}
+    for name, points in curves.items():
+        ends = [Estimate.of(dict(point), "auroc") for point in (points[0], points[-1])]
+        first, last = ends
+        if first.ci_low is not None and last.ci_high is not None and last.ci_high < first.ci_low:
+            falls.append(
+                f"{words.corruption(name).lower()} ({words.estimate(first, percent=False)} to "
+                f"{words.estimate(last, percent=False)})"
+            )
+    if falls:
+        found.add(
+            "fragile",
+            "It does not bear every change of the images",
+            f"AUROC on validation falls by more than chance under {words.join(falls)}, at the "
+            "strongest change tried.",
+            anchor="robustness",
+        )
+    elif curves:
+        found.fine.append("changes of the images do not lower AUROC beyond its interval")
+
+
+def _check_heat_maps(facts: RunFacts, found: _Found) -> None:
+    check = facts.explanation.get("randomisation_check")
+    if check is None:
+        return
+    passed = check.get("passed") if isinstance(check, dict) else check
+    if passed is False:
+        found.add(
+            "heat_maps_fail",
+            "Heat maps hardly depend on what was learnt",
+            "With the weights replaced by random ones they look alike, so they show the image and "
+            "not what the network uses. Do not read them.",
+            anchor="explanation",
+        )
+    elif passed is True:
+        found.fine.append("heat maps change when the weights are randomised")
+
+
+def _check_decisions(facts: RunFacts, found: _Found) -> None:
+    """Hold prediction sets and referral against what they promise."""
+    sets = facts.metrics["test"].get("conformal") or {}
+    coverage = Estimate.of(sets, "coverage")
+    if coverage.ci_high is not None:
+        if coverage.ci_high < float(sets["coverage_wanted"]):
+            found.add(
+                "coverage",
+                "Prediction sets hold the truth less often than promised",
+                f"In {words.with_interval(coverage, percent=True)} of the test images, where "
+                f"{words.number(float(sets['coverage_wanted']), percent=True, digits=0)} was "
+                "wanted: the test images differ from the validation images.",
+                anchor="sets",
+            )
+        else:
+            found.fine.append("prediction sets hold the truth as often as promised")
+    referral = facts.metrics["test"].get("referral") or {}
+    unlike = _share((referral.get("reasons") or {}).get("unlike_training"))
+    if unlike is not None and unlike >= MUCH_UNLIKE:
+        found.add(
+            "unlike_training",
+            "Many test images are unlike the training images",
+            f"{words.number(unlike, percent=True)} of them lie far from all training images in "
+            "what the network sees: its answers there rest on nothing that it has learnt.",
+            anchor="referral",
+        )
+    share = _share(referral.get("share_referred"))
+    if share is not None and share >= MUCH_REFERRED:
+        found.add(
+            "much_referred",
+            "It would leave much to a person",
+            f"By its own rules it refers {words.number(share, percent=True)} of the test images.",
+            anchor="referral",
+        )
+
+
+def _share(found: Any) -> float | None:
+    """Read a share that is a number or a figure."""
+    value = found.get("value") if isinstance(found, dict) else found
+    return None if value is None else float(value)
 
 
 CHECKS: tuple[Callable[[RunFacts, _Found], None], ...] = (
@@ -479,14 +672,13 @@ CHECKS: tuple[Callable[[RunFacts, _Found], None], ...] = (
     _check_excluded,
     _check_test_origin,
     _check_findings,
+    _check_external,
+    _check_subgroups,
+    _check_slope,
+    _check_robustness,
+    _check_heat_maps,
+    _check_decisions,
 )
-
-
-def main_figures(facts: RunFacts) -> tuple[str, ...]:
-    """Name the figures of the first page."""
-    if facts.positive_class is None:
-        return ("auroc", "balanced_accuracy", "accuracy")
-    return ("auroc", "sensitivity", "specificity", "balanced_accuracy")
 
 
 def _patients_known(facts: RunFacts) -> bool:

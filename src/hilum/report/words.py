@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from hilum.report.facts import Estimate
+from hilum.report.facts import Estimate, parse_time
 
 THIN = "\u202f"  # narrow no-break space: before % and units
 EN_DASH = "\u2013"
@@ -150,6 +149,11 @@ def of_people(n_patients: int | None) -> str:
     return " (patients unknown)" if n_patients is None else f" of {people(n_patients)}"
 
 
+def capitalised(text: str) -> str:
+    """Begin with a capital letter and leave the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
 def join(items: Sequence[str], last: str = "and") -> str:
     """Return 'a, b and c'."""
     if len(items) < 2:
@@ -177,15 +181,6 @@ def day(text: str) -> str:
     return text if time is None else f"{time.day} {time:%B %Y}"
 
 
-def parse_time(text: str) -> datetime | None:
-    """Read an ISO time; one without a zone is taken for UTC."""
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-
-
 def duration(seconds: float) -> str:
     """Return '48 seconds', '12 minutes', '3 h 20 min'."""
     if seconds < 99.5:
@@ -204,3 +199,19 @@ def rule(text: str) -> str:
     if name in ("sensitivity", "specificity") and wanted:
         return f"the rule “{name} of at least {wanted} on validation”"
     return f"the rule “{text}”"
+
+
+CORRUPTIONS = {
+    "blur": "Blur",
+    "noise": "Noise",
+    "contrast": "Contrast",
+    "brightness": "Brightness",
+    "rotation": "Rotation",
+    "jpeg": "JPEG compression",
+    "resolution": "Loss of resolution",
+}
+
+
+def corruption(key: str) -> str:
+    """Name a change of the images."""
+    return CORRUPTIONS.get(key, key.replace("_", " ").capitalize())

@@ -1,0 +1,297 @@
+"""Model card and data card: what a run knows of its model and data, and blanks for the rest.
+
+Both are shown in the report and written as Markdown, the model card into the model folder, so that
+it travels with the model. A blank is a question that only a person can answer; none is guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hilum.report import methods, words
+from hilum.report.facts import SPLIT_NAMES, Estimate, RunFacts, figures_on, main_figures
+from hilum.report.reasons import judge
+
+BLANK = "[to be filled in by a person]"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a card; `text` is '' where a person must fill it in."""
+
+    name: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    heading: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card, part by part."""
+
+    title: str
+    file: str
+    parts: tuple[Part, ...]
+
+    @property
+    def n_blank(self) -> int:
+        return sum(not entry.text for part in self.parts for entry in part.entries)
+
+
+def model_card(facts: RunFacts) -> Card:
+    """Describe the model: what it is, how good, where it fails, what it must not be used for."""
+    return Card(
+        "Model card",
+        "model/README.md",
+        (
+            Part("The model", _model(facts)),
+            Part(
+                "Use",
+                (
+                    Entry("Intended use"),
+                    Entry("Intended users"),
+                    Entry("Patients it is meant for"),
+                    Entry("Place in the workflow"),
+                    Entry("Not for", "Diagnosis or treatment: for research, not a medical device"),
+                ),
+            ),
+            Part("Learnt from", _learnt_from(facts)),
+            Part("How good it is", _figures(facts)),
+            Part("What to distrust", _limits(facts)),
+            Part(
+                "Ethics and contact",
+                (
+                    Entry("Ethical considerations"),
+                    Entry("Fairness between groups", _fairness(facts)),
+                    Entry("Owner and contact"),
+                    Entry("Licence of the model"),
+                    Entry("How to cite"),
+                ),
+            ),
+        ),
+    )
+
+
+def data_card(facts: RunFacts) -> Card:
+    """Describe the data: what they are, how they were split, what is wrong with them."""
+    return Card(
+        "Data card",
+        "data_card.md",
+        (
+            Part(
+                "The data",
+                (
+                    Entry("Name and place", str(facts.run["data"]["path"])),
+                    Entry("SHA-256", str(facts.run["data"]["sha256"])),
+                    Entry("Files", _files(facts)),
+                    Entry("Formats and sizes", formats(facts)),
+                    Entry("Columns", _columns(facts)),
+                ),
+            ),
+            Part(
+                "Where they come from",
+                (
+                    Entry("Hospitals and countries"),
+                    Entry("Dates"),
+                    Entry("Who is in them: how people were chosen"),
+                    Entry("Age and sex", _demographics(facts)),
+                    Entry("Scanners and protocols"),
+                    Entry("Consent and ethical approval"),
+                    Entry("De-identification"),
+                    Entry("Licence and terms of use"),
+                ),
+            ),
+            Part(
+                "Labels",
+                (
+                    Entry("Classes", _classes(facts)),
+                    Entry("How the truth was found"),
+                    Entry("Who annotated, with what training"),
+                    Entry("Agreement between annotators"),
+                ),
+            ),
+            Part(
+                "Patients and splits",
+                (
+                    Entry("Patients", str(facts.run["patients"]["description"])),
+                    Entry("Splits", _splits(facts)),
+                    Entry("How they were made", " ".join(map(str, facts.run["splits"]["reasons"]))),
+                ),
+            ),
+            Part("What the audit found", _audit(facts)),
+        ),
+    )
+
+
+def to_markdown(card: Card, subject: str) -> str:
+    """Write a card as Markdown.
+
+    Parameters
+    ----------
+    subject : str
+        What the card describes, for its title.
+    """
+    lines = [f"# {card.title}: {_plain(subject)}", ""]
+    for part in card.parts:
+        lines += [f"## {part.heading}", ""]
+        lines += [f"- **{entry.name}**: {_plain(entry.text) or BLANK}" for entry in part.entries]
+        lines.append("")
+    lines.append("Written by Hilum from the run folder; see report.html for the evidence.")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Take what would be Markdown or HTML in a name from the data for plain text."""
+    escaped = "".join(f"\\{sign}" if sign in "\\`*_[]<>#|" else sign for sign in text)
+    return " ".join(escaped.split())
+
+
+def _model(facts: RunFacts) -> tuple[Entry, ...]:
+    return (
+        Entry("Task", f"Tell {words.join(facts.class_names)} apart on single images"),
+        Entry("Input", methods.preprocessing(facts)),
+        Entry("Output", _output(facts)),
+        Entry("Network", methods.network(facts)),
+        Entry("Parameters", words.count(int(facts.run["n_parameters"]))),
+        Entry("Made", f"{words.day(str(facts.run['finished']))}, by Hilum {facts.run['hilum']}"),
+        Entry("Files", "model.json, weights.safetensors, model.onnx; data only, no code"),
+    )
+
+
+def _output(facts: RunFacts) -> str:
+    return f"A probability for each class. {methods.threshold(facts)}"
+
+
+def _learnt_from(facts: RunFacts) -> tuple[Entry, ...]:
+    return (
+        Entry("Data", f"SHA-256 {facts.run['data']['sha256']}; see the data card"),
+        Entry("Splits", _splits(facts)),
+        Entry("Training", methods.training(facts)),
+        Entry("Augmentation", methods.augmentation(facts)),
+    )
+
+
+def _figures(facts: RunFacts) -> tuple[Entry, ...]:
+    test = facts.metrics["test"]
+    entries = [
+        Entry(
+            "Tested on",
+            f"{words.plural(int(test['n']), 'image')}{words.of_people(facts.n_patients('test'))}, "
+            f"opened {words.plural(len(facts.openings), 'time')}",
+        )
+    ]
+    for key in (*main_figures(facts), "brier", "ece"):
+        term, figure = words.BY_KEY[key], Estimate.of(test, key)
+        entries.append(Entry(term.name, words.with_interval(figure, percent=term.percent)))
+    entries.append(Entry("Intervals", f"95{words.THIN}%, of chance alone; not of other hospitals"))
+    for name, found in facts.external.items():
+        auroc = words.with_interval(Estimate.of(dict(figures_on(found)), "auroc"), percent=False)
+        entries.append(Entry(f"On {name}", f"AUROC {auroc}"))
+    return tuple(entries)
+
+
+def _limits(facts: RunFacts) -> tuple[Entry, ...]:
+    reasons = judge(facts).reasons
+    if not reasons:
+        return (Entry("Reasons", "None of the checks found one"),)
+    return tuple(Entry(reason.title, reason.text) for reason in reasons)
+
+
+def _fairness(facts: RunFacts) -> str:
+    columns = sorted({str(row["column"]) for row in facts.metrics["test"].get("subgroups") or ()})
+    if not columns:
+        return ""
+    return f"Figures by {words.join(columns)} are in the report; what they mean is for a person"
+
+
+def _files(facts: RunFacts) -> str:
+    data = facts.run["data"]
+    return (
+        f"{words.plural(int(data['n_files']), 'file')}, {int(data['n_excluded']):,} left out, "
+        f"{int(data['n_samples']):,} used"
+    )
+
+
+def formats(facts: RunFacts) -> str:
+    """Say which formats and sizes the readable files have."""
+    read = facts.samples[~facts.samples["excluded"]]
+    if "format" not in read or "height" not in read or read.empty:
+        return ""
+    kinds = [f"{name or 'unknown'} ({n:,})" for name, n in read["format"].value_counts().items()]
+    sizes = (read["height"] + " × " + read["width"]).value_counts()
+    shown = f"{sizes.index[0]} pixels" if len(sizes) == 1 else f"{len(sizes):,} sizes"
+    return f"{words.join(kinds)}; {shown}"
+
+
+# What Hilum itself writes into samples.csv; the rest came with the data.
+OWN_COLUMNS = frozenset(
+    (
+        *("path", "label", "patient", "given_split", "sha256", "format", "mode", "bits", "height"),
+        *("width", "grey", "dtype", "low", "high", "range_from", "burned_in", "excluded", "reason"),
+        *("group", "split", "file_size", "jpeg_quality"),
+    )
+)
+
+
+def _columns(facts: RunFacts) -> str:
+    found = [str(name) for name in facts.samples.columns if name not in OWN_COLUMNS]
+    found = [name for name in found if not name.startswith("border")]
+    return words.join(found) if found else "None beside the labels"
+
+
+def _demographics(facts: RunFacts) -> str:
+    """Summarise age and sex where the data have such columns."""
+    parts = []
+    by_name = {str(name).lower(): str(name) for name in facts.samples.columns}
+    if "sex" in by_name:
+        known = facts.samples[by_name["sex"]]
+        counts = known[known != ""].value_counts()
+        parts.append(", ".join(f"{name} {n:,}" for name, n in counts.items()))
+        parts.append(f"sex unknown {int((known == '').sum()):,}")
+    if "age" in by_name:
+        ages = [float(age) for age in facts.samples[by_name["age"]] if _is_number(age)]
+        if ages:
+            parts.append(f"age {min(ages):g} to {max(ages):g}, known of {len(ages):,}")
+    return f"{'; '.join(part for part in parts if part)} (images)" if any(parts) else ""
+
+
+def _is_number(text: Any) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _classes(facts: RunFacts) -> str:
+    counts = facts.run["splits"]["counts"].values()
+    return "; ".join(
+        f"{name}: {words.plural(sum(int(c['classes'].get(name, 0)) for c in counts), 'image')}"
+        for name in facts.class_names
+    )
+
+
+def _splits(facts: RunFacts) -> str:
+    counts = facts.run["splits"]["counts"]
+    return "; ".join(
+        f"{name}: {words.plural(int(counts[split]['n']), 'image')}"
+        f"{words.of_people(counts[split]['n_patients'])}"
+        for split, name in SPLIT_NAMES.items()
+    )
+
+
+def _audit(facts: RunFacts) -> tuple[Entry, ...]:
+    if not facts.findings:
+        return (Entry("Findings", "None"),)
+    return tuple(
+        Entry(
+            f"{str(finding['kind']).replace('_', ' ').capitalize()} ({finding['severity']})",
+            str(finding["message"]),
+        )
+        for finding in facts.findings
+    )

@@ -1,0 +1,309 @@
+"""From probability to decision: calibration, predictive values, benefit, sets and referral.
+
+Everything here stands in metrics.json; what an older run lacks is absent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hilum.report import figures, words
+from hilum.report.facts import Estimate, RunFacts
+from hilum.report.figures import Array, Curve, Plot, Trace
+
+
+@dataclass(frozen=True)
+class Line:
+    """A figure on test and on validation, with its meaning."""
+
+    name: str
+    test: str
+    test_bounds: str
+    val: str
+    val_bounds: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class PredictiveRow:
+    prevalence: str
+    ppv: str
+    ppv_bounds: str
+    npv: str
+    npv_bounds: str
+    in_words: str
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of the whole, for a bar."""
+
+    name: str
+    text: str
+    percent: float
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Prediction sets: how often they hold the truth, and how large they are."""
+
+    text: str
+    shares: tuple[Share, ...]
+
+
+@dataclass(frozen=True)
+class Referral:
+    """Images that should go to a person."""
+
+    text: str
+    reasons: tuple[Share, ...]
+    plot: Plot | None
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The section on probabilities and decisions."""
+
+    calibration: tuple[Line, ...]
+    predictive: tuple[PredictiveRow, ...]
+    predictive_note: str
+    net_benefit: Plot | None
+    sets: Sets | None
+    referral: Referral | None
+
+    @property
+    def has_any(self) -> bool:
+        return bool(
+            self.calibration or self.predictive or self.net_benefit or self.sets or self.referral
+        )
+
+
+CALIBRATION = (
+    (
+        "calibration_slope",
+        "Calibration slope",
+        "1 is right; below 1 the probabilities are too extreme, above 1 too cautious.",
+    ),
+    (
+        "calibration_intercept",
+        "Calibration intercept",
+        "0 is right; below 0 the probabilities are too high on the whole, above 0 too low.",
+    ),
+    ("ece", "Calibration error", "Mean distance of stated and observed, in bins of equal size."),
+    (
+        "ece_adaptive",
+        "Calibration error, adaptive bins",
+        "The same with as many bins as the number of images allows.",
+    ),
+    ("brier", "Brier score", "Mean squared distance of probability and truth; 0 is perfect."),
+)
+BRIER = (
+    ("reliability", "– of it: miscalibration", "Lower is better; 0 if calibrated."),
+    ("resolution", "– taken off: resolution", "Higher is better: how far answers part the cases."),
+    ("uncertainty", "– of it: uncertainty of the task", "From the share of the class alone."),
+)
+
+
+def make_decisions(facts: RunFacts) -> Decisions:
+    test = facts.metrics["test"]
+    return Decisions(
+        calibration=tuple(_calibration(facts)),
+        predictive=tuple(_predictive(test.get("ppv_npv") or ())),
+        predictive_note=_predictive_note(facts),
+        net_benefit=_net_benefit(facts, test.get("net_benefit")),
+        sets=_sets(test.get("conformal")),
+        referral=_referral(test.get("referral")),
+    )
+
+
+def _calibration(facts: RunFacts) -> list[Line]:
+    test, val = facts.metrics["test"], facts.metrics["val"]
+    lines = []
+    if any(key in test for key in ("calibration_slope", "ece_adaptive", "brier_decomposition")):
+        lines += [_line(test, val, *row) for row in CALIBRATION if row[0] in test]
+        parts = [part.get("brier_decomposition") or {} for part in (test, val)]
+        lines += [_line(parts[0], parts[1], *row) for row in BRIER if row[0] in parts[0]]
+    return lines
+
+
+def _line(
+    test: Mapping[str, Any], val: Mapping[str, Any], key: str, name: str, meaning: str
+) -> Line:
+    on_test, on_val = (Estimate.of(_as_figures(part), key) for part in (test, val))
+    return Line(
+        name,
+        words.estimate(on_test, percent=False),
+        words.interval(on_test, percent=False),
+        words.estimate(on_val, percent=False),
+        words.interval(on_val, percent=False),
+        meaning,
+    )
+
+
+def _as_figures(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a bare number as a figure without interval."""
+    return {
+        key: {"value": value, "n": 0} if isinstance(value, int | float) else value
+        for key, value in part.items()
+    }
+
+
+def _predictive(rows: Iterable[Mapping[str, Any]]) -> list[PredictiveRow]:
+    found = []
+    for row in rows:
+        ppv, npv = (Estimate.of(dict(row), key) for key in ("ppv", "npv"))
+        share = float(row["prevalence"])
+        found.append(
+            PredictiveRow(
+                words.number(share, percent=True),
+                words.estimate(ppv, percent=True),
+                words.interval(ppv, percent=True),
+                words.estimate(npv, percent=True),
+                words.interval(npv, percent=True),
+                _true_alarms(ppv),
+            )
+        )
+    return found
+
+
+def _true_alarms(ppv: Estimate) -> str:
+    if ppv.value is None:
+        return ""
+    if ppv.value >= 0.5:
+        return f"{ppv.value * 100:.0f} of 100 alarms are true"
+    return f"1 of {1 / ppv.value:.0f} alarms is true" if ppv.value > 0 else "no alarm is true"
+
+
+def _predictive_note(facts: RunFacts) -> str:
+    if facts.positive_class is None:
+        return ""
+    return (
+        f"The share of {facts.positive_class} among your patients decides how many alarms are "
+        "true. These values follow from the sensitivity and specificity on test, if those hold "
+        "where you are. For another share: hilum evaluate RUN --prevalence P."
+    )
+
+
+def _net_benefit(facts: RunFacts, found: Mapping[str, Any] | None) -> Plot | None:
+    if not found or not found.get("thresholds"):
+        return None
+    x = numbers(found["thresholds"])
+    traces = [
+        Trace("this classifier", "main", curve_of(x, found["model"])),
+        Trace("treat all", "other", curve_of(x, found["all"])),
+        Trace("treat none", "base", curve_of(x, found.get("none") or [0.0] * len(x))),
+    ]
+    best = traces[0].curve.y
+    prevalence = float(np.nanmax(best)) if np.isfinite(best).any() else 0.0
+    top = max(0.05, prevalence)
+    return figures.draw_traces(
+        "benefit",
+        traces,
+        x_label="Probability from which one would act",
+        y_label="Net benefit",
+        y_range=(-0.25 * top, 1.1 * top),
+        alt="Decision curve on test: net benefit of the classifier against treating all and none"
+        + (f", for {facts.positive_class}." if facts.positive_class else "."),
+    )
+
+
+def numbers(values: Sequence[Any]) -> Array:
+    """Read numbers, null as NaN."""
+    return np.array([math.nan if value is None else float(value) for value in values])
+
+
+def curve_of(x: Array, values: Sequence[Any]) -> Curve:
+    """Read a curve whose points are numbers or figures with intervals."""
+    if not any(isinstance(value, Mapping) for value in values):
+        return Curve(x, numbers(values))
+    found = [Estimate.of({"y": value}, "y") for value in values]
+    y, low, high = (
+        numbers([getattr(figure, name) for figure in found])
+        for name in ("value", "ci_low", "ci_high")
+    )
+    return Curve(x, y, low, high) if np.isfinite(low).any() else Curve(x, y)
+
+
+def _sets(found: Mapping[str, Any] | None) -> Sets | None:
+    if not found:
+        return None
+    coverage, size = (Estimate.of(_as_figures(found), key) for key in ("coverage", "mean_set_size"))
+    wanted = words.number(float(found["coverage_wanted"]), percent=True, digits=0)
+    return Sets(
+        f"A prediction set names every class that cannot be excluded. Sets were made on "
+        f"validation to hold the truth in {wanted} of images; on test they hold it in "
+        f"{words.with_interval(coverage, percent=True)}, with "
+        f"{words.estimate(size, percent=False)} classes on average. A set of one class is an "
+        "answer; a larger one says that the image leaves it open, an empty one that no class "
+        "fits.",
+        tuple(
+            _share(f"{words.plural(int(size), 'class', 'classes')}", value)
+            for size, value in sorted((found.get("sets") or {}).items(), key=lambda s: int(s[0]))
+        ),
+    )
+
+
+def _share(name: str, value: Any) -> Share:
+    figure = Estimate.of(_as_figures({"share": value}), "share")
+    return Share(
+        name,
+        words.with_interval(figure, percent=True),
+        round(100 * (figure.value or 0.0), 2),
+    )
+
+
+REASONS = {
+    "low_confidence": "probability near the threshold",
+    "several_classes": "more than one class in the set",
+    "unlike_training": "unlike the training images",
+}
+
+
+def _referral(found: Mapping[str, Any] | None) -> Referral | None:
+    if not found:
+        return None
+    parts = _as_figures({k: v for k, v in found.items() if k not in ("reasons", "curve")})
+    share, kept = (Estimate.of(parts, key) for key in ("share_referred", "accuracy_kept"))
+    text = (
+        f"With its own rules the model would refer {words.with_interval(share, percent=True)} of "
+        f"the test images to a person; on the others it is right in "
+        f"{words.with_interval(kept, percent=True)}. All other figures of this report are over "
+        "all images."
+    )
+    reasons = tuple(
+        _share(REASONS.get(str(name), str(name).replace("_", " ")), value)
+        for name, value in (found.get("reasons") or {}).items()
+    )
+    return Referral(text, reasons, _referral_plot(found.get("curve") or ()))
+
+
+def _referral_plot(points: Sequence[Mapping[str, Any]]) -> Plot | None:
+    if len(points) < 2:
+        return None
+    x = numbers([point["share_referred"] for point in points])
+    keys = [
+        key
+        for key in ("accuracy", "sensitivity", "specificity", "balanced_accuracy")
+        if any(point.get(key) is not None for point in points)
+    ]
+    styles: dict[str, Any] = {"accuracy": "main", "sensitivity": "other", "specificity": "base"}
+    traces = [
+        Trace(
+            key.replace("_", " "),
+            styles.get(key, "base"),
+            curve_of(x, [point.get(key) for point in points]),
+        )
+        for key in keys[:3]
+    ]
+    return figures.draw_traces(
+        "referral",
+        traces,
+        x_label="Share of the images referred, the least sure first",
+        y_label="On those kept",
+        alt="Accuracy on the images kept, against the share that is referred to a person.",
+    )

@@ -1,0 +1,199 @@
+"""Findings of the audit as people read them: what, what it does to the result, what to do.
+
+Shared by the report of a run and by the page of an audit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from hilum.auditing import KINDS
+from hilum.report import words
+from hilum.report.answer import Scale, common_scale
+from hilum.report.cohort import Sample
+from hilum.report.facts import Estimate
+from hilum.report.gallery import Album
+from hilum.report.kinds import KIND_WORDS, NOT_LOOKED_FOR, title_of
+
+N_GROUPS = 12  # groups of pictures shown for one finding
+N_IN_GROUP = 4  # pictures of one group
+N_PICTURES = 240  # of all findings together, so that the page stays light
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture with what is known of it."""
+
+    sample: Sample
+    label: str
+    patient: str
+    split: str
+
+    @property
+    def name(self) -> str:
+        return self.sample.path.rsplit("/", 1)[-1]
+
+    @property
+    def alt(self) -> str:
+        return f"Image labelled {self.label}" if self.label else f"Image {self.name}"
+
+
+@dataclass(frozen=True)
+class TileGroup:
+    """Pictures that belong together, and how many more there are."""
+
+    tiles: tuple[Tile, ...]
+    n_more: int
+
+
+@dataclass(frozen=True)
+class ShortcutRow:
+    """How well the label is told by something that is not the disease."""
+
+    name: str
+    text: str
+    bounds: str
+    low: float | None
+    point: float | None
+    high: float | None
+    is_image: bool
+
+
+@dataclass(frozen=True)
+class ShownFinding:
+    """One finding, ready for the page."""
+
+    kind: str
+    title: str
+    severity: str
+    count: int
+    message: str
+    effect: str
+    action: str
+    examples: tuple[str, ...]
+    groups: tuple[TileGroup, ...]
+    is_pairs: bool
+    n_groups_more: int
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All findings, the worst first, with what was not found and what is not looked for."""
+
+    found: tuple[ShownFinding, ...]
+    not_found: tuple[str, ...]
+    not_looked_for: tuple[str, ...]
+    shortcuts: tuple[ShortcutRow, ...]
+    shortcut_scale: Scale
+
+    @property
+    def n_high(self) -> int:
+        return sum(finding.severity == "high" for finding in self.found)
+
+
+def show_findings(
+    findings: Sequence[Mapping[str, Any]], samples: pd.DataFrame, album: Album
+) -> Findings:
+    """Make findings ready for a page.
+
+    Parameters
+    ----------
+    findings : sequence of dict
+        As run.json and `audit --json` hold them.
+    samples : DataFrame
+        With the columns path, label, patient, and split or given_split.
+    """
+    about = _about(samples)
+    room = N_PICTURES
+    shown = []
+    for finding in findings:
+        groups, n_more = _groups(finding, about, album, room)
+        room -= sum(len(group.tiles) for group in groups)
+        shown.append(_shown(finding, groups, n_more))
+    present = {finding["kind"] for finding in findings}
+    rows = [row for finding in findings for row in shortcut_figures(finding)]
+    scale = common_scale([figure for _, figure, _ in rows])
+    return Findings(
+        found=tuple(shown),
+        not_found=tuple(KIND_WORDS[kind].looked_for for kind in KINDS if kind not in present),
+        not_looked_for=NOT_LOOKED_FOR,
+        shortcuts=tuple(_shortcut_row(*row, scale) for row in rows),
+        shortcut_scale=scale,
+    )
+
+
+def _shown(finding: Mapping[str, Any], groups: tuple[TileGroup, ...], n_more: int) -> ShownFinding:
+    kind = str(finding["kind"])
+    found = KIND_WORDS.get(kind)
+    return ShownFinding(
+        kind=kind,
+        title=title_of(kind),
+        severity=str(finding["severity"]),
+        count=int(finding["count"]),
+        message=str(finding["message"]),
+        effect=found.effect if found else "",
+        action=found.action if found else "",
+        examples=tuple(map(str, finding.get("examples") or ())),
+        groups=groups,
+        is_pairs=any(len(group.tiles) > 1 for group in groups),
+        n_groups_more=n_more,
+    )
+
+
+def _about(samples: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
+    split = "split" if "split" in samples else "given_split"
+    columns = samples[["path", "label", "patient", split]].fillna("").astype(str)
+    return {path: (label, patient, name) for path, label, patient, name in columns.to_numpy()}
+
+
+def _groups(
+    finding: Mapping[str, Any],
+    about: Mapping[str, tuple[str, str, str]],
+    album: Album,
+    room: int,
+) -> tuple[tuple[TileGroup, ...], int]:
+    """Show the first groups of a finding as far as there is room; also say how many are left."""
+    if finding["kind"] == "unreadable":
+        return (), 0
+    paths = [tuple(map(str, group)) for group in finding.get("paths") or ()]
+    groups: list[TileGroup] = []
+    for group in paths[:N_GROUPS]:
+        shown = group[:N_IN_GROUP]
+        if len(shown) > room:
+            break
+        room -= len(shown)
+        tiles = tuple(
+            Tile(Sample(path, album.thumbnail(path)), *about.get(path, ("", "", "")))
+            for path in shown
+        )
+        groups.append(TileGroup(tiles, len(group) - len(shown)))
+    return tuple(groups), len(paths) - len(groups)
+
+
+def shortcut_figures(finding: Mapping[str, Any]) -> list[tuple[str, Estimate, bool]]:
+    """Take what predicts the label out of a finding: its name, how well, whether the image."""
+    if finding["kind"] != "shortcut":
+        return []
+    rows = (finding.get("details") or {}).get("predictors") or ()
+    return [(str(row["name"]), _auroc(row), bool(row.get("is_image"))) for row in rows]
+
+
+def _auroc(row: Mapping[str, Any]) -> Estimate:
+    figure = row.get("auroc")
+    return Estimate.of({"auroc": figure if isinstance(figure, Mapping) else dict(row)}, "auroc")
+
+
+def _shortcut_row(name: str, figure: Estimate, is_image: bool, scale: Scale) -> ShortcutRow:
+    return ShortcutRow(
+        name,
+        words.estimate(figure, percent=False),
+        words.interval(figure, percent=False),
+        scale.place(figure.ci_low),
+        scale.place(figure.value),
+        scale.place(figure.ci_high),
+        is_image,
+    )

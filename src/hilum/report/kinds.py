@@ -1,0 +1,141 @@
+"""Kinds of findings for those who do not know their names, and what no program looks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class KindWords:
+    """A kind of finding for those who do not know its name.
+
+    Attributes
+    ----------
+    title : str
+        What was found.
+    effect, action : str
+        What it does to the result; what to do.
+    looked_for : str
+        What was looked for, for the list of what was not found.
+    """
+
+    title: str
+    effect: str
+    action: str
+    looked_for: str
+
+
+KIND_WORDS = {
+    "unreadable": KindWords(
+        "Files that cannot be read",
+        "Left out; if they are not a random choice, the figures hold for the others alone",
+        "Replace or remove each, or pass --skip-unreadable",
+        "files that cannot be read, or only in part",
+    ),
+    "unknown_patients": KindWords(
+        "Images without a patient",
+        "One patient may lie on both sides of a split: figures too good, intervals too narrow",
+        "Name the patients with a column or --patient-pattern",
+        "images without a patient",
+    ),
+    "exact_duplicates": KindWords(
+        "Identical files",
+        "Across splits, what is tested was learnt; within one, copies count twice",
+        "Remove the copies, or draw a new split with --new-split",
+        "identical files",
+    ),
+    "near_duplicates": KindWords(
+        "Copies that are not the same file",
+        "As identical files: across splits, what is tested was learnt",
+        "Look at each pair; remove the copies, or draw a new split with --new-split",
+        "copies that were resized, recompressed, turned, mirrored or brightened",
+    ),
+    "contradictory_labels": KindWords(
+        "One image, or one patient, with different labels",
+        "At least one of the labels is wrong, and others may be",
+        "Correct or remove them",
+        "identical images with different labels",
+    ),
+    "patients_across_splits": KindWords(
+        "Patients in more than one split",
+        "The test is partly of patients it has learnt from: figures are too good",
+        "Draw a new split with --new-split",
+        "patients in more than one split",
+    ),
+    "prevalence_shift": KindWords(
+        "Classes not as frequent in test as in training",
+        "Precision, accuracy and probabilities do not carry over",
+        "Ask why; give the predictive values at the share that you expect",
+        "classes that are more frequent in one split than in another",
+    ),
+    "small_class": KindWords(
+        "Classes with few images",
+        "Wide intervals; a rare class may not be learnt at all",
+        "Collect more, or join classes where that makes sense",
+        "classes with few images",
+    ),
+    "burned_in": KindWords(
+        "Text drawn into the pixels",
+        "It may name a person, or give the class away",
+        "Look at each, and blank the text",
+        "text drawn into the pixels (as the DICOM header says)",
+    ),
+    "blank": KindWords(
+        "Blank images",
+        "Nothing can be learnt from them, and their labels are noise",
+        "Remove them, or find the images that were meant",
+        "blank images",
+    ),
+    "extreme_size": KindWords(
+        "Images of an extreme size or shape",
+        "Scaled to the input they lose what matters, or are distorted",
+        "Look at each; crop or remove",
+        "images of an extreme size or shape",
+    ),
+    "mixed_modes": KindWords(
+        "Mixed colour modes or bit depths",
+        "Where they go with the class, they give it away",
+        "Ask where the kinds come from",
+        "mixed colour modes and bit depths",
+    ),
+    "few_patients": KindWords(
+        "Too few patients for a precise answer",
+        "The interval will be wide, whatever the network can do",
+        "Collect more patients, or take the figures as a first guess",
+        "too few patients for a precise answer",
+    ),
+    "shortcut": KindWords(
+        "Shortcuts: the class can be told without the disease",
+        "The network may learn the shortcut; it will fail where the shortcut is absent",
+        "Find out where it comes from; remove the mark, crop, or balance the sources",
+        "shortcuts: file size, image size, header fields, borders, corner marks",
+    ),
+    "label_errors": KindWords(
+        "Labels that look wrong",
+        "Learnt as they are; in the test, they make figures too bad or too good",
+        "Have the first ones read again by an expert who does not see the label",
+        "labels that look wrong",
+    ),
+    "drift": KindWords(
+        "Test images differ from training images",
+        "Figures on this test may not be those of a test of the same kind",
+        "Ask how the two were collected",
+        "differences between the images of training and test",
+    ),
+}
+
+NOT_LOOKED_FOR = (
+    "labels that are wrong everywhere in the same way",
+    "patients who are known by two names, unless their images are copies",
+    "whether these patients are those of the intended use",
+    "image quality, as a radiographer would judge it",
+    "names and faces in the pixels",
+)
+"""What can make figures wrong and no program of ours sees; reports and audits say so."""
+
+
+def title_of(kind: str) -> str:
+    """Name a kind of finding as people would."""
+    if kind in KIND_WORDS:
+        return KIND_WORDS[kind].title
+    return kind.replace("_", " ").capitalize()

@@ -1,0 +1,462 @@
+"""The methods of a run in plain English, with figures and references, to paste into a paper.
+
+Each sentence is drawn from plan.json, run.json and metrics.json. What only the authors know stands
+in square brackets, to be filled in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hilum.report import words
+from hilum.report.facts import SPLIT_NAMES, Estimate, RunFacts
+
+SOURCES = {
+    "adam": "Kingma, Ba. Adam: a method for stochastic optimization. ICLR 2015.",
+    "adamw": "Loshchilov, Hutter. Decoupled weight decay regularization. ICLR 2019.",
+    "adebayo": "Adebayo et al. Sanity checks for saliency maps. NeurIPS 2018.",
+    "batch_norm": "Ioffe, Szegedy. Batch normalization. ICML 2015.",
+    "bootstrap": "Efron, Tibshirani. An introduction to the bootstrap. 1993.",
+    "brier": "Brier. Verification of forecasts expressed in terms of probability. "
+    "Monthly Weather Review 1950.",
+    "cnn": "LeCun et al. Gradient-based learning applied to document recognition. "
+    "Proceedings of the IEEE 1998.",
+    "conformal": "Vovk, Gammerman, Shafer. Algorithmic learning in a random world. 2005.",
+    "decision_curve": "Vickers, Elkin. Decision curve analysis. Medical Decision Making 2006.",
+    "delong": "DeLong, DeLong, Clarke-Pearson. Comparing the areas under two or more correlated "
+    "ROC curves. Biometrics 1988.",
+    "grad_cam": "Selvaraju et al. Grad-CAM: visual explanations from deep networks. ICCV 2017.",
+    "korn": "Korn, Graubard. Confidence intervals for proportions with small expected number of "
+    "positive counts estimated from survey data. Survey Methodology 1998.",
+    "obuchowski": "Obuchowski. Nonparametric analysis of clustered ROC curve data. "
+    "Biometrics 1997.",
+    "one_cycle": "Smith, Topin. Super-convergence. SPIE 2019.",
+    "pytorch": "Paszke et al. PyTorch. NeurIPS 2019.",
+    "resnet": "He et al. Deep residual learning for image recognition. CVPR 2016.",
+    "temperature": "Guo et al. On calibration of modern neural networks. ICML 2017.",
+    "wilson": "Wilson. Probable inference, the law of succession, and statistical inference. "
+    "JASA 1927.",
+    "youden": "Youden. Index for rating diagnostic tests. Cancer 1950.",
+    "zou": "Zou, Donner. Construction of confidence limits about effect measures. "
+    "Statistics in Medicine 2008.",
+}
+
+ACTIVATIONS = {
+    "relu": "ReLU",
+    "leaky_relu": "leaky ReLU",
+    "elu": "ELU",
+    "gelu": "GELU",
+    "silu": "SiLU",
+}
+OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "stochastic gradient descent",
+              "rmsprop": "RMSprop"}  # fmt: skip
+SCHEDULES = {
+    "constant": "a constant rate",
+    "one_cycle": "a one-cycle schedule",
+    "cosine": "a cosine schedule",
+}
+RESIZING = {
+    "stretch": "stretched to {size} pixels, which does not keep the aspect ratio",
+    "crop": "scaled and cropped to {size} pixels with the aspect ratio kept",
+    "letterbox": "scaled to fit {size} pixels with the aspect ratio kept and the rest padded",
+}
+MONITORS = {
+    "val_loss": "the least loss",
+    "val_auroc": "the highest AUROC",
+    "val_balanced_accuracy": "the highest balanced accuracy",
+}
+NUMERALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    heading: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Methods:
+    """A methods section: paragraphs, and references in the order of their numbers."""
+
+    paragraphs: tuple[Paragraph, ...]
+    references: tuple[str, ...]
+
+
+@dataclass
+class _Bibliography:
+    keys: list[str] = field(default_factory=list)
+
+    def cite(self, *keys: str) -> str:
+        """Return ' [1,2]', numbering each source when it is first named."""
+        self.keys += [key for key in keys if key not in self.keys]
+        return " [" + ",".join(str(self.keys.index(key) + 1) for key in keys) + "]"
+
+
+def make_methods(facts: RunFacts) -> Methods:
+    """Write the methods section of a run."""
+    sources = _Bibliography()
+    paragraphs = tuple(
+        Paragraph(heading, " ".join(sentence for sentence in write(facts, sources) if sentence))
+        for heading, write in PARTS
+    )
+    return Methods(paragraphs, tuple(SOURCES[key] for key in sources.keys))
+
+
+def setting(facts: RunFacts, name: str) -> Any:
+    """Return a planned setting's value, None where this run's version had none."""
+    return facts.plan.get(name, {}).get("value")
+
+
+def _data(facts: RunFacts, _: _Bibliography) -> list[str]:
+    n_used = sum(int(counts["n"]) for counts in facts.run["splits"]["counts"].values())
+    excluded = int(facts.run["data"]["n_excluded"])
+    totals = [
+        f"{sum(int(c['classes'].get(name, 0)) for c in facts.run['splits']['counts'].values()):,} "
+        f"{name}"
+        for name in facts.class_names
+    ]
+    known = facts.run["patients"]["n_patients"]
+    return [
+        "[Source of the images, dates, setting, eligibility, ethical approval: to be added.]",
+        f"{words.plural(n_used, 'image')}{_of_known(known)} were used ({words.join(totals)}).",
+        f"{words.plural(excluded, 'file')} could not be used and "
+        f"{'was' if excluded == 1 else 'were'} left out; nothing was imputed."
+        if excluded
+        else "All files could be read.",
+        _patients(facts),
+        "[How the reference standard was established, and by whom: to be added.]",
+    ]
+
+
+def _partitions(facts: RunFacts, _: _Bibliography) -> list[str]:
+    counts = facts.run["splits"]["counts"]
+    parts = [
+        f"{name} ({words.plural(int(counts[split]['n']), 'image')}"
+        f"{_of_known(counts[split]['n_patients'])})"
+        for split, name in SPLIT_NAMES.items()
+    ]
+    return [
+        f"The images were divided into {words.join(parts)}.",
+        *map(str, facts.run["splits"]["reasons"]),
+        _apart(facts),
+        "The test images were opened after the decision threshold had been locked."
+        if facts.locked_before_test
+        else "",
+        f"They were opened {words.plural(len(facts.openings), 'time')} in all."
+        if len(facts.openings) > 1
+        else "",
+    ]
+
+
+def _of_known(n_patients: int | None) -> str:
+    return "" if n_patients is None else words.of_people(n_patients)
+
+
+def _patients(facts: RunFacts) -> str:
+    """Say how patients were recognised, without the advice that the report gives."""
+    found = facts.run["patients"]
+    match found["source"]:
+        case "none":
+            return "Patients were not known; each image was taken for independent of the others."
+        case "column":
+            return f"Patients were given by the column “{found['column']}”."
+        case _:
+            return (
+                f"Patients were recognised by the names of the files ({int(found['n_patients']):,} "
+                f"by the pattern {found.get('pattern')})."
+            )
+
+
+def _apart(facts: RunFacts) -> str:
+    if facts.overlap:
+        n = facts.overlap.n_patients
+        return f"{words.plural(n, 'patient')} {'was' if n == 1 else 'were'} in more than one set."
+    if facts.run["patients"]["n_patients"] is None:
+        return "Patients were not known, so the sets are apart by image only."
+    return "No patient was in more than one set."
+
+
+def preprocessing(facts: RunFacts) -> str:
+    """Say in one sentence how a file becomes the array that the network sees."""
+    size = f"{setting(facts, 'input_height')} × {setting(facts, 'input_width')}"
+    resize = str(setting(facts, "resize"))
+    how = RESIZING.get(resize, "resized to {size} pixels (" + resize + ")").format(size=size)
+    colour = "one grey channel" if setting(facts, "channels") == 1 else "three colour channels"
+    return (
+        f"Images were mapped to 8 bits in {colour}, {how}, and standardised by the mean and "
+        "standard deviation of the training pixels."
+    )
+
+
+def _preprocessing(facts: RunFacts, _: _Bibliography) -> list[str]:
+    return [
+        preprocessing(facts),
+        "The same steps are part of the exported model and were applied to every set.",
+    ]
+
+
+def network(facts: RunFacts) -> str:
+    """Describe the network in one sentence."""
+    return _network_words(facts, lambda *_: "")
+
+
+def _network(facts: RunFacts, sources: _Bibliography) -> list[str]:
+    return [
+        _network_words(facts, sources.cite),
+        f"It has {int(facts.run['n_parameters']):,} parameters and was trained from random "
+        f"weights (seed {facts.run['seed']}).",
+    ]
+
+
+def _network_words(facts: RunFacts, cite: Callable[..., str]) -> str:
+    channels = [f"{n}" for n in setting(facts, "conv_channels") or ()]
+    activation = ACTIVATIONS.get(str(setting(facts, "activation")), "")
+    kind = setting(facts, "network")
+    blocks = NUMERALS[len(channels)] if len(channels) < len(NUMERALS) else str(len(channels))
+    if kind == "residual":
+        each = int(setting(facts, "blocks_per_stage") or 1)
+        text = (
+            f"A residual network{cite('resnet')} with {blocks} stages of "
+            f"{words.plural(each, 'block')} ({words.join(channels)} channels), {activation} "
+            f"activations, batch normalisation{cite('batch_norm')} and global average pooling"
+        )
+    elif kind == "classic":
+        side = setting(facts, "kernel_size")
+        padding = "unpadded" if setting(facts, "padding") == "valid" else "padded"
+        text = (
+            f"A convolutional network{cite('cnn')} of {blocks} blocks ({words.join(channels)} "
+            f"channels), each of {padding} {side} × {side} convolution, {activation}"
+        )
+        if setting(facts, "batch_norm"):
+            text += f", batch normalisation{cite('batch_norm')}"
+        text += f" and 2 × 2 {setting(facts, 'pool')}-pooling"
+    else:
+        text = f"A network of the kind “{kind}”"
+    dense = [str(n) for n in setting(facts, "dense_units") or ()]
+    if dense:
+        text += f", followed by a dense layer of {words.join(dense)} units"
+    dropout = setting(facts, "dropout_dense")
+    if dropout:
+        text += f", with dropout of {dropout:g} before the dense layers"
+    n = len(facts.class_names)
+    return f"{text}, told the {'two' if n == 2 else n} classes apart."
+
+
+def _training(facts: RunFacts, sources: _Bibliography) -> list[str]:
+    return [
+        training(facts, sources.cite),
+        augmentation(facts),
+        selection(facts),
+    ]
+
+
+def training(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
+    """Say in one sentence how the network was trained."""
+    optimizer = str(setting(facts, "optimizer"))
+    named = OPTIMIZERS.get(optimizer, optimizer)
+    source = cite(optimizer) if optimizer in ("adam", "adamw") else ""
+    schedule = str(setting(facts, "schedule"))
+    if schedule == "plateau":
+        how = (
+            f"the rate multiplied by {setting(facts, 'plateau_factor'):g} after "
+            f"{words.plural(int(setting(facts, 'plateau_patience')), 'epoch')} without improvement"
+        )
+    else:
+        how = SCHEDULES.get(schedule, f"the schedule “{schedule}”")
+        how += cite("one_cycle") if schedule == "one_cycle" else ""
+    loss = str(setting(facts, "loss")).replace("_", " ").replace("cross entropy", "cross-entropy")
+    extras = [
+        f"weight decay {setting(facts, 'weight_decay'):g}"
+        if setting(facts, "weight_decay")
+        else "",
+        f"label smoothing {setting(facts, 'label_smoothing'):g}"
+        if setting(facts, "label_smoothing")
+        else "",
+        "classes weighted by the inverse of their frequency"
+        if setting(facts, "class_weights") == "balanced"
+        else "",
+        f"gradients clipped at norm {setting(facts, 'gradient_clip'):g}"
+        if setting(facts, "gradient_clip")
+        else "",
+        "weights averaged exponentially" if setting(facts, "weight_averaging") else "",
+    ]
+    more = "".join(f", {extra}" for extra in extras if extra)
+    return (
+        f"It was trained for {words.plural(int(facts.run['epochs_done']), 'epoch')} in batches of "
+        f"{setting(facts, 'batch_size')} with {named}{source} (learning rate "
+        f"{setting(facts, 'learning_rate'):g}, {how}), {loss} loss{more}, in "
+        f"{facts.run['hardware']['precision']} on {_device(facts)}."
+    )
+
+
+def _device(facts: RunFacts) -> str:
+    hardware = facts.run["hardware"]
+    cpu = f"{hardware['cpu']} ({words.plural(int(hardware['n_cores']), 'core')})"
+    return cpu if hardware["device"] == "cpu" else f"{hardware['device']} with {cpu}"
+
+
+# name of the setting, how its value reads
+AUGMENTATIONS: tuple[tuple[str, str], ...] = (
+    ("rotation", "rotation (up to {:g}°)"),
+    ("zoom", "zoom (up to {:.0%})"),
+    ("shift", "shift (up to {:.0%})"),
+    ("shear", "shear (up to {:g}°)"),
+    ("flip_horizontal", "left–right flips"),
+    ("flip_vertical", "up–down flips"),
+    ("brightness", "brightness (±{:.0%})"),
+    ("contrast", "contrast (±{:.0%})"),
+    ("gamma", "gamma (±{:.0%})"),
+    ("noise", "noise"),
+    ("blur", "blur"),
+    ("low_resolution", "loss of resolution"),
+)
+
+
+def augmentation(facts: RunFacts) -> str:
+    """Say in one sentence how training images were varied."""
+    found = [text.format(value) for name, text in AUGMENTATIONS if (value := setting(facts, name))]
+    if not found:
+        return "Training images were not augmented."
+    return f"Training images were varied at random by {words.join(found)}."
+
+
+def selection(facts: RunFacts) -> str:
+    """Say which epoch's weights were kept, and why."""
+    monitor = str(setting(facts, "monitor"))
+    stop = setting(facts, "early_stopping")
+    early = f" Training stopped early after {stop} epochs without improvement." if stop else ""
+    return (
+        f"The weights of epoch {facts.run['best_epoch']} were kept, which had "
+        f"{MONITORS.get(monitor, monitor)} on validation.{early}"
+    )
+
+
+def _decisions(facts: RunFacts, sources: _Bibliography) -> list[str]:
+    calibration = facts.run.get("calibration") or {}
+    method = str(calibration.get("method") or "temperature")
+    temperature = calibration.get("temperature")
+    if setting(facts, "calibration") == "none":
+        first = "Probabilities were not calibrated."
+    elif method == "temperature" and temperature is not None:
+        source = sources.cite("temperature")
+        first = f"Probabilities were calibrated by temperature scaling{source} on validation " + (
+            f"(temperature {float(temperature):.2f})."
+        )
+    elif calibration:
+        first = f"Probabilities were calibrated on validation by the method “{method}”."
+    else:
+        first = ""
+    return [first, threshold(facts, sources.cite), _prediction_sets(facts, sources)]
+
+
+def threshold(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
+    """Say how probabilities become decisions."""
+    point = facts.run.get("operating_point")
+    if not point or facts.positive_class is None:
+        return "Each image was given the class of highest probability."
+    source = cite("youden") if str(point["rule"]) == "youden" else ""
+    return (
+        f"An image was called {facts.positive_class} at a probability of at least "
+        f"{float(point['threshold']):.3f}, a threshold chosen on {int(point['n']):,} validation "
+        f"images by {words.rule(str(point['rule']))}{source}"
+        f"{' and locked before the test' if facts.locked_before_test else ''}."
+    )
+
+
+def _prediction_sets(facts: RunFacts, sources: _Bibliography) -> str:
+    found = facts.metrics["test"].get("conformal")
+    if not found:
+        return ""
+    return (
+        f"Prediction sets were formed by conformal prediction{sources.cite('conformal')} with a "
+        f"wanted coverage of {float(found['coverage_wanted']):.0%}, set on validation."
+    )
+
+
+def _statistics(facts: RunFacts, sources: _Bibliography) -> list[str]:
+    test = facts.metrics["test"]
+    used = " ".join(Estimate.of(test, term.key).method for term in words.TERMS)
+    unit = "images" if facts.run["patients"]["n_patients"] is None else "patients"
+    kinds = []
+    if "Wilson" in used:
+        kinds.append(
+            "Wilson’s with an effective number of images for shares"
+            + sources.cite("wilson", "korn")
+        )
+    if "jackknife over" in used:
+        kinds.append(
+            f"a jackknife over {unit} on the logit scale for AUROC and average precision"
+            + sources.cite("delong", "obuchowski")
+        )
+    if "bootstrap" in used:
+        kinds.append(
+            f"the bootstrap over {unit} for the Brier score and the calibration error"
+            + sources.cite("brier", "bootstrap")
+        )
+    if "correlation by jackknife" in used:
+        kinds.append("variance estimates recovery for means" + sources.cite("zou"))
+    level = f"{float(test['ci']['level']) * 100:g}{words.THIN}%"
+    return [
+        f"Figures are given with {level} confidence intervals that take the "
+        f"{'patient' if unit == 'patients' else 'image'} as the unit"
+        + (f": {'; '.join(kinds)}." if kinds else "."),
+        f"Resampling used {int(test['ci']['n_resamples']):,} draws (seed {test['ci']['seed']}).",
+        "" if unit == "patients" else "Patients were not known, so intervals may be too narrow.",
+        f"Net benefit was computed by decision curve analysis{sources.cite('decision_curve')}."
+        if test.get("net_benefit")
+        else "",
+        _explanation(facts, sources),
+    ]
+
+
+def _explanation(facts: RunFacts, sources: _Bibliography) -> str:
+    if not facts.explanation:
+        return ""
+    return (
+        f"Heat maps were made by Grad-CAM{sources.cite('grad_cam')} and checked by randomising the "
+        f"weights{sources.cite('adebayo')}; they are no evidence of cause."
+    )
+
+
+def _software(facts: RunFacts, sources: _Bibliography) -> list[str]:
+    versions = facts.run["versions"]
+    named = [
+        f"{name} {versions[name]}" for name in ("hilum", "torch", "python") if name in versions
+    ]
+    return [
+        f"Software: {words.join(named)}{sources.cite('pytorch')}. "
+        f"SHA-256 of the data: {facts.run['data']['sha256']}."
+    ]
+
+
+def _results(facts: RunFacts, _: _Bibliography) -> list[str]:
+    test = facts.metrics["test"]
+    keys = (
+        ("auroc", "sensitivity", "specificity", "balanced_accuracy", "accuracy")
+        if facts.positive_class is not None
+        else ("auroc", "balanced_accuracy", "accuracy")
+    )
+    parts = []
+    for key in keys:
+        term, figure = words.BY_KEY[key], Estimate.of(test, key)
+        parts.append(f"{term.in_text} {words.with_interval(figure, percent=term.percent)}")
+    return [
+        f"On the {words.plural(int(test['n']), 'test image')}"
+        f"{_of_known(facts.n_patients('test'))}: {'; '.join(parts)} "
+        f"(95{words.THIN}% intervals)."
+    ]
+
+
+PARTS: tuple[tuple[str, Callable[[RunFacts, _Bibliography], list[str]]], ...] = (
+    ("Data", _data),
+    ("Partitions", _partitions),
+    ("Preprocessing", _preprocessing),
+    ("Network", _network),
+    ("Training", _training),
+    ("Calibration and decisions", _decisions),
+    ("Statistics", _statistics),
+    ("Software", _software),
+    ("Results", _results),
+)

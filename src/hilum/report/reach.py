@@ -1,0 +1,178 @@
+"""Where the figures hold: subgroups, changed images, folds and other data.
+
+Everything here stands in metrics.json or external/; what an older run lacks is absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from hilum.report import figures, words
+from hilum.report.decisions import curve_of, numbers
+from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures
+from hilum.report.figures import Plot, Trace
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure as text; `is_known` is False where there is none."""
+
+    text: str
+    bounds: str
+    is_known: bool
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """Figures of one subgroup, fold or data set; `note` instead of figures where too few."""
+
+    name: str
+    n: str
+    n_patients: str
+    cells: tuple[Cell, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    title: str
+    rows: tuple[GroupRow, ...]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What differs between the data trained on and other data."""
+
+    name: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The section on where the figures hold."""
+
+    heads: tuple[str, ...]
+    subgroups: tuple[GroupTable, ...]
+    robustness: tuple[Plot, ...]
+    robustness_falls: tuple[str, ...]
+    folds: GroupTable | None
+    external: GroupTable | None
+    drifts: tuple[Drift, ...]
+
+    @property
+    def has_any(self) -> bool:
+        return bool(self.subgroups or self.robustness or self.folds or self.external)
+
+
+def make_reach(facts: RunFacts) -> Reach:
+    keys = main_figures(facts)
+    test = facts.metrics["test"]
+    plots, falls = _robustness(facts.metrics.get("robustness") or {})
+    return Reach(
+        heads=tuple(words.BY_KEY[key].name for key in keys),
+        subgroups=_subgroups(test.get("subgroups") or (), keys),
+        robustness=plots,
+        robustness_falls=falls,
+        folds=_folds(facts.metrics, keys),
+        external=_external(facts, keys),
+        drifts=tuple(
+            Drift(name, tuple(_drift_lines(found))) for name, found in facts.external.items()
+        ),
+    )
+
+
+def _cells(figures_of: Mapping[str, Any], keys: Sequence[str]) -> tuple[Cell, ...]:
+    cells = []
+    for key in keys:
+        term, figure = words.BY_KEY[key], Estimate.of(dict(figures_of), key)
+        known = figure.value is not None
+        text = words.estimate(figure, percent=term.percent) if known else figure.reason or "–"
+        cells.append(Cell(text, words.interval(figure, percent=term.percent), known))
+    return tuple(cells)
+
+
+def _row(name: str, found: Mapping[str, Any], keys: Sequence[str]) -> GroupRow:
+    n_patients = found.get("n_patients")
+    reasons = {Estimate.of(dict(found), key).reason for key in keys}
+    lost = all(Estimate.of(dict(found), key).value is None for key in keys)
+    # One reason said once reads better than the same in every cell.
+    note = str(found.get("reason") or next(iter(reasons))) if lost and len(reasons) == 1 else ""
+    return GroupRow(
+        name,
+        words.count(int(found["n"])),
+        "–" if n_patients is None else words.count(int(n_patients)),
+        _cells(found, keys),
+        note,
+    )
+
+
+def _subgroups(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> tuple[GroupTable, ...]:
+    return tuple(
+        GroupTable(
+            column, tuple(_row(str(row["group"]) or "not stated", row, keys) for row in part)
+        )
+        for column, part in groupby(rows, key=lambda row: str(row["column"]))
+    )
+
+
+def _robustness(
+    found: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> tuple[tuple[Plot, ...], tuple[str, ...]]:
+    plots, falls = [], []
+    for i, (key, points) in enumerate(found.items()):
+        if not isinstance(points, Sequence) or len(points) < 2:
+            continue
+        name = words.corruption(key)
+        aurocs = [Estimate.of(dict(point), "auroc") for point in points]
+        curve = curve_of(
+            numbers([point["level"] for point in points]), [p.get("auroc") for p in points]
+        )
+        first, last = aurocs[0], aurocs[-1]
+        ends = (
+            f"{words.with_interval(first, percent=False)} to "
+            f"{words.with_interval(last, percent=False)}"
+        )
+        plots.append(
+            figures.draw_traces(
+                f"robust{i}",
+                [Trace("AUROC", "main", curve)],
+                x_label="Level",
+                y_label="AUROC",
+                title=name,
+                y_range=(0.4, 1.01),
+                small=True,
+                alt=f"AUROC on validation images against {name.lower()}: {ends}.",
+            )
+        )
+        falls.append(f"{name}: AUROC {ends}")
+    return tuple(plots), tuple(falls)
+
+
+def _folds(metrics: Mapping[str, Any], keys: Sequence[str]) -> GroupTable | None:
+    folds, oof = metrics.get("folds"), metrics.get("oof")
+    if not folds and not oof:
+        return None
+    rows = [_row("All folds together", oof, keys)] if oof else []
+    rows += [_row(f"Fold {fold.get('fold', i)}", fold, keys) for i, fold in enumerate(folds or ())]
+    return GroupTable("Cross-validation", tuple(rows))
+
+
+def _external(facts: RunFacts, keys: Sequence[str]) -> GroupTable | None:
+    if not facts.external:
+        return None
+    rows = [_row("This test split", facts.metrics["test"], keys)]
+    rows += [_row(name, figures_on(found), keys) for name, found in facts.external.items()]
+    return GroupTable("Other data", tuple(rows))
+
+
+def _drift_lines(found: Mapping[str, Any]) -> list[str]:
+    drift = found.get("drift")
+    if isinstance(drift, Mapping):
+        message = drift.get("message")
+        return [str(message)] if message else []
+    if isinstance(drift, Sequence) and not isinstance(drift, str):
+        return [str(item["message"]) for item in drift if isinstance(item, Mapping)]
+    return [str(drift)] if drift else []
