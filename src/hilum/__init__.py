@@ -23,6 +23,7 @@ from hilum.errors import (
 if TYPE_CHECKING:
     from hilum.auditing import Audit, Finding, audit
     from hilum.dataset import Columns, Dataset, load_dataset
+    from hilum.explanation import Explanation, explain
     from hilum.fetching import fetch
     from hilum.inference import Model, Prediction, load, predict
     from hilum.phantom import make_phantoms
@@ -42,6 +43,7 @@ __all__ = [
     "DataError",
     "DataOptions",
     "Dataset",
+    "Explanation",
     "Facts",
     "Finding",
     "HilumError",
@@ -60,6 +62,7 @@ __all__ = [
     "audit",
     "describe_recipe",
     "evaluate",
+    "explain",
     "fetch",
     "load",
     "load_dataset",
@@ -78,6 +81,7 @@ __all__ = [
 _MODULES = {
     "auditing": ("Audit", "Finding", "audit"),
     "dataset": ("Columns", "Dataset", "load_dataset"),
+    "explanation": ("Explanation", "explain"),
     "fetching": ("fetch",),
     "inference": ("Model", "Prediction", "load", "predict"),
     "phantom": ("make_phantoms",),

@@ -46,6 +46,12 @@ Data = Annotated[
 ModelPath = Annotated[
     str, typer.Argument(metavar="MODEL", help="A run folder, or its model folder.")
 ]
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT", help="Image files, folders, tables with a column path, or NPZs."
+    ),
+]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Classes = Annotated[
@@ -236,10 +242,11 @@ def evaluate_command(run: RunPath, as_json: AsJson = False) -> None:
 @app.command("predict")
 def predict_command(
     model: ModelPath,
-    inputs: Annotated[
-        list[str], typer.Argument(help="Image files, folders, tables with a column path, or NPZs.")
-    ],
+    inputs: Inputs,
     out: Annotated[str | None, typer.Option(help="Write the predictions to this CSV file.")] = None,
+    heatmaps: Annotated[
+        str | None, typer.Option(help="Write heat maps too, to this new folder; see 'explain'.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict images: class, confidence, the probability of each class, decision.
@@ -248,7 +255,11 @@ def predict_command(
     answered all the same, and the exit code is 1.
     """
     loaded = hilum.load(model)
-    predictions = loaded.predict(inputs)
+    if heatmaps is None:
+        predictions = loaded.predict(inputs)
+    else:
+        explained = hilum.explain(model, inputs, heatmaps, progress=_progress())
+        predictions = [explanation.prediction for explanation in explained]
     rows = [prediction.row(loaded.class_names) for prediction in predictions]
     if out is not None:
         _write_rows(Path(out), rows, loaded.class_names)
@@ -257,11 +268,42 @@ def predict_command(
         _print_json(rows)
     elif out is None:
         _print_predictions(predictions, rows, loaded.class_names)
-    refused = [prediction for prediction in predictions if prediction.error]
-    for prediction in refused:
-        typer.echo(f"Error: {prediction.path}: {prediction.error}.", err=True)
-    if refused:
-        raise typer.Exit(1)
+    _exit_if_refused(predictions)
+
+
+@app.command("explain")
+def explain_command(
+    model: ModelPath,
+    inputs: Inputs,
+    out: Annotated[str, typer.Option(help="Folder for the heat maps; new or empty.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="'gradcam', or 'occlusion', which is slow and asks the exported model alone."
+        ),
+    ] = "gradcam",
+    class_: Annotated[
+        str | None,
+        typer.Option(
+            "--class", metavar="NAME", help="Class to explain. [default: the predicted one]"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw heat maps over images: where the score of a class depends on the image.
+
+    Heat maps are no evidence of cause. For each image the folder gets the picture with heat and
+    legend, and the heat alone as a grey PNG of 16 bits; heatmaps.csv names them. What cannot be
+    read is refused with the reason, and the exit code is 1.
+    """
+    explained = hilum.explain(
+        model, inputs, out, method=method, class_name=class_, progress=_progress()
+    )
+    if as_json:
+        _print_json([explanation.row() for explanation in explained])
+    else:
+        typer.echo(Path(out) / "heatmaps.csv")
+    _exit_if_refused([explanation.prediction for explanation in explained])
 
 
 @app.command("report")
@@ -457,6 +499,15 @@ def _print_predictions(
         if prediction.confidence is not None:
             shown = f"{prediction.predicted}  {prediction.confidence:.1%}"
             typer.echo(f"{row['path']:<{width}}  {shown}")
+
+
+def _exit_if_refused(predictions: Sequence[Prediction]) -> None:
+    """Name every input that was refused, and end with exit code 1 if there is one."""
+    refused = [prediction for prediction in predictions if prediction.error]
+    for prediction in refused:
+        typer.echo(f"Error: {prediction.path}: {prediction.error}.", err=True)
+    if refused:
+        raise typer.Exit(1)
 
 
 def _write_rows(path: Path, rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ Coordinates count pixels from the first one's centre, so the first pixel's outer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,8 +51,15 @@ class Axis:
         return (centres > self.shift) & (centres < self.shift + self.length * self.scale)
 
 
-def place(height: int, width: int, spec: PixelSpec) -> tuple[Axis, Axis]:
-    """Return how the rows and the columns of a picture lie in the input that `spec` describes."""
+def place(shape: Sequence[int], spec: PixelSpec) -> tuple[Axis, Axis]:
+    """Return how the rows and the columns of a picture lie in the input that `spec` describes.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the picture; height and width come first.
+    """
+    height, width = shape[:2]
     if spec.resize == "stretch":
         return (
             Axis(height, spec.height, spec.height / height, 0),
