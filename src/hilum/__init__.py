@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hilum.preparation import DataOptions, plan
     from hilum.readers import Facts, Picture, read
     from hilum.recipes import describe_recipe, recipe_names
-    from hilum.report import write_report
+    from hilum.report import write_audit, write_report
     from hilum.runs import Run, evaluate, open_run, resume, train
 
 __version__ = "0.1.0"
@@ -75,6 +75,7 @@ __all__ = [
     "recipe_names",
     "resume",
     "train",
+    "write_audit",
     "write_report",
 ]
 
@@ -90,7 +91,7 @@ _MODULES = {
     "preparation": ("DataOptions", "plan"),
     "readers": ("Facts", "Picture", "read"),
     "recipes": ("describe_recipe", "recipe_names"),
-    "report": ("write_report",),
+    "report": ("write_audit", "write_report"),
     "runs": ("Run", "evaluate", "open_run", "resume", "train"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -131,6 +131,9 @@ def audit_command(
     patient_column: PatientColumn = None,
     split_column: SplitColumn = None,
     dicom_columns: DicomColumns = False,
+    out: Annotated[
+        str | None, typer.Option(help="Write a page with pictures to this HTML file.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read all images and say what is wrong with the data."""
@@ -142,6 +145,8 @@ def audit_command(
         dicom_columns=dicom_columns,
         progress=_progress(),
     )
+    if out is not None:
+        typer.echo(f"Page: {hilum.write_audit(result, out)}", err=True)
     _print_json(result.to_dict()) if as_json else _print_audit(result)
 
 

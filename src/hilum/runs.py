@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 import hilum
+from hilum.auditing import KINDS
 from hilum.cache import pixel_store
 from hilum.calibration import apply_temperature, fit_temperature, temperature_reason
 from hilum.dataset import Columns, Dataset
@@ -268,6 +269,7 @@ def _save_prepared(run: Run, prepared: Prepared, options: DataOptions) -> None:
             "counts": {name: _counts(samples, name, dataset) for name in SPLITS},
         },
         findings=[finding.to_dict() for finding in prepared.findings],
+        looked_for=list(KINDS),
         seed=settings.seed,
         hardware={
             "device": hardware.device,

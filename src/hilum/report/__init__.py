@@ -1,18 +1,24 @@
-"""Run folder → report.html: one self-contained file that a doctor can read, on screen or paper."""
+"""Run folder → report.html: one self-contained file that a doctor can read, on screen or paper.
+
+Beside it, the cards as Markdown; and the page of an audit.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from hilum.files import write_text
+from hilum.report.answer import title
+from hilum.report.audit_page import write_audit
+from hilum.report.cards import to_markdown
 from hilum.report.facts import read_run
-from hilum.report.page import render
+from hilum.report.page import make_page, render_template
 
-__all__ = ["write_report"]
+__all__ = ["write_audit", "write_report"]
 
 
 def write_report(run: Path) -> Path:
-    """Write the report of a finished run.
+    """Write the report of a finished run, and its model card and data card beside it.
 
     Parameters
     ----------
@@ -22,8 +28,8 @@ def write_report(run: Path) -> Path:
     Returns
     -------
     Path
-        RUN/report.html. It holds small copies of images and the names of patients: treat it as
-        the images themselves.
+        RUN/report.html; model/README.md and data_card.md lie in the run folder too. The report
+        holds small copies of images and the names of patients: treat it as the images themselves.
 
     Raises
     ------
@@ -32,6 +38,10 @@ def write_report(run: Path) -> Path:
         are no error: the report says which could not be shown.
     """
     run = Path(run)
+    facts = read_run(run)
+    page = make_page(facts)
+    for card in page.cards:
+        write_text(run / card.file, to_markdown(card, title(facts)))
     path = run / "report.html"
-    write_text(path, render(read_run(run)))
+    write_text(path, render_template("page.html", page=page))
     return path

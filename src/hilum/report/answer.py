@@ -77,7 +77,7 @@ def make_answer(facts: RunFacts) -> Answer:
     scale = common_scale([Estimate.of(facts.metrics["test"], key) for key in main_figures(facts)])
     paragraphs = [_what(facts), *_outcome(facts), _decision(facts)]
     return Answer(
-        title=_title(facts),
+        title=title(facts),
         kicker=f"Classification report · {_data_name(facts)} · {words.day(facts.run['finished'])}",
         paragraphs=tuple(paragraphs),
         scale=scale,
@@ -148,7 +148,8 @@ def interval_row(term: words.Term, figure: Estimate, scale: Scale) -> IntervalRo
     )
 
 
-def _title(facts: RunFacts) -> str:
+def title(facts: RunFacts) -> str:
+    """Name the task."""
     if facts.positive_class is not None:
         return f"Telling {facts.positive_class} from {facts.negative_class}"
     return f"Telling {len(facts.class_names)} classes apart"

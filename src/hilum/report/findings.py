@@ -96,7 +96,11 @@ class Findings:
 
 
 def show_findings(
-    findings: Sequence[Mapping[str, Any]], samples: pd.DataFrame, album: Album
+    findings: Sequence[Mapping[str, Any]],
+    samples: pd.DataFrame,
+    album: Album,
+    *,
+    looked_for: Sequence[str] = KINDS,
 ) -> Findings:
     """Make findings ready for a page.
 
@@ -106,6 +110,8 @@ def show_findings(
         As run.json and `audit --json` hold them.
     samples : DataFrame
         With the columns path, label, patient, and split or given_split.
+    looked_for : sequence of str
+        Kinds that the audit knew; empty where a run of an older version does not say.
     """
     about = _about(samples)
     room = N_PICTURES
@@ -119,7 +125,11 @@ def show_findings(
     scale = common_scale([figure for _, figure, _ in rows])
     return Findings(
         found=tuple(shown),
-        not_found=tuple(KIND_WORDS[kind].looked_for for kind in KINDS if kind not in present),
+        not_found=tuple(
+            KIND_WORDS[kind].looked_for
+            for kind in looked_for
+            if kind not in present and kind in KIND_WORDS
+        ),
         not_looked_for=NOT_LOOKED_FOR,
         shortcuts=tuple(_shortcut_row(*row, scale) for row in rows),
         shortcut_scale=scale,

@@ -163,10 +163,7 @@ def _patients(facts: RunFacts) -> str:
         case "column":
             return f"Patients were given by the column “{found['column']}”."
         case _:
-            return (
-                f"Patients were recognised by the names of the files ({int(found['n_patients']):,} "
-                f"by the pattern {found.get('pattern')})."
-            )
+            return "Patients were recognised by the names of the files."
 
 
 def _apart(facts: RunFacts) -> str:

@@ -86,11 +86,6 @@ class Page:
     class_names: tuple[str, ...]
 
 
-def render(facts: RunFacts) -> str:
-    """Return the whole page; the same run gives the same page."""
-    return render_template("page.html", page=make_page(facts))
-
-
 def render_template(name: str, **values: Any) -> str:
     """Render one of our templates with the common style and script."""
     environment = Environment(
@@ -110,6 +105,7 @@ def render_template(name: str, **values: Any) -> str:
 
 
 def make_page(facts: RunFacts) -> Page:
+    """Gather everything that the report shows; the same run gives the same page."""
     album = Album(
         Path(str(facts.run["data"]["path"])), facts.run["data"]["kind"], _ranges(facts.plan)
     )
@@ -119,7 +115,12 @@ def make_page(facts: RunFacts) -> Page:
         answer=make_answer(facts),
         verdict=judge(facts),
         cohort=make_cohort(facts, album),
-        findings=show_findings(facts.findings, facts.samples, album),
+        findings=show_findings(
+            facts.findings,
+            facts.samples,
+            album,
+            looked_for=tuple(facts.run.get("looked_for") or ()),
+        ),
         finding_note=_finding_note(facts),
         results=make_results(facts),
         decisions=make_decisions(facts),
