@@ -17,11 +17,12 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum import estimates, intervals, metrics
+from hilum import estimates, intervals, metrics, reliability
 
 FIGURES = (
     "accuracy",
@@ -35,6 +36,15 @@ FIGURES = (
     "brier",
     "ece",
 )
+# Figures of more than one place in metrics.json: where each stands, for two classes.
+PREVALENCE = 0.02
+RISKS = (0.1, 0.5, 0.8)
+CALIBRATION = (
+    *("calibration_slope", "calibration_intercept"),
+    *("reliability", "resolution", "uncertainty"),
+)
+USE = ("ppv", "npv", *(f"net benefit at {risk}" for risk in RISKS))
+BINNED = ("ece", "reliability", "resolution")
 # Figures for which the percentile bootstrap is tried too, by their functions.
 PERCENTILE = ("auroc", "average_precision", "sensitivity")
 
@@ -128,20 +138,62 @@ def truth(scenario: Scenario, population: Sample) -> dict[str, float]:
         "precision": [metrics.precision(true, called) for true, _, called in sides],
         "f1": [metrics.f1(true, called) for true, _, called in sides],
     }
-    return {name: float(np.mean(values)) for name, values in by_class.items()} | {
+    found = {name: float(np.mean(values)) for name, values in by_class.items()}
+    if k is not None:
+        found |= true_use(y == k, probs[:, k], found["sensitivity"], found["specificity"])
+    hit, stated = metrics.hits_and_stated(y, probs) if k is None else (1.0 * (y == k), probs[:, k])
+    fit = reliability.recalibrate(hit, stated, intervals.Clusters.of(None, len(hit)))
+    shares = np.bincount(y) / len(y)
+    return found | {
+        "calibration_slope": fit.slope.value,
+        "calibration_intercept": fit.intercept.value,
+        "uncertainty": float((shares * (1 - shares)).sum() / (1 if k is None else 2)),
         "accuracy": metrics.accuracy(y, pred),
         "balanced_accuracy": metrics.balanced_accuracy(y, pred),
         "brier": brier,
     }
 
 
-def true_ece(scenario: Scenario, population: Sample, n_samples: int) -> float:
-    """Calibration error of the population in as many bins as a study of this size uses."""
+def true_use(
+    positive: NDArray[np.bool_], score: NDArray[np.float64], sensitivity: float, specificity: float
+) -> dict[str, float]:
+    """Predictive values at a prevalence, and net benefit at some risks."""
+    hits, misses = PREVALENCE * sensitivity, PREVALENCE * (1 - sensitivity)
+    false, cleared = (1 - PREVALENCE) * (1 - specificity), (1 - PREVALENCE) * specificity
+    return {"ppv": hits / (hits + false), "npv": cleared / (cleared + misses)} | {
+        f"net benefit at {risk}": float(
+            np.mean((score >= risk) * np.where(positive, 1.0, -risk / (1 - risk)))
+        )
+        for risk in RISKS
+    }
+
+
+def true_binned(scenario: Scenario, population: Sample, n_samples: int) -> dict[str, float]:
+    """Figures that depend on bins, for the population in as many bins as such a study uses."""
     n_bins = min(metrics.MAX_BINS, max(1, n_samples // metrics.MIN_PER_BIN))
-    if scenario.positive is None:
-        return metrics.ece(population.y_true, population.probs, n_bins=n_bins)
-    k = scenario.positive
-    return metrics.ece(population.y_true == k, population.probs[:, k], n_bins=n_bins)
+    y, probs, k = population.y_true, population.probs, scenario.positive
+    true, stated = (y, probs) if k is None else (y == k, probs[:, k])
+    parts = metrics.brier_decomposition(true, stated, n_bins=n_bins)
+    error = metrics.ece(true, stated, n_bins=n_bins)
+    return {"ece": error, "reliability": parts.reliability, "resolution": parts.resolution}
+
+
+def entries(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every figure of a description by its name here."""
+    rows = {name: found[name] for name in (*FIGURES, *CALIBRATION[:2])}
+    rows |= found["brier_decomposition"]
+    for row in found.get("ppv_npv", []):
+        if row["prevalence"] == PREVALENCE:
+            rows |= {"ppv": row["ppv"], "npv": row["npv"]}
+    curve = found.get("net_benefit", {})
+    for risk in RISKS if curve else ():
+        names = ("ci_low", "ci_high")
+        if "model" not in curve:
+            rows[f"net benefit at {risk}"] = dict.fromkeys(names)
+            continue
+        place = curve["thresholds"].index(risk)
+        rows[f"net benefit at {risk}"] = {name: curve["model"][name][place] for name in names}
+    return rows
 
 
 @dataclass
@@ -180,14 +232,15 @@ def simulate(
     """Return the truth and the tally of each figure; the same every time."""
     population = draw(scenario, n_population, np.random.default_rng(1))
     true = truth(scenario, population)
-    errors: dict[int, float] = {}
-    tallies = {name: Tally() for name in FIGURES}
+    binned: dict[int, dict[str, float]] = {}
+    names = (*FIGURES, *CALIBRATION, *(USE if scenario.positive is not None else ()))
+    tallies = {name: Tally() for name in names}
     plain = {name: Tally() for name in PERCENTILE} if percentile else {}
     for study in range(n_studies):
         sample = draw(scenario, n_patients, np.random.default_rng([2, n_patients, study]))
-        n_bins = len(sample.y_true) // metrics.MIN_PER_BIN
-        if n_bins not in errors:
-            errors[n_bins] = true_ece(scenario, population, len(sample.y_true))
+        n_bins = min(metrics.MAX_BINS, len(sample.y_true) // metrics.MIN_PER_BIN)
+        if n_bins not in binned:
+            binned[n_bins] = true_binned(scenario, population, len(sample.y_true))
         found = estimates.describe(
             sample.y_true,
             sample.probs,
@@ -198,13 +251,14 @@ def simulate(
             seed=study,
             n_resamples=n_resamples,
         )
-        for name, tally in tallies.items():
-            target = errors[n_bins] if name == "ece" else true[name]
-            tally.add(found[name]["ci_low"], found[name]["ci_high"], target)
+        for name, entry in entries(found).items():
+            target = binned[n_bins][name] if name in BINNED else true[name]
+            tallies[name].add(entry["ci_low"], entry["ci_high"], target)
         if plain:
             for name, low, high in percentiles(sample, n_resamples, study):
                 plain[name].add(low, high, true[name])
-    true["ece"] = float(np.mean(list(errors.values())))
+    for name in BINNED:
+        true[name] = float(np.mean([row[name] for row in binned.values()]))
     rows = {name: (true[name], tally) for name, tally in tallies.items()}
     return rows | {f"{name} (percentile)": (true[name], tally) for name, tally in plain.items()}
 
@@ -215,7 +269,7 @@ def percentiles(
     """Plain percentile bootstrap over patients, two classes."""
     clusters = intervals.Clusters.of(sample.groups, len(sample.groups))
     score = sample.probs[:, 1]
-    weights = intervals.draw_patients(clusters.n, n_resamples, seed)[:, clusters.index]
+    weights = intervals.draw_patients(clusters.n, n_resamples, seed)[:][:, clusters.index]
     called = (score >= 0.5).astype(int)
     for name, of in zip(PERCENTILE, (score, score, called), strict=True):
         figure = getattr(metrics, name)

@@ -50,7 +50,8 @@ class TestDescribe:
         found = two(y, p, groups)
         assert list(found) == [
             *("n", "n_patients", "prevalence", "threshold", "ci", *FIGURES),
-            *("classes", "confusion_matrix"),
+            *("calibration_slope", "calibration_intercept", "brier_decomposition"),
+            *("reliability_diagram", "ppv_npv", "net_benefit", "classes", "confusion_matrix"),
         ]
         assert (found["n"], found["n_patients"]) == (len(y), 30)
         assert found["prevalence"]["pneumonia"] == pytest.approx(y.mean())
@@ -379,7 +380,7 @@ class TestCoverage:
             n_resamples=200,
             n_population=20_000,
         )
-        assert list(rows) == list(coverage.FIGURES)
+        assert list(rows) == [*coverage.FIGURES, *coverage.CALIBRATION, *coverage.USE]
         for figure, (_, tally) in rows.items():
             assert tally.missing == 0, figure
             assert tally.coverage >= 0.887, figure

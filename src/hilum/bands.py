@@ -48,14 +48,7 @@ def roc_band(
     DataError
         If there is no positive or no negative, or as in `hilum.metrics.auroc`.
     """
-    y, score = checked_scores(y_true, y_score)
-    grid = np.linspace(0, 1, n_grid)
-
-    def sensitivities(tp: Floats, fp: Floats) -> Floats:
-        # On a vertical stretch of the curve np.interp takes its upper end.
-        return np.interp(grid, np.r_[0.0, fp / fp[-1]], np.r_[0.0, tp / tp[-1]])
-
-    return _band(y, score, grid, sensitivities, Clusters.of(groups, len(y)), n_resamples, seed)
+    return _band(y_true, y_score, _sensitivities, groups, n_grid, n_resamples, seed)
 
 
 def pr_band(
@@ -74,17 +67,7 @@ def pr_band(
     DataError
         If there is no positive or no negative, or as in `hilum.metrics.auroc`.
     """
-    y, score = checked_scores(y_true, y_score)
-    grid = np.linspace(0, 1, n_grid)
-
-    def precisions(tp: Floats, fp: Floats) -> Floats:
-        # Rounding must not push a sensitivity that is reached behind its point of the grid.
-        first = np.searchsorted(tp / tp[-1], grid - 1e-12)
-        # A resample may lack the samples with the highest scores: no precision is known there yet.
-        first = np.maximum(first, np.searchsorted(tp + fp, 0, side="right"))
-        return np.asarray(tp[first] / (tp[first] + fp[first]))
-
-    return _band(y, score, grid, precisions, Clusters.of(groups, len(y)), n_resamples, seed)
+    return _band(y_true, y_score, _precisions, groups, n_grid, n_resamples, seed)
 
 
 class Reliability(NamedTuple):
@@ -129,12 +112,25 @@ def reliability_curve(
     )
 
 
+def _sensitivities(grid: Floats, tp: Floats, fp: Floats) -> Floats:
+    # On a vertical stretch of the curve np.interp takes its upper end.
+    return np.interp(grid, np.r_[0.0, fp / fp[-1]], np.r_[0.0, tp / tp[-1]])
+
+
+def _precisions(grid: Floats, tp: Floats, fp: Floats) -> Floats:
+    # Rounding must not push a sensitivity that is reached behind its point of the grid.
+    first = np.searchsorted(tp / tp[-1], grid - 1e-12)
+    # A resample may lack the samples with the highest scores: no precision is known there yet.
+    first = np.maximum(first, np.searchsorted(tp + fp, 0, side="right"))
+    return np.asarray(tp[first] / (tp[first] + fp[first]))
+
+
 def _band(
-    y: Ints,
-    score: Floats,
-    grid: Floats,
-    heights: Callable[[Floats, Floats], Floats],
-    clusters: Clusters,
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    heights: Callable[[Floats, Floats, Floats], Floats],
+    groups: ArrayLike | None,
+    n_grid: int,
     n_resamples: int,
     seed: int,
 ) -> Band:
@@ -143,18 +139,20 @@ def _band(
     At a height of exactly 0 or 1 resamples often agree with each other: there the number of
     patients bounds what was never seen.
     """
+    y, score = checked_scores(y_true, y_score)
+    clusters, grid = Clusters.of(groups, len(y)), np.linspace(0, 1, n_grid)
     missing = missing_class(y, np.ones(len(y)))
     if missing:
         raise DataError(f"A curve needs positives and negatives: {missing}.")
     ranking = Ranking.of(y, score)
     tp, fp = ranking.counts(np.ones((1, len(y))))
-    value = heights(tp[0], fp[0])
+    value = heights(grid, tp[0], fp[0])
     drawn = []
     counts = intervals.draw_patients(clusters.n, n_resamples, seed)
     for _, weights in intervals.sample_weights(counts, clusters):
         tp, fp = ranking.counts(weights)
         both = (tp[:, -1] > 0) & (fp[:, -1] > 0)
-        drawn += [heights(t, f) for t, f in zip(tp[both], fp[both], strict=True)]
+        drawn += [heights(grid, t, f) for t, f in zip(tp[both], fp[both], strict=True)]
     low, high = np.full(len(grid), np.nan), np.full(len(grid), np.nan)
     sides = [int((clusters.totals(y == k) > 0).sum()) for k in (0, 1)]
     if min(sides) >= intervals.MIN_PATIENTS:

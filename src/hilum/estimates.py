@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hilum import intervals
+from hilum import intervals, reliability, utility
+from hilum.bands import reliability_curve
 from hilum.errors import DataError, SettingError
-from hilum.intervals import Bools, Clusters, Floats, Interval, Ints
+from hilum.intervals import Bools, Clusters, Estimate, Floats, Interval, Ints, Weightings
 from hilum.metrics import (
     brier_losses,
     checked_probs,
@@ -40,6 +41,7 @@ def describe(
     positive: int | None,
     threshold: float | None,
     groups: ArrayLike | None = None,
+    prevalences: Sequence[float] = (),
     seed: int = 0,
     n_resamples: int = 2000,
 ) -> dict[str, Any]:
@@ -59,6 +61,8 @@ def describe(
     groups : array of shape (n_samples,), optional
         Patient of each sample. None where no patient is known: then samples are taken for
         independent, and 'n_patients' is None.
+    prevalences : sequence of float in (0, 1)
+        Two classes: prevalences to give predictive values and net benefit at, besides the usual.
     seed, n_resamples : int
         Of the bootstrap over patients.
 
@@ -73,7 +77,8 @@ def describe(
     DataError
         If lengths differ, a class is unknown, or a probability is NaN or outside [0, 1].
     SettingError
-        If `positive` and `threshold` do not suit the number of classes.
+        If `positive` and `threshold` do not suit the number of classes, or a prevalence is not
+        between 0 and 1.
     """
     n_classes = len(class_names)
     array = np.asarray(probs, dtype=np.float64)
@@ -90,6 +95,7 @@ def describe(
             "[0, 1], not logits."
         )
     _check_positive(n_classes, positive, threshold)
+    wanted = utility.check_prevalences(prevalences)
     study = _Study(
         true,
         array,
@@ -100,46 +106,7 @@ def describe(
         seed,
         n_resamples,
     )
-    return study.describe(threshold)
-
-
-@dataclass(frozen=True)
-class _Estimate:
-    """A figure with its interval and its values without each patient.
-
-    Attributes
-    ----------
-    value : float
-        NaN when undefined.
-    interval : Interval
-    n : int
-        Samples that it rests on.
-    reason : str
-        Why it is undefined.
-    left_out : float array of shape (n_blocks,) or None
-        The figure without each patient in turn.
-    """
-
-    value: float
-    interval: Interval
-    n: int
-    reason: str = ""
-    left_out: Floats | None = None
-
-    @classmethod
-    def undefined(cls, reason: str, n: int) -> _Estimate:
-        return cls(math.nan, Interval.missing(reason), n, reason)
-
-    def as_json(self) -> dict[str, Any]:
-        low, high, method, why = self.interval
-        known, bounded = not math.isnan(self.value), not math.isnan(low)
-        entry: dict[str, Any] = {
-            "value": self.value if known else None,
-            "ci_low": low if bounded else None,
-            "ci_high": high if bounded else None,
-            "n": self.n,
-        }
-        return entry | ({"method": method} if bounded else {"reason": self.reason or why})
+    return study.describe(threshold, wanted)
 
 
 @dataclass(frozen=True)
@@ -164,12 +131,12 @@ class _Study:
         return f"{self.n:,} image{'s' if self.n != 1 else ''}"
 
     @cached_property
-    def counts(self) -> Floats:
+    def counts(self) -> Weightings:
         """How often each resample holds each patient (n_resamples, n_patients)."""
         return intervals.draw_patients(self.clusters.n, self.n_resamples, self.seed)
 
     @cached_property
-    def left_out(self) -> Floats:
+    def left_out(self) -> Weightings:
         """Patients that are left out in turn for the jackknife (n_blocks, n_patients)."""
         return intervals.leave_out(self.clusters.n, self.seed)
 
@@ -182,7 +149,7 @@ class _Study:
     def present(self) -> list[int]:
         return [int(k) for k in np.unique(self.true)]
 
-    def describe(self, threshold: float | None) -> dict[str, Any]:
+    def describe(self, threshold: float | None, prevalences: tuple[float, ...]) -> dict[str, Any]:
         classes = [self.of_class(k) for k in range(len(self.class_names))]
         top = self.of_two(classes) if self.positive is not None else self.of_many(classes)
         tally = np.bincount(self.true, minlength=len(classes))
@@ -202,6 +169,8 @@ class _Study:
                 "seed": self.seed,
             },
             **{name: figure.as_json() for name, figure in top.items()},
+            **self.calibration_parts(),
+            **self.usefulness(top, prevalences),
             "classes": {
                 name: {"n": int(tally[k])}
                 | {figure: made.as_json() for figure, made in classes[k].items()}
@@ -212,7 +181,7 @@ class _Study:
             ).tolist(),
         }
 
-    def of_two(self, classes: list[dict[str, _Estimate]]) -> dict[str, _Estimate]:
+    def of_two(self, classes: list[dict[str, Estimate]]) -> dict[str, Estimate]:
         """Figures of the positive class."""
         assert self.positive is not None
         mine = classes[self.positive]
@@ -225,7 +194,7 @@ class _Study:
             "ece": self.calibration(y, self.probs[:, self.positive]),
         }
 
-    def of_many(self, classes: list[dict[str, _Estimate]]) -> dict[str, _Estimate]:
+    def of_many(self, classes: list[dict[str, Estimate]]) -> dict[str, Estimate]:
         """Means over the classes that are present."""
         macro = {name: self.mean([classes[k][name] for k in self.present]) for name in _ONE_VS_REST}
         return {
@@ -236,7 +205,7 @@ class _Study:
             "ece": self.calibration(*hits_and_stated(self.true, self.probs)),
         }
 
-    def of_class(self, k: int) -> dict[str, _Estimate]:
+    def of_class(self, k: int) -> dict[str, Estimate]:
         """Figures of one class against all others."""
         name, true, pred = self.class_names[k], self.true == k, self.pred == k
         none = f"no {name} among the {self.images}"
@@ -251,21 +220,21 @@ class _Study:
             "brier": self.loss((self.probs[:, k] - true) ** 2, most=1.0),
         }
 
-    def accuracy(self) -> _Estimate:
+    def accuracy(self) -> Estimate:
         return self.share(
             self.true == self.pred, np.ones(self.n, dtype=bool), "there are no images"
         )
 
-    def share(self, hits: Bools, among: Bools, reason: str) -> _Estimate:
+    def share(self, hits: Bools, among: Bools, reason: str) -> Estimate:
         """Share of hits among some images."""
         n = int(among.sum())
         if not n:
-            return _Estimate.undefined(reason, 0)
+            return Estimate.undefined(reason, 0)
         interval = intervals.share(hits, self.clusters, among)
         value = float((hits & among).sum() / n)
-        return _Estimate(value, interval, n, "", self.ratios(hits & among, among))
+        return Estimate(value, interval, n, "", self.ratios(hits & among, among))
 
-    def overlap(self, true: Bools, pred: Bools, reason: str) -> _Estimate:
+    def overlap(self, true: Bools, pred: Bools, reason: str) -> Estimate:
         """F1, which is 2 j / (1 + j) for the share j of true positives among true or called."""
         figure = self.share(pred & true, pred | true, reason)
         if math.isnan(figure.value):
@@ -274,13 +243,13 @@ class _Study:
         low, high, method, _ = figure.interval
         low, high, value = (2 * j / (1 + j) for j in (low, high, figure.value))
         without = 2 * figure.left_out / (1 + figure.left_out)
-        return _Estimate(value, Interval(low, high, method), figure.n, "", without)
+        return Estimate(value, Interval(low, high, method), figure.n, "", without)
 
-    def ranking(self, true: Bools, score: Floats, reason: str) -> dict[str, _Estimate]:
+    def ranking(self, true: Bools, score: Floats, reason: str) -> dict[str, Estimate]:
         """AUROC and average precision."""
         names = ("auroc", "average_precision")
         if true.all() or not true.any():
-            return {name: _Estimate.undefined(reason, self.n) for name in names}
+            return {name: Estimate.undefined(reason, self.n) for name in names}
         ranking = Ranking.of(true, score)
         values = [float(value[0]) for value in ranking.areas(np.ones((1, self.n)))]
         without = np.empty((2, len(self.left_out)))
@@ -301,21 +270,21 @@ class _Study:
         elif values[0] == 0:
             found[0] = intervals.perfect_auroc(positives, negatives).mirrored(1.0)
         return {
-            name: _Estimate(value, interval, self.n, "", row)
+            name: Estimate(value, interval, self.n, "", row)
             for name, value, interval, row in zip(names, values, found, without, strict=True)
         }
 
-    def loss(self, losses: Floats, *, most: float) -> _Estimate:
+    def loss(self, losses: Floats, *, most: float) -> Estimate:
         """Mean of a loss in [0, most]."""
         if not self.n:
-            return _Estimate.undefined("there are no images", 0)
+            return Estimate.undefined("there are no images", 0)
         interval = intervals.mean_loss(losses, self.clusters, self.counts, most=most)
-        return _Estimate(float(losses.mean()), interval, self.n)
+        return Estimate(float(losses.mean()), interval, self.n)
 
-    def calibration(self, hit: Floats, stated: Floats) -> _Estimate:
+    def calibration(self, hit: Floats, stated: Floats) -> Estimate:
         """Expected calibration error."""
         if not self.n:
-            return _Estimate.undefined("there are no images", 0)
+            return Estimate.undefined("there are no images", 0)
         index, n_bins = equal_bins(stated, None)
         gaps = (hit - stated)[:, None] * (index[:, None] == np.arange(n_bins))
         totals = self.clusters.totals(gaps)
@@ -324,9 +293,55 @@ class _Study:
         signed = totals.sum(axis=0) / self.n
         value = float(np.abs(signed).sum())
         if value == 0:
-            return _Estimate(value, intervals.never_seen(self.independent), self.n)
+            return Estimate(value, intervals.never_seen(self.independent), self.n)
         interval = intervals.calibration_gap(signed, drawn, n_patients=self.clusters.n)
-        return _Estimate(value, interval, self.n)
+        return Estimate(value, interval, self.n)
+
+    def calibration_parts(self) -> dict[str, Any]:
+        """Calibration slope and intercept, parts of the Brier score, and the diagram."""
+        if self.positive is None:
+            hit, stated = hits_and_stated(self.true, self.probs)
+            truth, probs = self.true[:, None] == np.arange(len(self.class_names)), self.probs
+            of = "probability of the called class"
+        else:
+            hit, stated = self.true == self.positive, self.probs[:, self.positive]
+            truth, probs = hit[:, None], stated[:, None]
+            of = f"probability of {self.class_names[self.positive]}"
+        hit = hit.astype(np.float64)
+        fit = reliability.recalibrate(hit, stated, self.clusters)
+        parts = reliability.decompose(
+            truth.astype(np.float64), probs, self.clusters, self.counts, self.left_out
+        )
+        return {
+            "calibration_slope": fit.slope.as_json(),
+            "calibration_intercept": fit.intercept.as_json(),
+            "brier_decomposition": reliability.as_json(parts),
+            "reliability_diagram": {"of": of, "bins": self.diagram(hit, stated)},
+        }
+
+    def diagram(self, hit: Floats, stated: Floats) -> list[dict[str, float]]:
+        """Stated probability and observed share of each bin."""
+        curve = reliability_curve(hit, stated, groups=self.clusters.index)
+        rows = zip(*(column.tolist() for column in curve), strict=True)
+        return [dict(zip(curve._fields, row, strict=True)) for row in rows]
+
+    def usefulness(
+        self, figures: dict[str, Estimate], prevalences: tuple[float, ...]
+    ) -> dict[str, Any]:
+        """Predictive values and net benefit, which two classes have."""
+        if self.positive is None:
+            return {}
+        every = sorted({*utility.PREVALENCES, *prevalences})
+        values = utility.predictive_values(figures["sensitivity"], figures["specificity"], every)
+        return {
+            "ppv_npv": [row | {"wanted": row["prevalence"] in prevalences} for row in values],
+            "net_benefit": utility.net_benefit(
+                self.true == self.positive,
+                self.probs[:, self.positive],
+                self.clusters,
+                prevalences,
+            ),
+        }
 
     def ratios(self, above: NDArray[Any], below: NDArray[Any]) -> Floats:
         """Ratio of two sums without each patient in turn, NaN where nothing is below."""
@@ -334,19 +349,19 @@ class _Study:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(sums[:, 0] / sums[:, 1])
 
-    def mean(self, figures: list[_Estimate]) -> _Estimate:
+    def mean(self, figures: list[Estimate]) -> Estimate:
         """Mean of figures; undefined when one of them is."""
         if not figures:
-            return _Estimate.undefined("there are no images", 0)
+            return Estimate.undefined("there are no images", 0)
         lost = next((figure for figure in figures if math.isnan(figure.value)), None)
         if lost is not None:
-            return _Estimate.undefined(lost.reason, self.n)
+            return Estimate.undefined(lost.reason, self.n)
         values = np.array([figure.value for figure in figures])
         rows = [figure.left_out for figure in figures if figure.left_out is not None]
         interval = intervals.mean_of(
             values, [figure.interval for figure in figures], np.stack(rows, axis=1)
         )
-        return _Estimate(float(values.mean()), interval, self.n)
+        return Estimate(float(values.mean()), interval, self.n)
 
 
 def _check_positive(n_classes: int, positive: int | None, threshold: float | None) -> None:

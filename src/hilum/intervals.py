@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,6 +60,46 @@ class Interval(NamedTuple):
     def mirrored(self, most: float) -> Interval:
         """Turn the bounds of a figure x into those of `most` - x."""
         return self._replace(ci_low=most - self.ci_high, ci_high=most - self.ci_low)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval and its values without each patient.
+
+    Attributes
+    ----------
+    value : float
+        NaN when undefined.
+    interval : Interval
+    n : int
+        Samples that it rests on.
+    reason : str
+        Why it is undefined.
+    left_out : float array of shape (n_blocks,) or None
+        The figure without each patient in turn.
+    """
+
+    value: float
+    interval: Interval
+    n: int
+    reason: str = ""
+    left_out: Floats | None = None
+
+    @classmethod
+    def undefined(cls, reason: str, n: int) -> Estimate:
+        return cls(math.nan, Interval.missing(reason), n, reason)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the figure as metrics.json holds it."""
+        low, high, method, why = self.interval
+        known, bounded = not math.isnan(self.value), not math.isnan(low)
+        entry: dict[str, Any] = {
+            "value": self.value if known else None,
+            "ci_low": low if bounded else None,
+            "ci_high": high if bounded else None,
+            "n": self.n,
+        }
+        return entry | ({"method": method} if bounded else {"reason": self.reason or why})
 
 
 @dataclass(frozen=True)
@@ -137,6 +177,9 @@ class Weightings:
     def __getitem__(self, rows: slice | int) -> Floats:
         return self._rows(rows).astype(np.float64)
 
+    def __iter__(self) -> Iterator[Floats]:
+        return (self[row] for row in range(len(self)))
+
     def sum(self, axis: int) -> Floats:
         return np.asarray(self[:].sum(axis=axis))
 
@@ -146,12 +189,12 @@ class Weightings:
         return np.concatenate(parts)
 
 
-def draw_patients(n_clusters: int, n_resamples: int, seed: int) -> Floats:
+def draw_patients(n_clusters: int, n_resamples: int, seed: int) -> Weightings:
     """Draw patients with replacement.
 
     Returns
     -------
-    Weightings of shape (n_resamples, n_clusters), to be used as an array of floats
+    Weightings of shape (n_resamples, n_clusters)
         How often each patient was drawn; each row adds up to `n_clusters`.
     """
     rng = np.random.default_rng(seed)
@@ -159,26 +202,31 @@ def draw_patients(n_clusters: int, n_resamples: int, seed: int) -> Floats:
     counts = np.empty((n_resamples, n_clusters), dtype=np.uint8)
     for row in counts:  # row by row, so that memory stays small with many patients
         row[:] = np.bincount(rng.integers(n_clusters, size=n_clusters), minlength=n_clusters)
-    return cast("Floats", Weightings((n_resamples, n_clusters), counts.__getitem__))
+    return Weightings((n_resamples, n_clusters), counts.__getitem__)
 
 
-def leave_out(n_clusters: int, seed: int) -> Floats:
+def leave_out(n_clusters: int, seed: int) -> Weightings:
     """Leave out each patient in turn, or one of 1,000 random blocks when there are more patients.
 
     Returns
     -------
-    Weightings of shape (n_blocks, n_clusters), to be used as an array of floats
+    Weightings of shape (n_blocks, n_clusters)
         0 for the patients that are left out, 1 for the others.
     """
+    block, n_blocks = blocks(n_clusters, seed)
+    number = np.arange(n_blocks)[:, None]
+    return Weightings((n_blocks, n_clusters), lambda rows: block != number[rows])
+
+
+def blocks(n_clusters: int, seed: int) -> tuple[Ints, int]:
+    """Return the block (n_clusters,) that `leave_out` puts each patient in, and their number."""
     block = np.arange(n_clusters)
     if n_clusters > MAX_BLOCKS:
         block = np.random.default_rng(seed).permutation(n_clusters) % MAX_BLOCKS
-    n_blocks = min(n_clusters, MAX_BLOCKS)
-    number = np.arange(n_blocks)[:, None]
-    return cast("Floats", Weightings((n_blocks, n_clusters), lambda rows: block != number[rows]))
+    return block, min(n_clusters, MAX_BLOCKS)
 
 
-def sample_weights(counts: Floats, clusters: Clusters) -> Iterator[tuple[slice, Floats]]:
+def sample_weights(counts: Weightings, clusters: Clusters) -> Iterator[tuple[slice, Floats]]:
     """Turn counts of patients into weights of images, some resamples at a time.
 
     Yields
@@ -290,11 +338,37 @@ def logit_t(value: float, left_out: Floats, *, n_patients: int) -> Interval:
     )
 
 
+def unbiased_t(value: float, left_out: Floats, *, n_patients: int) -> Interval:
+    """Interval of a figure that chance makes greater: its jackknife, centred without the bias.
+
+    Parameters
+    ----------
+    value : float
+        At least 0; kept inside the interval, as what was seen.
+    left_out : float array of shape (n_blocks,)
+        The figure without each patient (or block of patients) in turn.
+    n_patients : int
+        As in `logit_t`.
+    """
+    if n_patients < MIN_PATIENTS or not np.isfinite(left_out).all():
+        return Interval.missing(
+            f"there are fewer than {MIN_PATIENTS} patients with the class, or without it"
+        )
+    n, mean = len(left_out), float(left_out.mean())
+    error = math.sqrt((n - 1) / n * float(((left_out - mean) ** 2).sum()))
+    centre, half = n * value - (n - 1) * mean, quantile_t(n_patients) * error
+    if error < 1e-12:
+        return Interval.missing("no patient changes the figure: the probabilities are alike")
+    return Interval(
+        max(0.0, min(value, centre - half)), max(value, centre + half), "jackknife, bias removed"
+    )
+
+
 def _expit(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
 
 
-def mean_loss(losses: Floats, clusters: Clusters, counts: Floats, *, most: float) -> Interval:
+def mean_loss(losses: Floats, clusters: Clusters, counts: Weightings, *, most: float) -> Interval:
     """Interval of a mean loss: bootstrap-t over patients on the scale of square roots.
 
     Each resample is divided by a standard error of its own, which follows the skewness that a few
@@ -305,7 +379,7 @@ def mean_loss(losses: Floats, clusters: Clusters, counts: Floats, *, most: float
     losses : float array of shape (n_samples,)
         In [0, `most`].
     clusters : Clusters
-    counts : float array of shape (n_resamples, n_clusters)
+    counts : Weightings of shape (n_resamples, n_clusters)
     most : float
 
     References
@@ -336,7 +410,7 @@ def mean_loss(losses: Floats, clusters: Clusters, counts: Floats, *, most: float
     return Interval(low, high, "bootstrap-t, square root scale")
 
 
-def _roots(counts: Floats, sums: Floats, sizes: Floats) -> tuple[Floats, Floats]:
+def _roots(counts: Weightings | Floats, sums: Floats, sizes: Floats) -> tuple[Floats, Floats]:
     """Square root of the mean, and its standard error, in each resample."""
     n = counts.shape[1]
     columns = np.stack([sizes, sums, sums**2, sums * sizes, sizes**2], axis=1)
@@ -366,7 +440,7 @@ def mean_of(values: Floats, parts: Sequence[Interval], left_out: Floats) -> Inte
     lost = next((part.reason for part in parts if math.isnan(part.ci_low)), None)
     if lost is not None:
         return Interval.missing(lost)
-    together = _correlation(left_out)
+    together = correlation(left_out)
     below = values - np.array([part.ci_low for part in parts])
     above = np.array([part.ci_high for part in parts]) - values
     mean, n = float(values.mean()), len(values)
@@ -374,16 +448,18 @@ def mean_of(values: Floats, parts: Sequence[Interval], left_out: Floats) -> Inte
     return Interval(mean - low, mean + high, "mean of intervals, correlation by jackknife")
 
 
-def _correlation(left_out: Floats) -> Floats:
-    """Correlation of columns, 1 where it is unknown, which makes an interval wider."""
+def correlation(left_out: Floats, *, unknown: float = 1.0) -> Floats:
+    """Correlation of columns; `unknown` where it is so: for a sum, 1 makes an interval wider."""
     rows = left_out[np.isfinite(left_out).all(axis=1)]
+    n_columns = left_out.shape[1]
     if len(rows) < MIN_PATIENTS:
-        return np.ones((left_out.shape[1],) * 2)
-    spread = rows.std(axis=0)
-    varies = spread > 1e-12
-    scaled = np.where(varies, (rows - rows.mean(axis=0)) / np.where(varies, spread, 1.0), 0.0)
-    together = scaled.T @ scaled / len(rows)
-    together[~np.outer(varies, varies)] = 1.0
+        together = np.full((n_columns, n_columns), unknown)
+    else:
+        spread = rows.std(axis=0)
+        varies = spread > 1e-12
+        scaled = np.where(varies, (rows - rows.mean(axis=0)) / np.where(varies, spread, 1.0), 0.0)
+        together = scaled.T @ scaled / len(rows)
+        together[~np.outer(varies, varies)] = unknown
     np.fill_diagonal(together, 1.0)
     return np.asarray(together)
 
@@ -429,12 +505,6 @@ def perfect_average_precision(n_positive: float, n_negative: float, prevalence: 
 def calibration_gap(gaps: Floats, drawn: Floats, *, n_patients: int) -> Interval:
     """Interval of an expected calibration error, whose plain estimate is too high by chance alone.
 
-    Chance makes every bin miss its share by a little, and absolute values do not cancel. The lower
-    bound allows for that: the observed gaps are shrunk until the same chance would make an error as
-    great as the observed one in 1 of 40 studies only; where chance alone can do so, the bound is 0.
-    The upper bound allows for chance in each gap with its observed sign and corrects nothing, which
-    is cautious.
-
     Parameters
     ----------
     gaps : float array of shape (n_bins,)
@@ -443,19 +513,52 @@ def calibration_gap(gaps: Floats, drawn: Floats, *, n_patients: int) -> Interval
         The same in bootstrap resamples.
     n_patients : int
     """
+    found = size_of_effects(
+        gaps, drawn, lambda parts: np.abs(parts).sum(axis=1), n_patients=n_patients
+    )
+    return found._replace(ci_high=min(1.0, found.ci_high))
+
+
+def size_of_effects(
+    effects: Floats, drawn: Floats, size: Callable[[Floats], Floats], *, n_patients: int
+) -> Interval:
+    """Interval of a size that chance makes greater: a sum of absolute values or of squares.
+
+    Chance makes every part miss by a little, and absolute values do not cancel. Both bounds allow
+    for that: the observed effects are scaled until the same chance would make a size as great as
+    the observed one in only 1 of 40 studies (lower bound; 0 where chance alone can do so), or one
+    as small (upper bound, never below the observed size).
+
+    Parameters
+    ----------
+    effects : float array of shape (n_parts,)
+    drawn : float array of shape (n_resamples, n_parts)
+        The same in bootstrap resamples.
+    size : callable
+        Turns (n_rows, n_parts) into (n_rows,); grows with the effects.
+    n_patients : int
+    """
     if n_patients < MIN_PATIENTS:
         return Interval.missing(f"there are fewer than {MIN_PATIENTS} patients")
-    observed = float(np.abs(gaps).sum())
-    noise = (drawn - gaps) * quantile_t(n_patients) / NormalDist().inv_cdf((1 + LEVEL) / 2)
+    observed = float(size(effects[None])[0])
+    noise = (drawn - effects) * quantile_t(n_patients) / NormalDist().inv_cdf((1 + LEVEL) / 2)
     tail = (1 - LEVEL) / 2
 
-    def too_small(factor: float) -> bool:
-        return bool((np.abs(factor * gaps + noise).sum(axis=1) >= observed).mean() < tail)
+    def rarely_as_great(factor: float) -> bool:
+        return bool((size(factor * effects + noise) >= observed).mean() < tail)
 
-    low, high = 0.0, 1.0
-    if too_small(0.0):
-        for _ in range(20):
-            middle = (low + high) / 2
-            low, high = (middle, high) if too_small(middle) else (low, middle)
-    above = max(0.0, float(np.quantile(noise @ np.sign(gaps), 1 - tail)))
-    return Interval(low * observed, min(1.0, observed + above), "bootstrap, corrected for chance")
+    def often_as_small(factor: float) -> bool:
+        return bool((size(factor * effects + noise) <= observed).mean() >= tail)
+
+    least = _last(rarely_as_great, 0.0, 1.0) if rarely_as_great(0.0) else 0.0
+    most = _last(often_as_small, 1.0, 8.0) if often_as_small(1.0) else 1.0
+    low, high = size(np.stack([least * effects, most * effects])).tolist()
+    return Interval(low, max(high, observed), "bootstrap, corrected for chance")
+
+
+def _last(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """Find where a condition that holds at `low` ceases to hold, by halving."""
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return high

@@ -193,6 +193,63 @@ def ece(y_true: ArrayLike, probs: ArrayLike, *, n_bins: int | None = None) -> fl
     return float(np.abs(gaps).sum() / len(hit))
 
 
+class BrierParts(NamedTuple):
+    """About reliability - resolution + uncertainty is the Brier score (Murphy 1973).
+
+    The rest is how probabilities differ within bins (Stephenson et al. 2008).
+
+    Attributes
+    ----------
+    reliability : float
+        Mean squared distance of mean probability and observed share over the bins; 0 is best.
+    resolution : float
+        Mean squared distance of the bins' shares from the overall share; more is better.
+    uncertainty : float
+        Share times one minus it: the Brier score of stating the overall share of every sample.
+    """
+
+    reliability: float
+    resolution: float
+    uncertainty: float
+
+
+def brier_decomposition(
+    y_true: ArrayLike, probs: ArrayLike, *, n_bins: int | None = None
+) -> BrierParts:
+    """Take the Brier score apart, in bins as those of `ece`, one set for each column.
+
+    Parameters
+    ----------
+    y_true : int array of shape (n_samples,)
+    probs : float array of shape (n_samples,) or (n_samples, n_classes)
+        One column: parts of the mean of (p - y)². More: sums over all classes.
+    n_bins : int, optional
+        As in `ece`.
+    """
+    array = np.asarray(probs, dtype=np.float64)
+    if array.ndim == 2:
+        true, array = checked_probs(y_true, array)
+        truth = (true[:, None] == np.arange(array.shape[1])).astype(np.float64)
+    else:
+        y, score = checked_scores(y_true, array)
+        truth, array = y[:, None].astype(np.float64), score[:, None]
+    if not len(truth):
+        undefined = _defined(math.nan, "Brier score", "there is no sample")
+        return BrierParts(undefined, undefined, undefined)
+    reliability = resolution = 0.0
+    shares = truth.mean(axis=0)
+    for k, share in enumerate(shares):
+        index, n = equal_bins(array[:, k], n_bins)
+        sizes = np.bincount(index, minlength=n)
+        stated, observed = (
+            np.bincount(index, weights=values[:, k], minlength=n) / sizes
+            for values in (array, truth)
+        )
+        reliability += float(sizes @ (stated - observed) ** 2) / len(truth)
+        resolution += float(sizes @ (observed - share) ** 2) / len(truth)
+    return BrierParts(reliability, resolution, float((shares * (1 - shares)).sum()))
+
+
 def macro_auroc(y_true: ArrayLike, probs: ArrayLike) -> float:
     """Mean one-vs-rest AUROC over the classes that are present.
 

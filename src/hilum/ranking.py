@@ -66,3 +66,50 @@ class Ranking:
             mean /= n_positive
         # Without negatives every precision is 1, which says nothing of the classifier.
         return area, np.where(n_negative > 0, mean, np.nan)
+
+
+def placements(y: Ints | Bools, score: Floats) -> Floats:
+    """Share of the other side (n_samples,) that each sample lies on the right side of.
+
+    A positive is placed right of a negative by a higher score; ties count half. The mean over the
+    positives, as over the negatives, is the AUROC (the structural components of DeLong, 1988).
+    """
+    positive = np.asarray(y, dtype=bool)
+    placed = np.empty(len(score))
+    for side, sign in ((positive, 1.0), (~positive, -1.0)):
+        others = np.sort(sign * score[~side])
+        mine = sign * score[side]
+        below = np.searchsorted(others, mine, "left") + np.searchsorted(others, mine, "right")
+        placed[side] = below / (2 * len(others))
+    return placed
+
+
+def auroc_without(y: Ints | Bools, score: Floats, block: Ints, n_blocks: int) -> Floats:
+    """AUROC (n_blocks,) without the samples of each block, from one sorting.
+
+    Pairs that touch a block are taken from the sum over all pairs; NaN where a side is then empty.
+
+    Parameters
+    ----------
+    y, score : arrays of shape (n_samples,)
+        With at least one sample on each side.
+    block : int array of shape (n_samples,)
+    n_blocks : int
+    """
+    positive = np.asarray(y, dtype=bool)
+    sizes = [np.bincount(block[side], minlength=n_blocks) for side in (positive, ~positive)]
+    n_positive, n_negative = (int(size.sum()) for size in sizes)
+    wins = placements(y, score) * np.where(positive, n_negative, n_positive)
+    touched = np.bincount(block, weights=wins, minlength=n_blocks)
+    # Pairs inside one block were counted from both ends.
+    rank = np.unique(score, return_inverse=True)[1]
+    place, start = block * (len(score) + 1) + rank, block * (len(score) + 1)
+    others = np.sort(place[~positive])
+    mine = np.searchsorted(others, place[positive], "left")
+    mine = mine + np.searchsorted(others, place[positive], "right")
+    inside = mine / 2 - np.searchsorted(others, start[positive], "left")
+    touched -= np.bincount(block[positive], weights=inside, minlength=n_blocks)
+    total = float(wins[positive].sum())
+    pairs = (n_positive - sizes[0]) * (n_negative - sizes[1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(pairs > 0, (total - touched) / pairs, np.nan))
