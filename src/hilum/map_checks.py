@@ -23,7 +23,10 @@ from hilum.placement import Axis, place
 if TYPE_CHECKING:
     from hilum.networks import Network
 
-N_IMAGES = 32
+MOST_IMAGES, LEAST_IMAGES = 32, 8
+MOST_PIXELS = 32 * 160 * 160
+"""Of all images together; larger images are fewer, so that the check takes seconds."""
+
 N_SHUFFLES = 5
 MOST_ALIKE = 0.5
 """Mean rank correlation, without its sign, above which maps count as blind to the weights."""
@@ -47,7 +50,7 @@ def check_maps(
     model : Path
         A run folder or its model folder.
     pixels : uint8 array of shape (n, height, width, channels)
-        Prepared validation images; at most `N_IMAGES` of them, evenly chosen, are used.
+        Prepared validation images; at most `MOST_IMAGES` of them, evenly chosen, are used.
     sizes : sequence of (height, width)
         Of the pictures that they were made from.
 
@@ -58,7 +61,8 @@ def check_maps(
         is null with a reason.
     """
     network, spec = load_network(model), load_facts(model).preprocessing
-    chosen = np.unique(np.linspace(0, len(pixels) - 1, min(N_IMAGES, len(pixels))).astype(int))
+    n = int(np.clip(MOST_PIXELS // (spec.height * spec.width), LEAST_IMAGES, MOST_IMAGES))
+    chosen = np.unique(np.linspace(0, len(pixels) - 1, n).astype(int))
     images = np.asarray(pixels[chosen])
     classes = _predicted(network, images)
     mapper = GradCam(network)

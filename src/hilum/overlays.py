@@ -20,8 +20,8 @@ from PIL import Image, ImageDraw, ImageFont
 from hilum.pixels import to_channels
 
 COLOURS = "inferno"
-COLOURS_FROM = 0.3  # darker ones cannot be told from a dark picture
-MOST_OPAQUE = 0.65
+COLOURS_SPAN = (0.3, 0.9)  # darker ones are lost on a dark picture, lighter ones on a white one
+MOST_OPAQUE = 0.7
 CONTOUR = 0.5
 """Share of the greatest heat where the line runs."""
 
@@ -54,7 +54,10 @@ def overlay(
     drawn = below + opacity * (colours()[level] - below.astype(np.float32))
     drawn = np.asarray(np.rint(drawn), dtype=np.uint8)
     if contour:
-        drawn[_outline(heat >= CONTOUR)] = colours()[-1].astype(np.uint8)
+        # Light within dark, so that the line shows on any picture.
+        hot = heat >= CONTOUR
+        drawn[_outline(~hot)] = 0
+        drawn[_outline(hot)] = 255
     return np.asarray(drawn)
 
 
@@ -63,7 +66,7 @@ def colours() -> NDArray[np.float32]:
     """Return the colours of heat 0 to 1 as a float32 array of shape (256, 3), in [0, 255]."""
     from matplotlib import colormaps
 
-    table = colormaps[COLOURS](np.linspace(COLOURS_FROM, 1, 256))[:, :3]
+    table = colormaps[COLOURS](np.linspace(*COLOURS_SPAN, 256))[:, :3]
     return np.asarray(np.rint(table * 255), dtype=np.float32)
 
 
@@ -96,7 +99,7 @@ def with_legend(
     drawn = overlay(_enlarged(picture, factor), _enlarged(heat, factor))
     height, width = drawn.shape[:2]
     legend = _legend(max(width, LEAST_WIDTH), lines)
-    canvas = Image.new("RGB", (legend.width, height + legend.height), "white")
+    canvas = Image.new("RGB", (legend.width, height + legend.height))
     canvas.paste(Image.fromarray(drawn), (0, 0))
     canvas.paste(legend, (0, height))
     return canvas

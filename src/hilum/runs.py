@@ -40,6 +40,7 @@ from hilum.export import agreeing_probabilities, check_resizing, to_onnx
 from hilum.files import read_json, write_csv, write_json
 from hilum.hardware import find_hardware
 from hilum.inference import load
+from hilum.map_checks import check_maps
 from hilum.model import ModelFacts, TrainingData, write_model
 from hilum.networks import n_parameters
 from hilum.patients import Patients
@@ -377,6 +378,7 @@ def _work(run: Run, progress: Progress) -> Run:
         best_epoch=trained.best_epoch,
         epochs_done=len(trained.history),
         n_parameters=n_parameters(trained.network),
+        explanation=check_maps(run.folder, val_samples.pixels, _sizes(samples, "val")),
         elapsed_s=round(before + time.monotonic() - started, 1),
     )
     _evaluate(run, progress, run.facts["command"])
@@ -400,6 +402,12 @@ def split_samples(
     )
     labels = np.array([dataset.class_names.index(label) for label in rows["label"]])
     return Samples(store, labels.astype(np.int64))
+
+
+def _sizes(samples: pd.DataFrame, split: str) -> list[tuple[int, int]]:
+    """Return height and width of the pictures of a split."""
+    rows = samples[samples["split"] == split]
+    return list(zip(rows["height"].astype(int), rows["width"].astype(int), strict=True))
 
 
 def _write_model(
