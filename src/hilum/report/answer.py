@@ -105,8 +105,10 @@ def _also(facts: RunFacts) -> list[tuple[str, str, str]]:
     test = facts.metrics["test"]
     rows = test.get("ppv_npv") or ()
     if rows:
-        first = min(rows, key=lambda row: float(row["prevalence"]))
-        share = words.number(float(first["prevalence"]), percent=True, digits=0)
+        # The user's own prevalence, else one that is usual in screening of the ill.
+        asked = [row for row in rows if row.get("wanted")]
+        first = min(asked or rows, key=lambda row: abs(float(row["prevalence"]) - 0.1))
+        share = f"{float(first['prevalence']) * 100:g}{words.THIN}%"
         ppv = words.with_interval(Estimate.of(dict(first), "ppv"), percent=True)
         text = f"Where {share} have it, {ppv} of the alarms are true"
         found.append(("If rarer", text, "predictive"))

@@ -195,8 +195,8 @@ def _net_benefit(facts: RunFacts, found: Mapping[str, Any] | None) -> Plot | Non
     x = numbers(found["thresholds"])
     traces = [
         Trace("this classifier", "main", curve_of(x, found["model"])),
-        Trace("treat all", "other", curve_of(x, found["all"])),
-        Trace("treat none", "base", curve_of(x, found.get("none") or [0.0] * len(x))),
+        Trace("act on all", "other", _bare(curve_of(x, found["all"]))),
+        Trace("act on none", "base", _bare(curve_of(x, found["none"]))),
     ]
     best = traces[0].curve.y
     prevalence = float(np.nanmax(best)) if np.isfinite(best).any() else 0.0
@@ -207,9 +207,14 @@ def _net_benefit(facts: RunFacts, found: Mapping[str, Any] | None) -> Plot | Non
         x_label="Probability from which one would act",
         y_label="Net benefit",
         y_range=(-0.25 * top, 1.1 * top),
-        alt="Decision curve on test: net benefit of the classifier against treating all and none"
-        + (f", for {facts.positive_class}." if facts.positive_class else "."),
+        alt="Decision curve on test: net benefit of acting on the classifier, on all and on none"
+        f", for {facts.positive_class}.",
     )
+
+
+def _bare(curve: Curve) -> Curve:
+    """Leave the band out, so that only one is in a plot."""
+    return Curve(curve.x, curve.y)
 
 
 def numbers(values: Sequence[Any]) -> Array:
@@ -217,8 +222,11 @@ def numbers(values: Sequence[Any]) -> Array:
     return np.array([math.nan if value is None else float(value) for value in values])
 
 
-def curve_of(x: Array, values: Sequence[Any]) -> Curve:
-    """Read a curve whose points are numbers or figures with intervals."""
+def curve_of(x: Array, values: Sequence[Any] | Mapping[str, Sequence[Any]]) -> Curve:
+    """Read a curve: lists of values and bounds, or a list of numbers or of figures."""
+    if isinstance(values, Mapping):
+        y, low, high = (numbers(values[name]) for name in ("value", "ci_low", "ci_high"))
+        return Curve(x, y, low, high)
     if not any(isinstance(value, Mapping) for value in values):
         return Curve(x, numbers(values))
     found = [Estimate.of({"y": value}, "y") for value in values]
@@ -242,7 +250,7 @@ def _sets(found: Mapping[str, Any] | None) -> Sets | None:
         "answer; a larger one says that the image leaves it open, an empty one that no class "
         "fits.",
         tuple(
-            _share(f"{words.plural(int(size), 'class', 'classes')}", value)
+            _share(words.plural(int(size), "class", "classes"), value)
             for size, value in sorted((found.get("sets") or {}).items(), key=lambda s: int(s[0]))
         ),
     )
@@ -257,13 +265,6 @@ def _share(name: str, value: Any) -> Share:
     )
 
 
-REASONS = {
-    "low_confidence": "probability near the threshold",
-    "several_classes": "more than one class in the set",
-    "unlike_training": "unlike the training images",
-}
-
-
 def _referral(found: Mapping[str, Any] | None) -> Referral | None:
     if not found:
         return None
@@ -276,7 +277,7 @@ def _referral(found: Mapping[str, Any] | None) -> Referral | None:
         "all images."
     )
     reasons = tuple(
-        _share(REASONS.get(str(name), str(name).replace("_", " ")), value)
+        _share(words.capitalised(str(name)), value)
         for name, value in (found.get("reasons") or {}).items()
     )
     return Referral(text, reasons, _referral_plot(found.get("curve") or ()))
@@ -288,7 +289,7 @@ def _referral_plot(points: Sequence[Mapping[str, Any]]) -> Plot | None:
     x = numbers([point["share_referred"] for point in points])
     keys = [
         key
-        for key in ("accuracy", "sensitivity", "specificity", "balanced_accuracy")
+        for key in ("accuracy", "sensitivity", "specificity")
         if any(point.get(key) is not None for point in points)
     ]
     styles: dict[str, Any] = {"accuracy": "main", "sensitivity": "other", "specificity": "base"}
@@ -296,9 +297,10 @@ def _referral_plot(points: Sequence[Mapping[str, Any]]) -> Plot | None:
         Trace(
             key.replace("_", " "),
             styles.get(key, "base"),
-            curve_of(x, [point.get(key) for point in points]),
+            curve if key == "accuracy" else _bare(curve),
         )
         for key in keys[:3]
+        for curve in [curve_of(x, [point.get(key) for point in points])]
     ]
     return figures.draw_traces(
         "referral",

@@ -13,6 +13,7 @@ from PIL import Image
 from hilum.dataset import Kind, open_picture
 from hilum.errors import HilumError, UnreadableError
 from hilum.pixels import to_8_bits, value_range
+from hilum.readers import Picture
 
 SIDE = 160  # pixels of the longer side
 QUALITY = 80
@@ -46,21 +47,31 @@ class Album:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
 
-    def thumbnail(self, path: str) -> Thumbnail | None:
-        """Return the image, or None where it is gone or damaged."""
+    def picture(self, path: str) -> Picture | None:
+        """Open the image; None where it is gone or damaged."""
         try:
-            picture = open_picture(self.source, self.kind, path)
+            return open_picture(self.source, self.kind, path)
         except UnreadableError as error:
             self.missing[path] = error.reason
-            return None
         except (HilumError, OSError) as error:
             self.missing[path] = str(error)
+        return None
+
+    def thumbnail(self, path: str) -> Thumbnail | None:
+        """Return the image small, or None where it is gone or damaged."""
+        picture = self.picture(path)
+        if picture is None:
             return None
         low, high = value_range(picture, self.ranges)
         frame = to_8_bits(picture.pixels[0], low, high)
         image = Image.fromarray(frame[..., 0] if picture.is_grey else frame)
         image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-        return Thumbnail(_data_uri(image), image.width, image.height)
+        return as_thumbnail(image)
+
+
+def as_thumbnail(image: Image.Image) -> Thumbnail:
+    """Pack a small image for the page."""
+    return Thumbnail(_data_uri(image), image.width, image.height)
 
 
 def _data_uri(image: Image.Image) -> str:

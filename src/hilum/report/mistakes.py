@@ -9,7 +9,8 @@ import pandas as pd
 
 from hilum.report.cohort import Sample, missing_note
 from hilum.report.facts import RunFacts
-from hilum.report.gallery import Album
+from hilum.report.gallery import Album, Thumbnail
+from hilum.report.heat import Heat, heat_maps, make_heat
 
 N_SHOWN = 48
 N_ROWS = 5000
@@ -37,11 +38,11 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseGroup:
-    """Errors of one kind, with pictures of the first."""
+    """Errors of one kind, with pictures of the first, and heat maps where there are any."""
 
     title: str
     n: int
-    shown: tuple[tuple[Case, Sample], ...]
+    shown: tuple[tuple[Case, Sample, Thumbnail | None], ...]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Mistakes:
     n_left_out: int
     positive_class: str | None
     note: str
+    heat: Heat
+
+    @property
+    def has_heat(self) -> bool:
+        return any(heat is not None for group in self.groups for _, _, heat in group.shown)
 
 
 def make_mistakes(facts: RunFacts, album: Album) -> Mistakes:
@@ -69,7 +75,8 @@ def make_mistakes(facts: RunFacts, album: Album) -> Mistakes:
         cases=tuple(cases[:N_ROWS]),
         n_left_out=max(0, len(cases) - N_ROWS),
         positive_class=facts.positive_class,
-        note=missing_note(album, [sample for group in groups for _, sample in group.shown]),
+        note=missing_note(album, [sample for group in groups for _, sample, _ in group.shown]),
+        heat=make_heat(facts),
     )
 
 
@@ -126,10 +133,15 @@ def _groups(facts: RunFacts, wrong: list[Case], album: Album) -> list[CaseGroup]
             (f"Missed: {positive} called {negative}", missed),
             (f"False alarms: {negative} called {positive}", alarms),
         ]
+    shown = [case for _, cases in parts for case in cases][:N_SHOWN]
+    heat = heat_maps(facts.folder, album, [(case.path, case.predicted) for case in shown])
     groups, room = [], N_SHOWN
     for title, cases in parts:
-        shown = cases[:room]
-        room -= len(shown)
-        pictures = tuple((case, Sample(case.path, album.thumbnail(case.path))) for case in shown)
+        chosen = cases[:room]
+        room -= len(chosen)
+        pictures = tuple(
+            (case, Sample(case.path, album.thumbnail(case.path)), heat.get(case.path))
+            for case in chosen
+        )
         groups.append(CaseGroup(title, len(cases), pictures))
     return [group for group in groups if group.n]

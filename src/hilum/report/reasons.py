@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from hilum.referral import UNLIKE
 from hilum.report import words
 from hilum.report.facts import (
     SPLIT_NAMES,
@@ -43,6 +44,7 @@ WEIGHTS = {
     "unlike_training": 58,
     "subgroup_gap": 57,
     "finding_medium": 55,
+    "heat_outside": 53,
     "heat_maps_fail": 52,
     "calibration": 50,
     "calibration_slope": 49,
@@ -71,6 +73,8 @@ LINES_ON_SCREEN = 38  # of the column of reasons, on a screen of 1200 by 1500
 OFF_SLOPE = 0.2  # distance of the calibration slope from 1 that is worth a word
 MUCH_UNLIKE = 0.10  # share of test images unlike the training images
 MUCH_REFERRED = 0.30
+MUCH_HEAT = 1.5  # times the share of the area
+LEAST_HEAT = 0.10  # and this much more than it
 N_EXAMPLES = 3
 
 
@@ -114,7 +118,7 @@ class Verdict:
     @property
     def shown(self) -> tuple[tuple[Reason, bool], ...]:
         """Reasons, and whether each is unfolded: the heaviest, as many as fit on one screen."""
-        found, room = [], LINES_ON_SCREEN
+        found, room = [], float(LINES_ON_SCREEN)
         for reason in self.reasons:
             room -= 2.5 + len(reason.title + reason.text) / 54 + len(reason.examples)
             found.append((reason, room >= 0))
@@ -615,6 +619,26 @@ def _check_heat_maps(facts: RunFacts, found: _Found) -> None:
         found.fine.append("heat maps change when the weights are randomised")
 
 
+def _check_heat_place(facts: RunFacts, found: _Found) -> None:
+    where = {"border": "on the border", "outside_body": "outside the body"}
+    for key, place in where.items():
+        part = facts.explanation.get(key) or {}
+        heat, area = part.get("heat_share"), part.get("area_share")
+        if heat is None or area is None:
+            continue
+        if heat >= MUCH_HEAT * area and heat - area >= LEAST_HEAT:
+            found.add(
+                "heat_outside",
+                f"Much heat lies {place}",
+                f"{words.number(heat, percent=True, digits=0)} of the heat, on "
+                f"{words.number(area, percent=True, digits=0)} of the area: the answer may rest on "
+                "something that is not the disease, such as a mark.",
+                anchor="explanation",
+            )
+        else:
+            found.fine.append(f"heat does not gather {place}")
+
+
 def _check_decisions(facts: RunFacts, found: _Found) -> None:
     """Hold prediction sets and referral against what they promise."""
     sets = facts.metrics["test"].get("conformal") or {}
@@ -632,7 +656,7 @@ def _check_decisions(facts: RunFacts, found: _Found) -> None:
         else:
             found.fine.append("prediction sets hold the truth as often as promised")
     referral = facts.metrics["test"].get("referral") or {}
-    unlike = _share((referral.get("reasons") or {}).get("unlike_training"))
+    unlike = _share((referral.get("reasons") or {}).get(UNLIKE))
     if unlike is not None and unlike >= MUCH_UNLIKE:
         found.add(
             "unlike_training",
@@ -677,6 +701,7 @@ CHECKS: tuple[Callable[[RunFacts, _Found], None], ...] = (
     _check_slope,
     _check_robustness,
     _check_heat_maps,
+    _check_heat_place,
     _check_decisions,
 )
 

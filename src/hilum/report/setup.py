@@ -34,7 +34,10 @@ GROUPS = (
             *("brightness", "contrast", "gamma", "noise", "blur", "low_resolution"),
         ),
     ),
-    ("Decision", ("calibration", "operating_point")),
+    (
+        "Decision",
+        ("calibration", "operating_point", "set_coverage", "refer_uncertain", "refer_unlike"),
+    ),
     ("Splits", ("val_share", "test_share")),
     ("Machine", ("seed", "precision", "accelerator")),
 )
@@ -167,9 +170,7 @@ def _model(run: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     hardware = run["hardware"]
     cores = words.plural(int(hardware["n_cores"]), "core")
     found = run.get("calibration")
-    calibration = (
-        (("Temperature", f"{found['temperature']:.2f}. {found['reason']}"),) if found else ()
-    )
+    calibration = (("Calibration", str(found["reason"])),) if found else ()
     return (
         *calibration,
         ("Parameters", words.count(int(run["n_parameters"]))),
