@@ -94,7 +94,11 @@ def make_mapper(folder: Path, method: str, *, model: Model | None = None) -> Map
 
 
 class GradCam:
-    """Maps from the gradient of a class's logit by the network's last feature map.
+    """Maps from gradients: features weighed by the gradient of a class's logit, place by place.
+
+    Of the family of Grad-CAM (Selvaraju et al., 2017) this is HiResCAM (Draelos and Carin, 2020),
+    which does not average the gradient over the map, on the features that enter the last stage:
+    where the place of disease is known, both point to it more often (see docs/heatmaps.md).
 
     Parameters
     ----------
@@ -103,49 +107,60 @@ class GradCam:
     """
 
     def __init__(self, network: Network) -> None:
-        self.network = network.eval()
-        self.grid = find_grid(network.backbone)
+        self._network = network.eval()
+        begin = last_stage(network.backbone)
+        self._early, self._late = network.backbone[:begin], network.backbone[begin:]
+        self.grid = find_grid(self._early)
 
     def maps(self, pixels: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Compute one map for each image; see `gradcam`."""
+        """Compute one map for each image.
+
+        Parameters
+        ----------
+        pixels : uint8 array of shape (n, height, width, channels)
+            As `pixels.prepare` returns them.
+        classes : int array of shape (n,)
+            Index of the class to explain.
+
+        Returns
+        -------
+        float32 array of shape (n, map height, map width)
+            Positive where the image raises the logit of the class, negative where it lowers it.
+        """
         parts = [
-            gradcam(self.network, pixels[i : i + BATCH_SIZE], classes[i : i + BATCH_SIZE])
+            self._maps(pixels[i : i + BATCH_SIZE], classes[i : i + BATCH_SIZE])
             for i in range(0, len(pixels), BATCH_SIZE)
         ]
         return np.concatenate(parts)
 
+    def _maps(self, pixels: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
+        import torch
 
-def gradcam(
-    network: Network, pixels: NDArray[np.uint8], classes: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Weigh the last feature map by the gradient of a class's logit, place by place.
+        network = self._network
+        images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
+        with torch.no_grad():
+            features = self._early(network.normalise(images))
+        with torch.enable_grad():
+            features.requires_grad_()
+            logits = network.head(network.gather(self._late(features)))
+            scores = class_scores(logits, torch.from_numpy(classes))
+            (gradient,) = torch.autograd.grad(scores.sum(), features)
+        return np.asarray((gradient * features.detach()).sum(dim=1).numpy())
 
-    Parameters
-    ----------
-    network : Network
-        In evaluation mode.
-    pixels : uint8 array of shape (n, height, width, channels)
-        As `pixels.prepare` returns them.
-    classes : int array of shape (n,)
-        Index of the class to explain.
 
-    Returns
-    -------
-    float32 array of shape (n, map height, map width)
-        Positive where the image raises the logit of the class, negative where it lowers it.
+def last_stage(backbone: nn.Sequential) -> int:
+    """Return the index of the layer that begins the last stage; the number of layers if one only.
+
+    A stage is what lies between two halvings: a pooling layer ends one, a strided block begins one.
     """
-    import torch
+    from torch import nn
 
-    images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
-    with torch.no_grad():
-        features = network.feature_map(images)
-    with torch.enable_grad():
-        features.requires_grad_()
-        logits = network.head(network.gather(features))
-        scores = class_scores(logits, torch.from_numpy(classes))
-        (gradient,) = torch.autograd.grad(scores.sum(), features)
-    found: NDArray[np.float32] = (gradient * features.detach()).sum(dim=1).numpy()
-    return found
+    halving = [i for i, layer in enumerate(backbone) if find_grid(layer).step > 1]
+    if not halving:
+        return len(backbone)
+    if not isinstance(backbone[halving[-1]], nn.MaxPool2d | nn.AvgPool2d | nn.Conv2d):
+        return halving[-1]
+    return halving[-2] + 1 if len(halving) > 1 else len(backbone)
 
 
 def class_scores(logits: Tensor, classes: Tensor) -> Tensor:
