@@ -238,9 +238,32 @@ def resume_command(run: RunPath, as_json: AsJson = False) -> None:
 
 
 @app.command("evaluate")
-def evaluate_command(run: RunPath, as_json: AsJson = False) -> None:
+def evaluate_command(
+    run: RunPath,
+    prevalence: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Give predictive values and net benefit at this prevalence, such as 0.02; the "
+            "test split is not opened anew for it. Repeatable."
+        ),
+    ] = None,
+    subgroup: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Give the figures of groups by this column of the data; the test split is not "
+            "opened anew for it. Repeatable."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Evaluate a finished run anew; the test split is opened once more, and the report says so."""
-    done = hilum.evaluate(run, progress=_progress(), command=["hilum", *sys.argv[1:]])
+    done = hilum.evaluate(
+        run,
+        prevalences=prevalence or (),
+        subgroups=subgroup,
+        progress=_progress(),
+        command=["hilum", *sys.argv[1:]],
+    )
     _print_run(done, as_json)
 
 
@@ -503,6 +526,8 @@ def _print_predictions(
     for prediction, row in zip(predictions, rows, strict=True):
         if prediction.confidence is not None:
             shown = f"{prediction.predicted}  {prediction.confidence:.1%}"
+            if prediction.reason:
+                shown += f"  refer: {prediction.reason}"
             typer.echo(f"{row['path']:<{width}}  {shown}")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,7 +26,7 @@ from hilum.metrics import (
     equal_bins,
     hits_and_stated,
 )
-from hilum.ranking import Ranking
+from hilum.ranking import Ranking, auroc_without, placements
 
 ROUNDING = 1e-6
 
@@ -80,6 +80,32 @@ def describe(
         If `positive` and `threshold` do not suit the number of classes, or a prevalence is not
         between 0 and 1.
     """
+    wanted = utility.check_prevalences(prevalences)
+    study = study_of(
+        y_true,
+        probs,
+        class_names=class_names,
+        positive=positive,
+        threshold=threshold,
+        groups=groups,
+        seed=seed,
+        n_resamples=n_resamples,
+    )
+    return study.describe(threshold, wanted)
+
+
+def study_of(
+    y_true: ArrayLike,
+    probs: ArrayLike,
+    *,
+    class_names: Sequence[str],
+    positive: int | None,
+    threshold: float | None,
+    groups: ArrayLike | None = None,
+    seed: int = 0,
+    n_resamples: int = 2000,
+) -> Study:
+    """Check what `describe` was given, and decide each image; parameters and errors as there."""
     n_classes = len(class_names)
     array = np.asarray(probs, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != n_classes:
@@ -95,8 +121,7 @@ def describe(
             "[0, 1], not logits."
         )
     _check_positive(n_classes, positive, threshold)
-    wanted = utility.check_prevalences(prevalences)
-    study = _Study(
+    return Study(
         true,
         array,
         _decide(array, positive, threshold),
@@ -106,11 +131,10 @@ def describe(
         seed,
         n_resamples,
     )
-    return study.describe(threshold, wanted)
 
 
 @dataclass(frozen=True)
-class _Study:
+class Study:
     """One split: truth, probabilities, decisions, patients, and the resamples they share."""
 
     true: Ints
@@ -148,6 +172,17 @@ class _Study:
     @cached_property
     def present(self) -> list[int]:
         return [int(k) for k in np.unique(self.true)]
+
+    def of(self, inside: Bools) -> Study:
+        """Part of the split, with the patients that have images in it."""
+        index = self.clusters.index[inside]
+        return replace(
+            self,
+            true=self.true[inside],
+            probs=self.probs[inside],
+            pred=self.pred[inside],
+            clusters=Clusters.of(index if self.clusters.known else None, len(index)),
+        )
 
     def describe(self, threshold: float | None, prevalences: tuple[float, ...]) -> dict[str, Any]:
         classes = [self.of_class(k) for k in range(len(self.class_names))]
@@ -255,24 +290,28 @@ class _Study:
         without = np.empty((2, len(self.left_out)))
         for rows, weights in intervals.sample_weights(self.left_out, self.clusters):
             without[:, rows] = ranking.areas(weights)
-        sizes = [self.clusters.totals(side) for side in (true, ~true)]
-        n_patients = min(int((size > 0).sum()) for size in sizes)
+        positives, negatives = (self.clusters.totals(side) for side in (true, ~true))
+        n_patients = min(int((size > 0).sum()) for size in (positives, negatives))
         found = [
-            intervals.logit_t(value, row, n_patients=n_patients)
-            for value, row in zip(values, without, strict=True)
+            intervals.auroc(values[0], without[0], positives, negatives),
+            intervals.logit_t(values[1], without[1], n_patients=n_patients)
+            if values[0] < 1
+            else intervals.perfect_average_precision(
+                intervals.kish(positives), intervals.kish(negatives), float(true.mean())
+            ),
         ]
-        positives, negatives = (intervals.kish(size) for size in sizes)
-        if values[0] == 1:
-            found = [
-                intervals.perfect_auroc(positives, negatives),
-                intervals.perfect_average_precision(positives, negatives, float(true.mean())),
-            ]
-        elif values[0] == 0:
-            found[0] = intervals.perfect_auroc(positives, negatives).mirrored(1.0)
         return {
             name: Estimate(value, interval, self.n, "", row)
             for name, value, interval, row in zip(names, values, found, without, strict=True)
         }
+
+    def area(self, true: Bools, score: Floats) -> Estimate:
+        """AUROC alone, the same as that of `ranking` in less time."""
+        block, n_blocks = intervals.blocks(self.clusters.n, self.seed)
+        without = auroc_without(true, score, block[self.clusters.index], n_blocks)
+        value = float(placements(true, score)[true].mean())
+        sides = (self.clusters.totals(side) for side in (true, ~true))
+        return Estimate(value, intervals.auroc(value, without, *sides), self.n, "", without)
 
     def loss(self, losses: Floats, *, most: float) -> Estimate:
         """Mean of a loss in [0, most]."""

@@ -15,16 +15,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hilum.calibration import choose_operating_point, lock
+from hilum.conformal import describe_sets, prediction_sets
 from hilum.dataset import Dataset
 from hilum.errors import DataError
-from hilum.estimates import describe
+from hilum.estimates import study_of
 from hilum.files import append_line
 from hilum.inference import Model, Prediction
 from hilum.model import LockedPoint
 from hilum.progress import Progress
+from hilum.referral import LockedRules, certainty, choose_rules, describe_referral, lock_rules
 from hilum.scan import unchanged_picture
+from hilum.settings import Settings
+from hilum.subgroups import describe_subgroups
+from hilum.utility import check_prevalences
 
 OPENINGS_FILE = "openings.jsonl"
 
@@ -42,7 +48,8 @@ def predict_split(
     Returns
     -------
     DataFrame
-        path, patient, split, label, predicted, then a probability for each class.
+        path, patient, split, label, predicted, a probability for each class, decision,
+        prediction_set, reason.
 
     Raises
     ------
@@ -68,6 +75,9 @@ def predict_split(
     table["predicted"] = [prediction.predicted for prediction in found]
     for index, name in enumerate(model.class_names):
         table[f"p_{name}"] = [prediction.probabilities[index] for prediction in found]
+    table["decision"] = [prediction.decision for prediction in found]
+    table["prediction_set"] = [prediction.set_text for prediction in found]
+    table["reason"] = [prediction.reason for prediction in found]
     return table
 
 
@@ -89,7 +99,53 @@ def lock_operating_point(
     )
 
 
-def open_test(folder: Path, n: int, point: LockedPoint | None, *, command: str) -> None:
+def lock_referral(
+    y_true: Sequence[int] | NDArray[np.integer],
+    probs: NDArray[np.float64],
+    groups: Sequence[str],
+    settings: Settings,
+    *,
+    positive: int | None,
+    threshold: float | None,
+    strangeness: NDArray[np.float64] | None,
+) -> LockedRules:
+    """Fix prediction sets and rules of referral on validation data, and seal them.
+
+    Parameters
+    ----------
+    y_true : int array of shape (n_samples,)
+    probs : float array of shape (n_samples, n_classes)
+    groups : sequence of str
+        Patient of each sample.
+    positive, threshold
+        Two classes: the positive one and the threshold that is locked.
+    strangeness : float array of shape (n_samples,) or None
+        Distance to the training images.
+    """
+    rules, reasons = choose_rules(
+        y_true,
+        probs,
+        groups,
+        positive=positive,
+        threshold=threshold,
+        strangeness=strangeness,
+        set_coverage=settings.set_coverage,
+        uncertain_share=settings.refer_uncertain,
+        unlike_share=settings.refer_unlike,
+    )
+    return LockedRules(
+        **rules.model_dump(), reasons=reasons, locked=now(), sha256=lock_rules(rules)
+    )
+
+
+def open_test(
+    folder: Path,
+    n: int,
+    point: LockedPoint | None,
+    referral: LockedRules | None,
+    *,
+    command: str,
+) -> None:
     """Write down that the test split is opened, before it is."""
     purpose = "to report" if n_openings(folder) == 0 else "to report again"
     entry = {
@@ -98,6 +154,7 @@ def open_test(folder: Path, n: int, point: LockedPoint | None, *, command: str) 
         "n": n,
         "purpose": purpose,
         "operating_point_sha256": point.sha256 if point else None,
+        "referral_sha256": referral.sha256 if referral else None,
     }
     append_line(folder / OPENINGS_FILE, json.dumps(entry, ensure_ascii=False))
 
@@ -109,7 +166,14 @@ def n_openings(folder: Path) -> int:
 
 
 def measure(
-    predictions: pd.DataFrame, groups: Sequence[str], model: Model, *, patients_known: bool
+    predictions: pd.DataFrame,
+    groups: Sequence[str],
+    model: Model,
+    *,
+    patients_known: bool,
+    columns: pd.DataFrame | None = None,
+    prevalences: Sequence[float] = (),
+    subgroups: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Compute the figures of one split, as metrics.json holds them.
 
@@ -121,21 +185,66 @@ def measure(
         Patient of each row, with patients joined that share an identical file.
     patients_known : bool
         Without, `n_patients` is null.
+    columns : DataFrame, optional
+        What samples.csv holds of each row, for figures of subgroups.
+    prevalences : sequence of float
+        Prevalences to give predictive values and net benefit at, besides the usual ones.
+    subgroups : sequence of str, optional
+        Columns to part images by; without, those that suit.
     """
     names = model.class_names
     y_true = np.array([names.index(label) for label in predictions["label"]])
     probs = predictions[[f"p_{name}" for name in names]].to_numpy(dtype=float)
     point = model.facts.operating_point
-    found = describe(
+    threshold = point.threshold if point else None
+    study = study_of(
         y_true,
         probs,
         class_names=list(names),
         positive=model.facts.positive_index,
-        threshold=point.threshold if point else None,
+        threshold=threshold,
         groups=np.asarray(groups),
     )
+    found = study.describe(threshold, check_prevalences(prevalences))
+    if columns is not None:
+        parts = describe_subgroups(study, columns, columns=subgroups)
+        rows = parts.rows if patients_known else [row | {"n_patients": None} for row in parts.rows]
+        found |= {"subgroups": rows, "subgroup_notes": parts.notes}
     # Identical files stay together in the intervals also where no patient is known.
-    return found | ({} if patients_known else {"n_patients": None})
+    found |= {} if patients_known else {"n_patients": None}
+    return found | measure_decisions(predictions, groups, model)
+
+
+def measure_decisions(
+    predictions: pd.DataFrame, groups: Sequence[str], model: Model
+) -> dict[str, Any]:
+    """Compute the figures of prediction sets and referral, by the rules that the model holds.
+
+    Parameters are those of `measure`.
+
+    Returns
+    -------
+    dict
+        'conformal' where there are prediction sets, 'referral' where there are rules.
+    """
+    rules, names = model.facts.referral, model.class_names
+    if rules is None:
+        return {}
+    y_true = np.array([names.index(label) for label in predictions["label"]])
+    called = np.array([names.index(label) for label in predictions["predicted"]])
+    probs = predictions[[f"p_{name}" for name in names]].to_numpy(dtype=float)
+    positive, point = model.facts.positive_index, model.facts.operating_point
+    margins = certainty(probs, positive=positive, threshold=point.threshold if point else None)
+    found: dict[str, Any] = {}
+    if rules.set_coverage is not None and rules.set_thresholds is not None:
+        sets = prediction_sets(probs, rules.set_thresholds)
+        found["conformal"] = describe_sets(
+            y_true, sets, groups, class_names=list(names), coverage=rules.set_coverage
+        )
+    found["referral"] = describe_referral(
+        y_true, called, list(predictions["reason"]), margins, groups, positive=positive
+    )
+    return found
 
 
 def figure_text(figure: dict[str, Any]) -> str:

@@ -490,6 +490,24 @@ def perfect_auroc(n_positive: float, n_negative: float) -> Interval:
     return Interval(low, 1.0, "exact bound for pairs of patients")
 
 
+def auroc(value: float, left_out: Floats, positives: Floats, negatives: Floats) -> Interval:
+    """Interval of an AUROC from its jackknife, or for perfect pairs where nothing varies.
+
+    Parameters
+    ----------
+    value : float
+    left_out : float array of shape (n_blocks,)
+        As in `logit_t`.
+    positives, negatives : float array of shape (n_clusters,)
+        Images of each patient on either side.
+    """
+    if value in (0.0, 1.0):
+        perfect = perfect_auroc(kish(positives), kish(negatives))
+        return perfect if value == 1 else perfect.mirrored(1.0)
+    sides = [int((side > 0).sum()) for side in (positives, negatives)]
+    return logit_t(value, left_out, n_patients=min(sides))
+
+
 def perfect_average_precision(n_positive: float, n_negative: float, prevalence: float) -> Interval:
     """Interval of an average precision of 1: the worst ranking that would seldom look perfect.
 

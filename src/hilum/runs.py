@@ -24,24 +24,26 @@ from numpy.typing import NDArray
 
 import hilum
 from hilum.auditing import KINDS
-from hilum.cache import pixel_store
-from hilum.calibration import apply_temperature, fit_temperature, temperature_reason
+from hilum.cache import stored_images
+from hilum.calibrators import choose_calibrator
 from hilum.dataset import Columns, Dataset
 from hilum.errors import HilumError, RunError
 from hilum.evaluation import (
     lock_operating_point,
+    lock_referral,
     measure,
     n_openings,
     now,
     open_test,
     predict_split,
 )
-from hilum.export import agreeing_probabilities, check_resizing, to_onnx
+from hilum.export import agreeing_probabilities, check_resizing, run_exported, to_onnx
 from hilum.files import read_json, write_csv, write_json
 from hilum.hardware import find_hardware
 from hilum.inference import load
 from hilum.map_checks import check_maps
 from hilum.model import ModelFacts, TrainingData, write_model
+from hilum.neighbours import References, choose_references, make_references, see
 from hilum.networks import n_parameters
 from hilum.patients import Patients
 from hilum.preparation import DataOptions, Prepared, prepare
@@ -165,19 +167,35 @@ def resume(folder: str | Path, *, progress: Progress | None = None) -> Run:
 def evaluate(
     folder: str | Path,
     *,
+    prevalences: Sequence[float] = (),
+    subgroups: Sequence[str] | None = None,
     progress: Progress | None = None,
     command: Sequence[str] = ("hilum.evaluate",),
 ) -> Run:
     """Evaluate a finished run anew, which opens its test split once more and says so.
 
+    Parameters
+    ----------
+    prevalences : sequence of float in (0, 1)
+        Add predictive values and net benefit at these prevalences. This, and `subgroups`, needs
+        only predictions.csv: the test split is not opened for it.
+    subgroups : sequence of str, optional
+        Give the figures of groups by these columns of the data.
+
     Raises
     ------
     RunError
         If the folder is no run, or an unfinished one.
+    SettingError
+        If a prevalence is not between 0 and 1, or the data have no such column.
     """
     run = open_run(folder)
     if run.facts["status"] != "finished":
         raise RunError(f"{folder} is not finished. Finish it with: hilum resume {folder}")
+    if prevalences or subgroups:
+        _measure_again(run, prevalences, subgroups)
+        _report(run)
+        return run
     _evaluate(run, progress or LogProgress(), command)
     _report(run)
     return run
@@ -372,7 +390,7 @@ def _work(run: Run, progress: Progress) -> Run:
             "--set batch_size=… or a smaller input."
         ) from None
     if not (run.folder / "model" / "model.json").exists():
-        _write_model(run, trained, val_samples, dataset, settings, samples)
+        _write_model(run, trained, train_samples, val_samples, dataset, settings, samples)
     run.save(
         status="trained",
         best_epoch=trained.best_epoch,
@@ -397,11 +415,16 @@ def split_samples(
     """Decode the samples of the train or val split, or map what was decoded before."""
     assert split != "test", "the test split is opened by evaluation alone"
     rows = samples[samples["split"] == split]
-    store = pixel_store(
-        dataset, list(rows["path"]), list(rows["sha256"]), settings.pixel_spec, progress
+    pixels = stored_images(
+        dataset,
+        list(rows["path"]),
+        list(rows["sha256"]),
+        settings.pixel_spec,
+        progress,
+        among=list(samples["sha256"][~samples["excluded"]]),
     )
     labels = np.array([dataset.class_names.index(label) for label in rows["label"]])
-    return Samples(store, labels.astype(np.int64))
+    return Samples(pixels, labels.astype(np.int64))
 
 
 def _sizes(samples: pd.DataFrame, split: str) -> list[tuple[int, int]]:
@@ -413,22 +436,20 @@ def _sizes(samples: pd.DataFrame, split: str) -> list[tuple[int, int]]:
 def _write_model(
     run: Run,
     trained: Trained,
+    train: Samples,
     val: Samples,
     dataset: Dataset,
     settings: Settings,
     samples: pd.DataFrame,
 ) -> None:
-    """Calibrate on validation data, export, lock the threshold, write the model folder."""
+    """Calibrate on validation data, export, lock threshold and rules, write the model folder."""
     names, positive = dataset.class_names, run.facts["positive_class"]
     logits = network_logits(trained.network, val.pixels)
-    temperature = 1.0
-    if settings.calibration == "temperature":
-        temperature = fit_temperature(_flat(logits), val.labels)
-    exported = to_onnx(trained.network, settings.pixel_spec, names, temperature=temperature)
-    expected = apply_temperature(_flat(logits), temperature)
-    if expected.ndim == 1:
-        expected = np.stack([1 - expected, expected], axis=1)
-    probs = agreeing_probabilities(exported, val.pixels, expected)
+    groups = list(samples["group"][samples["split"] == "val"])
+    calibrator, why = choose_calibrator(logits, val.labels, groups, settings.calibration)
+    exported = to_onnx(trained.network, settings.pixel_spec, names, calibrator=calibrator)
+    found, features = run_exported(exported, val.pixels)
+    probs = agreeing_probabilities(found, calibrator.probabilities(logits))
     originals = samples["path"][samples["split"] == "val"][:N_ORIGINALS]
     pictures = [dataset.picture(path) for path in originals]
     check_resizing(exported, pictures, settings.pixel_spec, probs[: len(pictures)])
@@ -437,6 +458,20 @@ def _write_model(
         labels = [names[label] for label in val.labels]
         column = probs[:, names.index(positive)]
         point = lock_operating_point(labels, list(column), positive, settings.operating_point)
+    references, strangeness = None, None
+    if settings.refer_unlike is not None:
+        views = see(features, val.pixels)
+        references = _references(exported, train, views, seed=settings.seed)
+        strangeness = references.strangeness(views)
+    referral = lock_referral(
+        val.labels,
+        probs,
+        groups,
+        settings,
+        positive=None if positive is None else names.index(positive),
+        threshold=None if point is None else point.threshold,
+        strangeness=strangeness,
+    )
     constants = trained.network.state_dict()
     facts = ModelFacts(
         hilum=hilum.__version__,
@@ -444,8 +479,9 @@ def _write_model(
         class_names=names,
         positive_class=positive,
         preprocessing=settings.pixel_spec,
-        temperature=temperature,
+        calibration=calibrator,
         operating_point=point,
+        referral=referral,
         network=settings.model_dump(mode="json", include=set(NETWORK_SETTINGS)),
         mean=tuple(constants["normalise.mean"].flatten().tolist()),
         std=tuple(constants["normalise.std"].flatten().tolist()),
@@ -459,15 +495,25 @@ def _write_model(
         files={},
     )
     weights = safetensors.torch.save(constants)
-    write_model(run.folder / "model", facts, weights=weights, onnx=exported)
-    run.save(
-        calibration={
-            "temperature": temperature,
-            "reason": temperature_reason(temperature, val.labels)
-            if settings.calibration == "temperature"
-            else "Calibration is off.",
-        }
+    write_model(
+        run.folder / "model",
+        facts,
+        weights=weights,
+        onnx=exported,
+        references=None if references is None else references.to_bytes(),
     )
+    temperature = 1 / calibrator.slope if calibrator.method == "temperature" else None
+    run.save(calibration={"method": calibrator.method, "temperature": temperature, "reason": why})
+
+
+def _references(
+    exported: bytes, train: Samples, val_views: dict[str, NDArray[np.float32]], *, seed: int
+) -> References:
+    """Keep training images by which images unlike them are told."""
+    chosen = choose_references(len(train), val_views["features"].shape[1], seed=seed)
+    pixels = train.pixels[chosen]
+    features = run_exported(exported, pixels)[1]
+    return make_references(see(features, pixels), val_views)
 
 
 N_ORIGINALS = 8
@@ -480,11 +526,6 @@ NETWORK_SETTINGS = (
 )
 
 
-def _flat(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give the one logit of two classes as a vector."""
-    return logits[:, 0] if logits.shape[1] == 1 else logits
-
-
 def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
     """Predict validation, then open the test split; write predictions and figures."""
     dataset, samples, _ = _load_prepared(run)
@@ -492,7 +533,7 @@ def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
     point = model.facts.operating_point
     val = predict_split(model, dataset, samples, "val", progress)
     n_test = int((samples["split"] == "test").sum())
-    open_test(run.folder, n_test, point, command=shlex.join(command))
+    open_test(run.folder, n_test, point, model.facts.referral, command=shlex.join(command))
     test = predict_split(model, dataset, samples, "test", progress)
     write_csv(run.folder / "predictions.csv", pd.concat([val, test], ignore_index=True))
     known = dataset.patients.n_patients is not None
@@ -501,11 +542,41 @@ def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
         "positive_class": model.facts.positive_class,
     }
     for split, table in (("val", val), ("test", test)):
-        groups = list(samples["group"][samples["split"] == split])
-        metrics[split] = measure(table, groups, model, patients_known=known)
+        rows = samples[samples["split"] == split]
+        metrics[split] = measure(
+            table, list(rows["group"]), model, patients_known=known, columns=rows
+        )
     metrics["n_openings"] = n_openings(run.folder)
     write_json(run.folder / "metrics.json", metrics)
-    run.save(operating_point=point.model_dump(mode="json") if point else None)
+    rules = model.facts.referral
+    run.save(
+        operating_point=point.model_dump(mode="json") if point else None,
+        referral=rules.model_dump(mode="json") if rules else None,
+    )
+
+
+def _measure_again(run: Run, prevalences: Sequence[float], subgroups: Sequence[str] | None) -> None:
+    """Add what the user asks for to metrics.json, from predictions that were made before."""
+    _, samples, _ = _load_prepared(run)
+    model, metrics = load(run.folder), run.metrics
+    predictions = _read_back(run.folder / "predictions.csv")
+    samples = samples.set_index("path", drop=False)
+    for split in ("val", "test"):
+        table = predictions[predictions["split"] == split]
+        rows = samples.loc[table["path"]]
+        known = metrics[split]["n_patients"] is not None
+        found = measure(
+            table,
+            list(rows["group"]),
+            model,
+            patients_known=known,
+            columns=rows,
+            prevalences=prevalences,
+            subgroups=subgroups,
+        )
+        asked = ("ppv_npv", "net_benefit", "subgroups", "subgroup_notes")
+        metrics[split] |= {key: found[key] for key in asked if key in found}
+    write_json(run.folder / "metrics.json", metrics)
 
 
 def _report(run: Run) -> None:

@@ -1,0 +1,224 @@
+"""Figures of parts of a split: by sex, band of age, view, hospital, or any column of the table.
+
+Parts are small, and many of them are looked at: what rests on too few patients is left out with the
+reason, and nothing here tests whether parts differ. docs/statistics.md says how to read them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hilum.dataset import RESERVED
+from hilum.errors import SettingError, did_you_mean
+from hilum.estimates import Study
+from hilum.intervals import Bools, Estimate
+
+# A figure of fewer patients than this would have an interval over most of its range.
+MIN_PATIENTS = 5
+
+# Of columns that nobody chose: each further one is a further chance to be misled.
+MAX_COLUMNS = 8
+MAX_LEVELS = 10
+
+NOT_STATED = "(not stated)"
+OTHERS = "(all others)"
+
+_AGES = (0, 18, 40, 60, 80)
+
+CAUTION = (
+    "These are {n_groups} groups of {n_columns} columns. By chance alone about 1 in 20 intervals "
+    "misses the truth, so that a group may look different without being so: a difference seen here "
+    "is a question for other data, not a result."
+)
+
+
+@dataclass(frozen=True)
+class Subgroups:
+    """Figures of groups, as metrics.json keeps them.
+
+    Attributes
+    ----------
+    rows : list of dict
+        'column', 'group', 'n', 'n_patients', 'prevalence' and figures.
+    notes : list of str
+        What was left out and why, and how to read the rest.
+    """
+
+    rows: list[dict[str, Any]]
+    notes: list[str]
+
+
+def describe_subgroups(
+    study: Study, table: pd.DataFrame, *, columns: Sequence[str] | None = None
+) -> Subgroups:
+    """Give the figures of every group of every column.
+
+    Parameters
+    ----------
+    study : Study
+        The whole split.
+    table : DataFrame
+        A row for each image, in the same order; columns that are Hilum's own are left aside.
+    columns : sequence of str, optional
+        Columns to use. Otherwise the first 8 that have 2 to 10 values; numbers are put in bands.
+
+    Raises
+    ------
+    SettingError
+        If the table has no such column.
+    """
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    n_columns = 0
+    for column in _chosen(table, columns):
+        levels, why = _levels(table[column].astype(str), column, chosen=columns is not None)
+        if why or (columns is None and n_columns == MAX_COLUMNS):
+            more = f"only {MAX_COLUMNS} columns are taken unless you choose them"
+            notes.append(f"{column}: {why or more}.")
+            continue
+        n_columns += 1
+        rows += [
+            {"column": column, "group": group} | _figures(study.of(inside), group)
+            for group, inside in levels
+        ]
+    if rows:
+        notes.insert(0, CAUTION.format(n_groups=len(rows), n_columns=n_columns))
+    return Subgroups(rows, notes)
+
+
+def _chosen(table: pd.DataFrame, columns: Sequence[str] | None) -> list[str]:
+    usable = [name for name in table.columns if name not in RESERVED]
+    if columns is None:
+        return usable
+    for name in columns:
+        if name not in usable:
+            hint = did_you_mean(name, usable)
+            there = ", ".join(usable) or "none"
+            raise SettingError(
+                f"--subgroup {name}: the data have no such column.{hint} Their own columns are: "
+                f"{there}."
+            )
+    return list(dict.fromkeys(columns))
+
+
+def _levels(
+    values: pd.Series[str], column: str, *, chosen: bool
+) -> tuple[list[tuple[str, Bools]], str]:
+    """Groups of a column with the rows in each; or why it has none."""
+    stated = values[values.str.strip() != ""]
+    numbers = pd.to_numeric(stated, errors="coerce")
+    banded = values.where(values.str.strip() != "", NOT_STATED)
+    n_values = int(stated.nunique())
+    if n_values > MAX_LEVELS and len(numbers) and numbers.notna().all():
+        banded.update(pd.Series(_bands(numbers, column), index=stated.index))
+    elif n_values > MAX_LEVELS and not chosen:
+        sizes = stated.value_counts()
+        common = sizes[sizes >= MIN_PATIENTS].head(MAX_LEVELS - 1)
+        if common.sum() < len(stated) / 2:
+            return [], f"{n_values:,} different values are too many for groups"
+        banded = banded.where(banded.isin([*common.index, NOT_STATED]), OTHERS)
+    last = (OTHERS, NOT_STATED)
+    names = sorted(set(banded), key=lambda name: (name in last, _natural(name)))
+    if len(names) < 2:
+        return [], "one value for all images" if n_values else "no value for any image"
+    if len(names) > 5 * MAX_LEVELS:
+        raise SettingError(
+            f"--subgroup {column}: {len(names):,} different values are too many for groups. Put "
+            "them in bands first."
+        )
+    column_values = banded.to_numpy()
+    return [(name, np.asarray(column_values == name)) for name in names], ""
+
+
+def _bands(numbers: pd.Series[float], column: str) -> list[str]:
+    """Name the band of each number: decades of life for ages, else quarters of the images."""
+    if column.strip().lower().startswith("age") and 0 <= numbers.min() <= numbers.max() <= 120:
+        place = np.searchsorted(_AGES, numbers.to_numpy(), side="right") - 1
+        return [
+            f"{_AGES[k]}–{_AGES[k + 1] - 1}" if k + 1 < len(_AGES) else f"{_AGES[k]} and over"
+            for k in place
+        ]
+    edges = np.unique(np.quantile(numbers, [0.25, 0.5, 0.75]))
+    place = np.searchsorted(edges, numbers.to_numpy(), side="left")
+    names = [f"up to {edges[0]:g}"]
+    names += [f"above {low:g} to {high:g}" for low, high in itertools.pairwise(edges)]
+    names.append(f"above {edges[-1]:g}")
+    return [names[k] for k in place]
+
+
+def _natural(name: str) -> tuple[float, int, str]:
+    """Order of groups: bands by their first number, then words."""
+    head = name.removeprefix("up to ").removeprefix("above ").split("–")[0].split(" ")[0]
+    try:
+        return float(head), int(name.startswith("above ")), name
+    except ValueError:
+        return float("inf"), 0, name
+
+
+def _figures(study: Study, group: str) -> dict[str, Any]:
+    """Figures of the images of one group."""
+    names, k = study.class_names, study.positive
+    counts = np.bincount(study.true, minlength=len(names))
+    if k is not None:
+        parts = {
+            "auroc": [_area(study, k)],
+            "sensitivity": [_found(study, k)],
+            "specificity": [_found(study, 1 - k)],
+        }
+    else:
+        parts = {
+            "auroc": [_area(study, c) for c in study.present],
+            "sensitivity": [_found(study, c) for c in study.present],
+            "specificity": [_cleared(study, c) for c in study.present],
+        }
+    figures = {name: rows[0] if k is not None else study.mean(rows) for name, rows in parts.items()}
+    everyone = np.ones(study.n, dtype=bool)
+    figures["accuracy"] = _share(study, study.pred == study.true, everyone, group)
+    return {
+        "n": study.n,
+        "n_patients": study.clusters.n if study.clusters.known else None,
+        "prevalence": {
+            name: float(count / study.n) for name, count in zip(names, counts, strict=True)
+        },
+        **{name: figure.as_json() for name, figure in figures.items()},
+    }
+
+
+def _found(study: Study, k: int) -> Estimate:
+    return _share(study, study.pred == k, study.true == k, study.class_names[k])
+
+
+def _cleared(study: Study, k: int) -> Estimate:
+    others = f"anything but {study.class_names[k]}"
+    return _share(study, study.pred != k, study.true != k, others)
+
+
+def _share(study: Study, hits: Bools, among: Bools, of: str) -> Estimate:
+    """Share of hits among some images, or that they are too few."""
+    reason = _too_few(study, among, of)
+    if reason:
+        return Estimate.undefined(reason, int(among.sum()))
+    return study.share(hits, among, "")
+
+
+def _area(study: Study, k: int) -> Estimate:
+    """AUROC of a class against the others, or that either are too few."""
+    true, name = study.true == k, study.class_names[k]
+    others = study.class_names[1 - k] if len(study.class_names) == 2 else f"anything but {name}"
+    reason = _too_few(study, true, name) or _too_few(study, ~true, others)
+    return Estimate.undefined(reason, study.n) if reason else study.area(true, study.probs[:, k])
+
+
+def _too_few(study: Study, among: Bools, of: str) -> str:
+    """Say that too few patients (or images) are there, '' when there are enough."""
+    n = int((study.clusters.totals(among) > 0).sum())
+    if n >= MIN_PATIENTS:
+        return ""
+    what = "patient" if study.clusters.known else "image"
+    return f"too few: {n} {what}{'s' if n != 1 else ''} with {of}"
