@@ -24,7 +24,7 @@ from hilum.errors import DataError, UnreadableError, did_you_mean
 from hilum.folders import find_images, images_below, split_name
 from hilum.names import UNWRITABLE, plain_text, quoted
 from hilum.patients import Patients, recognise
-from hilum.readers import LIMITS, Facts, Picture, read, read_arrays
+from hilum.readers import LIMITS, AtLeast, Facts, Picture, read, read_arrays
 from hilum.splits import SPLITS
 from hilum.tables import SUFFIXES as TABLE_SUFFIXES
 from hilum.tables import name_rows, read_table
@@ -144,7 +144,9 @@ def load_dataset(
     )
 
 
-def open_picture(source: str | Path, kind: Kind, path: str) -> Picture:
+def open_picture(
+    source: str | Path, kind: Kind, path: str, *, at_least: AtLeast | None = None
+) -> Picture:
     """Read one sample's image.
 
     Parameters
@@ -154,6 +156,8 @@ def open_picture(source: str | Path, kind: Kind, path: str) -> Picture:
     path : str
         The sample's path: relative to the folder or to the table's folder, or 'split/row' in an
         NPZ.
+    at_least : AtLeast, optional
+        As in `hilum.read`.
 
     Raises
     ------
@@ -163,7 +167,7 @@ def open_picture(source: str | Path, kind: Kind, path: str) -> Picture:
     if kind == "npz":
         return _npz_picture(Path(source), path)
     base = Path(source) if kind == "folder" else Path(source).parent
-    return read(base / path, name=path)
+    return read(base / path, name=path, at_least=at_least)
 
 
 # -- folders ------------------------------------------------------------------------------------

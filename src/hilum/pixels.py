@@ -1,29 +1,46 @@
 """Picture → the array a network sees. The one pixel path of training, prediction and service.
 
 Four steps, always in this order: values to 8 bits by the stated range, colour to the wanted
-channels, resize with antialiasing, done. Normalisation happens inside the network, so the arrays
-here are plain uint8 images that a person can look at.
+channels, resize with antialiasing, done. A JPEG far larger than the network's input is decoded at
+a reduced scale to begin with. Normalisation happens inside the network, so the arrays here are
+plain uint8 images that a person can look at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from hilum.readers import Picture
+from hilum.readers import AtLeast, Picture, Reduction
 
-PIXEL_PATH_VERSION = 1
+PIXEL_PATH_VERSION = 2
 """Raised whenever the same file would give other pixels; stored with caches and models."""
 
 Resize = Literal["letterbox", "stretch", "crop"]
 
+MARGIN = 2
+"""How many times the network's input a picture that is decoded smaller must still measure."""
+
 # Rec. 601 luma, the weights that JPEG and Pillow use; integer so that every machine agrees.
 LUMA = (19595, 38470, 7471)
+
+
+class Images(Protocol):
+    """uint8 images of shape (n, height, width, channels), in memory or read when indexed."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> NDArray[np.uint8]: ...
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]: ...
 
 
 class PixelSpec(BaseModel):
@@ -52,8 +69,36 @@ class PixelSpec(BaseModel):
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
 
 
+class Opener(Protocol):
+    """What reads one image, such as `functools.partial(hilum.read, path)`."""
+
+    def __call__(self, *, at_least: AtLeast | None = None) -> Picture: ...
+
+
+def load_prepared(opener: Opener, spec: PixelSpec) -> NDArray[np.uint8]:
+    """Read an image, no larger than needed, and turn it into network input.
+
+    Returns
+    -------
+    uint8 array of shape (frames, height, width, channels)
+    """
+    return prepare(opener(at_least=least_size(spec)), spec)
+
+
+def least_size(spec: PixelSpec) -> AtLeast:
+    """Return how large a picture must be decoded at least.
+
+    Where the aspect ratio is kept and borders are added, the longer side alone decides the scale.
+    """
+    both = spec.resize != "letterbox"
+    return AtLeast(MARGIN * spec.height, MARGIN * spec.width, both)
+
+
 def prepare(picture: Picture, spec: PixelSpec) -> NDArray[np.uint8]:
     """Turn a picture into network input.
+
+    `load_prepared` does the same from a file. For a JPEG that is large enough to be decoded at a
+    reduced scale, it differs from this on the whole picture by a fraction of a grey level.
 
     Returns
     -------
@@ -62,7 +107,7 @@ def prepare(picture: Picture, spec: PixelSpec) -> NDArray[np.uint8]:
     low, high = value_range(picture, spec.ranges)
     return np.stack(
         [
-            resize(to_channels(to_8_bits(frame, low, high), spec.channels), spec)
+            resize(to_channels(to_8_bits(frame, low, high), spec.channels), spec, picture.reduction)
             for frame in picture.pixels
         ]
     )
@@ -118,35 +163,45 @@ def to_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     return ((red + green + blue + 32768) >> 16).astype(np.uint8)[..., None]
 
 
-def resize(pixels: NDArray[np.uint8], spec: PixelSpec) -> NDArray[np.uint8]:
-    """Resize (height, width, channels) with a triangle filter widened to the scale."""
-    height, width = pixels.shape[:2]
+def resize(
+    pixels: NDArray[np.uint8], spec: PixelSpec, reduction: Reduction | None = None
+) -> NDArray[np.uint8]:
+    """Resize (height, width, channels) with a triangle filter widened to the scale.
+
+    All sizes follow from the whole picture, also where a reduced one was decoded.
+    """
+    whole = reduction or Reduction(1, *pixels.shape[:2])
+    height, width = whole.height, whole.width
     if (height, width) == (spec.height, spec.width):
         return pixels
     if spec.resize == "stretch":
-        return _resample(pixels, spec.height, spec.width)
+        return _resample(pixels, spec.height, spec.width, (0, 0, width, height), whole)
     scales = spec.height / height, spec.width / width
     scale = min(scales) if spec.resize == "letterbox" else max(scales)
     inner_height, inner_width = max(1, round(height * scale)), max(1, round(width * scale))
     if spec.resize == "letterbox":
-        return _pad_to(_resample(pixels, inner_height, inner_width), spec.height, spec.width)
+        inner = _resample(pixels, inner_height, inner_width, (0, 0, width, height), whole)
+        return _pad_to(inner, spec.height, spec.width)
     # The part to keep, in pixels of the original: long pictures would grow huge before the cut.
     down, right = height / inner_height, width / inner_width
     top, left = (inner_height - spec.height) // 2 * down, (inner_width - spec.width) // 2 * right
     box = (left, top, left + spec.width * right, top + spec.height * down)
-    return _resample(pixels, spec.height, spec.width, box)
+    return _resample(pixels, spec.height, spec.width, box, whole)
 
 
 def _resample(
     pixels: NDArray[np.uint8],
     height: int,
     width: int,
-    box: tuple[float, float, float, float] | None = None,
+    box: tuple[float, float, float, float],
+    whole: Reduction,
 ) -> NDArray[np.uint8]:
-    """Resize the whole, or the part in `box` (left, top, right, bottom)."""
-    if box is not None:
-        # Rounding must not put the box a hair outside.
-        box = (*box[:2], min(box[2], pixels.shape[1]), min(box[3], pixels.shape[0]))
+    """Resize the part in `box` (left, top, right, bottom), in pixels of the whole picture."""
+    left, top, right, bottom = (edge / whole.factor for edge in box)
+    # Rounding must not put the box a hair outside.
+    right = min(right + whole.left, pixels.shape[1])
+    bottom = min(bottom + whole.top, pixels.shape[0])
+    box = (left + whole.left, top + whole.top, right, bottom)
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box))
     return resized.reshape(height, width, pixels.shape[-1])

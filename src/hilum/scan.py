@@ -20,7 +20,7 @@ from hilum.files import sha256
 from hilum.jpeg_quality import jpeg_quality
 from hilum.looks import empty_looks, make_look
 from hilum.progress import Progress
-from hilum.readers import Picture
+from hilum.readers import AtLeast, Picture, read, read_bytes
 from hilum.threads import in_threads
 
 __all__ = ["FACTS", "Scan", "content_hash", "scan", "unchanged_picture"]
@@ -130,8 +130,19 @@ def sample_file(dataset: Dataset, path: str) -> Path | None:
     return (dataset.source if dataset.kind == "folder" else dataset.source.parent) / path
 
 
-def unchanged_picture(dataset: Dataset, path: str, expected: str) -> Picture:
+def unchanged_picture(
+    dataset: Dataset, path: str, expected: str, *, at_least: AtLeast | None = None
+) -> Picture:
     """Read a sample that was scanned before, as long as it still is what was scanned.
+
+    The scan read these very bytes with every check, so the costliest are not made again.
+
+    Parameters
+    ----------
+    expected : str
+        The sample's SHA-256.
+    at_least : AtLeast, optional
+        As in `hilum.read`.
 
     Raises
     ------
@@ -140,10 +151,20 @@ def unchanged_picture(dataset: Dataset, path: str, expected: str) -> Picture:
     UnreadableError
         If it cannot be read.
     """
-    picture = dataset.picture(path)
-    if content_hash(dataset, path, picture) != expected:
+    file = sample_file(dataset, path)
+    if file is None:
+        picture = dataset.picture(path)
+        _check_unchanged(content_hash(dataset, path, picture), expected, path)
+        return picture
+    # Read once, so that what is decoded is what was hashed.
+    data = read_bytes(file, name=path)
+    _check_unchanged(hashlib.sha256(data).hexdigest(), expected, path)
+    return read(data, name=path, at_least=at_least, verified=True)
+
+
+def _check_unchanged(found: str, expected: str, path: str) -> None:
+    if found != expected:
         raise DataError(
             f"{path} has changed since the data were read. Start a new run on the data as they "
             "are now."
         )
-    return picture

@@ -12,17 +12,20 @@ from pathlib import Path
 from hilum.readers._arrays import read_arrays
 from hilum.readers._isolated import read_isolated
 from hilum.readers._limits import LIMITS, Limits
-from hilum.readers._picture import Facts, Picture
-from hilum.readers._read import read
+from hilum.readers._picture import AtLeast, Facts, Picture, Reduction
+from hilum.readers._read import read, read_bytes
 
 __all__ = [
     "LIMITS",
+    "AtLeast",
     "Facts",
     "Limits",
     "Picture",
+    "Reduction",
     "dicom_columns",
     "read",
     "read_arrays",
+    "read_bytes",
     "read_header",
     "read_isolated",
 ]

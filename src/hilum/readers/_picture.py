@@ -49,6 +49,53 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class AtLeast:
+    """How small a picture may be decoded, where its format can decode it smaller than it is.
+
+    Attributes
+    ----------
+    height, width : float
+        In pixels, of the upright picture.
+    both : bool
+        Both sides must be at least as long as this; otherwise one of them.
+    """
+
+    height: float
+    width: float
+    both: bool = True
+
+    def factor(self, height: int, width: int) -> int:
+        """Return the largest of 8, 4, 2 and 1 by which these sides may be divided."""
+        needed = all if self.both else any
+        for factor in (8, 4, 2):
+            if needed((height >= factor * self.height, width >= factor * self.width)):
+                return factor
+        return 1
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """How pixels that were decoded smaller lie in the picture that the file holds.
+
+    Attributes
+    ----------
+    factor : int
+        Both sides are divided by it, and rounded up.
+    height, width : int
+        The whole picture, upright.
+    top, left : float
+        Where the picture begins, in reduced pixels: the first row or column of a turned picture
+        may lie in it in part only, as the last one of others.
+    """
+
+    factor: int
+    height: int
+    width: int
+    top: float = 0.0
+    left: float = 0.0
+
+
+@dataclass(frozen=True)
 class Picture:
     """Pixels of one file, with their range.
 
@@ -60,11 +107,14 @@ class Picture:
     value_range : tuple of float
         (black, white): the values that show as black and as white.
     facts : Facts
+    reduction : Reduction or None
+        Only where the reader was asked for fewer pixels than the file holds.
     """
 
     pixels: NDArray[Any]
     value_range: tuple[float, float]
     facts: Facts
+    reduction: Reduction | None = None
 
     @property
     def n_frames(self) -> int:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from hilum.errors import UnreadableError
 from hilum.readers._limits import LIMITS, Limits, Refusal
-from hilum.readers._picture import Picture
+from hilum.readers._picture import AtLeast, Picture
 from hilum.readers._quiet import quiet
 from hilum.readers._sniff import WANTED, contradicts, sniff, why_not
 
@@ -27,6 +27,8 @@ def read(
     window: int | tuple[float, float] = 0,
     array: str | None = None,
     limits: Limits = LIMITS,
+    at_least: AtLeast | None = None,
+    verified: bool = False,
 ) -> Picture:
     """Read one image file.
 
@@ -44,6 +46,11 @@ def read(
         NPZ: which array to read, needed where the file holds more than one.
     limits : Limits
         What the file may ask for.
+    at_least : AtLeast, optional
+        JPEG: decode a picture far larger than this at a half, a quarter or an eighth of its size.
+    verified : bool
+        These very bytes were read before without this, so that the costliest checks may be left
+        out. What is damaged all the same is still refused, or read as it was before.
 
     Returns
     -------
@@ -72,7 +79,7 @@ def read(
         if form == "JPEG":
             from hilum.readers._jpeg import read_jpeg
 
-            return read_jpeg(data, limits)
+            return read_jpeg(data, limits, at_least=at_least, verified=verified)
         if form == "TIFF":
             from hilum.readers._tiff import read_tiff
 
@@ -117,6 +124,20 @@ def with_file(
         if form == "DICOM":
             words = type(error).__name__  # The words may quote the header, and so a person.
         raise UnreadableError(label, f"damaged or unsupported {form}: {words}") from None
+
+
+def read_bytes(path: str | Path, *, name: str | None = None) -> bytes:
+    """Return the content of a regular file of bearable size, whatever it is.
+
+    Raises
+    ------
+    UnreadableError
+        If there is no such file, or it cannot be read.
+    """
+    try:
+        return load(Path(path), LIMITS)
+    except Refusal as refusal:
+        raise UnreadableError(name or str(path), str(refusal)) from None
 
 
 def load(path: Path, limits: Limits) -> bytes:
