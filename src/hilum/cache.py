@@ -1,32 +1,43 @@
 """The pixel store: every image decoded once, at the network's input size, in one mapped array.
 
-A store is named by what it holds (the files' hashes, the pixel path's version, the input
-specification), so that runs share it and a changed file can never be served from it.
+A store is named by what it holds (the hashes of a data set's files, the pixel path's version, the
+input specification), so that all runs on the data share it, whatever they draw for training, and a
+changed file can never be served from it. It is filled as images are wanted: a test image that no
+run has opened is not in it. Two runs may fill one store at once, since they write the same bytes
+to the same place; a store that was left half filled is filled further.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
+import math
 import os
+import shutil
 import sys
 import time
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hilum.dataset import Dataset
 from hilum.errors import HilumError
-from hilum.files import writing
-from hilum.pixels import PIXEL_PATH_VERSION, PixelSpec, prepare
+from hilum.files import read_json, write_json
+from hilum.pixels import PIXEL_PATH_VERSION, PixelSpec, load_prepared
 from hilum.progress import Progress
 from hilum.scan import unchanged_picture
 from hilum.threads import in_threads
 
 DAY = 24 * 3600.0  # seconds
+
+PIXELS, CHECKSUMS, ABOUT = "pixels.bin", "checksums.bin", "about.json"
 
 
 def cache_folder() -> Path:
@@ -39,89 +50,290 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hilum"
 
 
-def pixel_store(
+@dataclass(frozen=True)
+class StoredImages:
+    """Images of a store, in an order of their own; read from the disk when indexed.
+
+    Attributes
+    ----------
+    store : read-only uint8 array of shape (n_stored, height, width, channels)
+        Mapped, so that it takes no memory of its own.
+    rows : int array of shape (n,)
+        Where each image lies in the store.
+    """
+
+    store: NDArray[np.uint8]
+    rows: NDArray[np.intp]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.store.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> NDArray[np.uint8]:
+        """Return a copy of one image, of a slice, or of those at an array of indices."""
+        return np.asarray(self.store[self.rows[index]])
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return (self[index] for index in range(len(self)))
+
+
+def stored_images(
     dataset: Dataset,
     paths: Sequence[str],
     hashes: Sequence[str],
     spec: PixelSpec,
     progress: Progress,
-) -> NDArray[np.uint8]:
-    """Decode the images at `paths`, or map the store that an earlier run has made.
+    *,
+    among: Sequence[str] | None = None,
+) -> StoredImages:
+    """Return the images at `paths`, decoding those that no earlier run has decoded.
 
     Parameters
     ----------
     paths, hashes : sequences of str
         Samples, and the SHA-256 of each as it was when the data were read.
+    among : sequence of str, optional
+        SHA-256 of every sample of the data set; runs that give the same share a store. The
+        samples themselves by default.
 
     Returns
     -------
-    read-only uint8 array of shape (n, height, width, channels)
+    StoredImages
+        In the order of `paths`.
 
     Raises
     ------
     DataError
         If a file has changed since it was read first.
+    HilumError
+        If the store cannot be written.
     """
-    target = cache_folder() / "pixels" / f"{_key(hashes, spec)}.npy"
-    shape = (len(paths), spec.height, spec.width, spec.channels)
-    if target.exists():
-        with contextlib.suppress(ValueError, OSError):  # one cut short is made anew
-            store = np.lib.format.open_memmap(target, mode="r")
-            if store.shape == shape and store.dtype == np.uint8:
-                return store
+    places = {digest: row for row, digest in enumerate(dict.fromkeys(among or hashes))}
+    rows = np.array([places[digest] for digest in hashes], dtype=np.intp)
+    shape = (len(places), spec.height, spec.width, spec.channels)
+    folder = cache_folder() / "pixels" / _key(places, spec)
     try:
-        _make_room(target.parent)
-        _build(target, dataset, paths, hashes, spec, progress)
-    except HilumError as error:
-        if not isinstance(error.__cause__, OSError):
-            raise
-        raise HilumError(f"{error} HILUM_CACHE names the folder of the cache.") from error
-    return np.lib.format.open_memmap(target, mode="r")
-
-
-def _make_room(folder: Path) -> None:
-    """Make the folder, for its owner alone (it holds patients' images), and clear what was left."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if folder.stat().st_mode & 0o077:
-            folder.chmod(0o700)
+        _make_room(folder.parent)
+        _make_store(folder, shape, dataset, spec)
+        missing = _missing(folder, shape, rows, progress)
+        wanted = {
+            row: (path, hashes[i]) for i, (row, path) in enumerate(zip(rows, paths, strict=True))
+        }
+        _fill(folder, shape, dataset, {row: wanted[row] for row in missing}, spec, progress)
+        return StoredImages(_mapped(folder, shape), rows)
     except OSError as error:
-        raise HilumError(f"{folder} cannot be made: {error.strerror or error}.") from error
-    for partial in folder.glob(".*.tmp"):
-        # A younger one may be another run's, at work on it.
-        with contextlib.suppress(OSError):
-            if time.time() - partial.stat().st_mtime > DAY:
-                partial.unlink()
+        raise HilumError(
+            f"{cache_folder()} cannot be written: {error.strerror or error}. Free some space "
+            "('hilum cache' shows what the cache holds), or name another folder by HILUM_CACHE."
+        ) from error
 
 
-def _key(hashes: Sequence[str], spec: PixelSpec) -> str:
+def _key(hashes: Iterable[str], spec: PixelSpec) -> str:
     facts = {"version": PIXEL_PATH_VERSION, "spec": spec.model_dump(), "hashes": list(hashes)}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _build(
-    target: Path,
+def _make_room(folder: Path) -> None:
+    """Make the folder, for its owner alone (it holds patients' images), and clear what was left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+    for partial in folder.glob(".*.tmp"):
+        # A younger one may be another run's, at work on it.
+        with contextlib.suppress(OSError):
+            if time.time() - partial.stat().st_mtime > DAY:
+                shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+
+
+def _make_store(folder: Path, shape: tuple[int, ...], dataset: Dataset, spec: PixelSpec) -> None:
+    """Make an empty store, unless there is a sound one; in one step, so that two runs may try."""
+    if _is_sound(folder, shape):
+        os.utime(folder / ABOUT)  # tells when it was used last
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    for name, size in _sizes(shape).items():
+        with (partial / name).open("wb") as stream:
+            stream.truncate(size)  # zeros that take no space until they are written
+    about = {
+        "source": str(dataset.source.resolve()),
+        "n_images": shape[0],
+        "pixel_path_version": PIXEL_PATH_VERSION,
+        **spec.model_dump(mode="json"),
+    }
+    write_json(partial / ABOUT, about)
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not _is_sound(folder, shape):
+            raise
+        shutil.rmtree(partial)  # another run was faster
+
+
+def _sizes(shape: tuple[int, ...]) -> dict[str, int]:
+    return {PIXELS: math.prod(shape), CHECKSUMS: 4 * shape[0]}
+
+
+def _is_sound(folder: Path, shape: tuple[int, ...]) -> bool:
+    try:
+        return (folder / ABOUT).is_file() and all(
+            (folder / name).stat().st_size == size for name, size in _sizes(shape).items()
+        )
+    except OSError:
+        return False
+
+
+def _mapped(folder: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    # An ndarray, whose indexing is faster than a memmap's.
+    return np.asarray(np.memmap(folder / PIXELS, np.uint8, "r", shape=shape))
+
+
+def _missing(
+    folder: Path, shape: tuple[int, ...], rows: NDArray[np.intp], progress: Progress
+) -> list[int]:
+    """Name the rows that are not there, or are not what was written."""
+    checksums = np.fromfile(folder / CHECKSUMS, dtype="<u4")
+    store = _mapped(folder, shape)
+    wanted = np.unique(rows)
+    absent = wanted[checksums[wanted] == 0]
+    present = wanted[checksums[wanted] != 0]
+    sums = in_threads(lambda row: _checksum(store[row]), present)
+    damaged = [row for row, found in zip(present, sums, strict=True) if found != checksums[row]]
+    if damaged:
+        number = "1 image" if len(damaged) == 1 else f"{len(damaged):,} images"
+        verb = "is" if len(damaged) == 1 else "are"
+        progress.say(f"{number} of the cache {verb} damaged and {verb} decoded again.")
+    return [int(row) for row in sorted((*absent, *damaged))]
+
+
+def _checksum(pixels: NDArray[np.uint8]) -> int:
+    """Return a CRC-32 that is never 0, which stands for an image that is not there."""
+    return zlib.crc32(np.ascontiguousarray(pixels).data) or 1
+
+
+def _fill(
+    folder: Path,
+    shape: tuple[int, ...],
     dataset: Dataset,
-    paths: Sequence[str],
-    hashes: Sequence[str],
+    wanted: dict[int, tuple[str, str]],
     spec: PixelSpec,
     progress: Progress,
 ) -> None:
+    """Decode the wanted rows, each given by the path and hash of its file."""
+    if not wanted:
+        return
+
     def one(sample: tuple[str, str]) -> NDArray[np.uint8]:
         path, expected = sample
-        picture = unchanged_picture(dataset, path, expected)
-        prepared: NDArray[np.uint8] = prepare(picture, spec)[0]
-        return prepared
+        opener = functools.partial(unchanged_picture, dataset, path, expected)
+        return np.ascontiguousarray(load_prepared(opener, spec)[0])
 
-    shape = (len(paths), spec.height, spec.width, spec.channels)
+    size = math.prod(shape[1:])
+    # Unbuffered writes, not the map: where a disk is full they tell, and a map kills the process.
     with (
-        writing(target) as partial,
-        progress.task("Decoding images", len(paths)) as task,
-        partial.open("wb") as stream,
+        progress.task("Decoding images", len(wanted)) as task,
+        (folder / PIXELS).open("r+b", buffering=0) as store,
+        (folder / CHECKSUMS).open("r+b", buffering=0) as checksums,
     ):
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_2_0(stream, header)
-        # Written as a stream and never held whole, so that memory stays flat.
-        for pixels in in_threads(one, zip(paths, hashes, strict=True)):
-            stream.write(np.ascontiguousarray(pixels).tobytes())
+        for row, pixels in zip(wanted, in_threads(one, wanted.values()), strict=True):
+            _write_at(store, row * size, pixels.tobytes())
+            _write_at(checksums, row * 4, _checksum(pixels).to_bytes(4, "little"))
             task.advance()
+
+
+def _write_at(stream: IO[bytes], at: int, data: bytes) -> None:
+    stream.seek(at)
+    while data:  # a nearly full disk takes a part
+        data = data[stream.write(data) :]
+
+
+# -- to see and to empty -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Store:
+    """What the cache holds of one data set at one input size.
+
+    Attributes
+    ----------
+    source : str
+        The data set's place when the store was made.
+    height, width, channels, n_images : int
+    n_decoded : int
+        Images of it that are there.
+    n_bytes : int
+        Space on the disk.
+    last_used : float
+        Seconds since 1970.
+    """
+
+    source: str
+    height: int
+    width: int
+    channels: int
+    n_images: int
+    n_decoded: int
+    n_bytes: int
+    last_used: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def list_cache() -> list[Store]:
+    """List what the cache holds, the last used first."""
+    found = [
+        store for path in (cache_folder() / "pixels").glob("*/" + ABOUT) if (store := _store(path))
+    ]
+    return sorted(found, key=lambda store: -store.last_used)
+
+
+def _store(about: Path) -> Store | None:
+    """Describe a store; None where another process has just removed it."""
+    try:
+        facts = read_json(about)
+        checksums = np.fromfile(about.with_name(CHECKSUMS), dtype="<u4")
+        return Store(
+            **{name: facts[name] for name in ("source", "height", "width", "channels", "n_images")},
+            n_decoded=int((checksums != 0).sum()),
+            n_bytes=_space(about.parent),
+            last_used=about.stat().st_mtime,
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def empty_cache() -> int:
+    """Remove all that the cache holds, and return how many bytes that was.
+
+    A run at work loses nothing but time: what it has mapped stays until it ends.
+
+    Raises
+    ------
+    HilumError
+        If something cannot be removed.
+    """
+    removed = 0
+    for folder in (cache_folder() / "pixels", cache_folder() / "looks"):
+        if not folder.is_dir():
+            continue
+        n_bytes = _space(folder)
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise HilumError(
+                f"{folder} cannot be removed: {error.strerror or error}. Remove it by hand."
+            ) from error
+        removed += n_bytes
+    return removed
+
+
+def _space(folder: Path) -> int:
+    """Return the bytes that the files of a folder take on the disk; stores have holes."""
+    facts = [path.stat() for path in folder.rglob("*") if path.is_file()]
+    return sum(int(getattr(fact, "st_blocks", fact.st_size / 512) * 512) for fact in facts)

@@ -373,6 +373,36 @@ def settings_command(as_json: AsJson = False) -> None:
         typer.echo(f"{name} = {json.dumps(entry.get('default'))}{about}")
 
 
+@app.command("cache")
+def cache_command(
+    empty: Annotated[bool, typer.Option("--empty", help="Remove all of it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the images that are kept decoded, at each data set's input size, or remove them.
+
+    They lie in the folder that HILUM_CACHE names, or in the user's cache folder, for their owner
+    alone. What is removed is decoded again when it is wanted.
+    """
+    from hilum.cache import cache_folder, empty_cache, list_cache
+
+    stores = list_cache()
+    removed = empty_cache() if empty else 0
+    if as_json:
+        listed = [store.to_dict() for store in stores]
+        _print_json({"folder": str(cache_folder()), "stores": listed, "n_bytes_removed": removed})
+        return
+    if empty:
+        typer.echo(f"{removed / 2**20:,.1f} MiB removed from {cache_folder()}")
+        return
+    typer.echo(str(cache_folder()))
+    for store in stores:
+        size = f"{store.height}×{store.width}×{store.channels}"
+        typer.echo(
+            f"{store.n_bytes / 2**20:10,.1f} MiB  {size:<12} "
+            f"{store.n_decoded:,} of {store.n_images:,} images  {store.source}"
+        )
+
+
 @app.command("fetch")
 def fetch_command(
     name: Annotated[

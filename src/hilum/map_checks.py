@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hilum.heatmaps import GradCam, Grid, heat_at
 from hilum.model import load_facts, load_network
-from hilum.pixels import PixelSpec, to_channels
+from hilum.pixels import Images, PixelSpec, to_channels
 from hilum.placement import Axis, place
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ DARK = 0.1
 LEAST_BACKGROUND = 0.02
 
 
-def check_maps(
-    model: Path, pixels: NDArray[np.uint8], sizes: Sequence[tuple[int, int]]
-) -> dict[str, Any]:
+def check_maps(model: Path, pixels: Images, sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """Measure a model's heat maps on validation images, for `explanation` in run.json.
 
     Parameters

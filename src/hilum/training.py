@@ -40,6 +40,7 @@ from hilum.errors import RunError
 from hilum.files import write_bytes, write_csv
 from hilum.metrics import auroc, balanced_accuracy, macro_auroc
 from hilum.networks import Network, build_network, log_probabilities
+from hilum.pixels import Images
 from hilum.progress import Progress
 from hilum.settings import MONITORS_LOWER_IS_BETTER, Settings
 
@@ -55,13 +56,12 @@ class Samples:
 
     Attributes
     ----------
-    pixels : uint8 array of shape (n, height, width, channels)
-        May be a memory map.
+    pixels : uint8 images of shape (n, height, width, channels)
     labels : int array of shape (n,)
         Index of the class.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Images
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -208,7 +208,7 @@ def keep_pages() -> None:
     mallopt(mmap_threshold, gigabyte)
 
 
-def pixel_statistics(pixels: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
+def pixel_statistics(pixels: Images) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation by channel, in [0, 255]; the latter at least 1."""
     counts = np.zeros((pixels.shape[-1], 256), dtype=np.int64)
     # Counted image by image: exact, and no copy of the data set in memory.
@@ -345,7 +345,7 @@ def average(averaged: nn.Module, network: nn.Module, settings: Settings, step: i
 
 
 def network_logits(
-    network: nn.Module, pixels: NDArray[np.uint8], *, batch_size: int = 64
+    network: nn.Module, pixels: Images, *, batch_size: int = 64
 ) -> NDArray[np.float32]:
     """Run a network over images in evaluation mode.
 
