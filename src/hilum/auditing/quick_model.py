@@ -1,0 +1,396 @@
+"""A small model that learns from looks in seconds, to judge data by and for nothing else.
+
+It says how much of a label a picture, or a part of it, gives away, always for patients whom it did
+not learn from. Its features are learnt without labels: responses to small filters cut from the
+pictures themselves, pooled, and their principal components; a logistic regression does the rest.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hilum.intervals import MIN_PATIENTS, Clusters, Floats, Ints, perfect_auroc, quantile_t
+from hilum.splits import folds, join_groups
+
+Looks = NDArray[np.uint8]
+Features = NDArray[np.float32]
+
+MIN_IMAGES = 50
+MAX_CLASSES = 20
+N_FOLDS = 5
+
+# A difference from chance is clear when chance alone makes one as great in 1 of 1,000 studies:
+# some twenty things are tried on every data set.
+CLEAR = 3.3
+
+SIDE = 32
+PATCH = 6
+N_FILTERS = 64
+POOL = 4
+MAX_COMPONENTS = 200
+_N_PATCHES = 20_000
+_N_TO_LEARN = 1000
+_CHUNK = 128
+_EPSILON = 1e-3  # variance of grey values in [0, 1] below which a patch counts as flat
+_WHITENING = 0.05
+_DEADBAND = 0.25
+
+
+# -- which images, and their folds ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Study:
+    """The images that a check learns from: labels and patients as numbers, folds by patient.
+
+    Attributes
+    ----------
+    rows : int array of shape (n,)
+        Their places in the table, ascending.
+    y : int array of shape (n,)
+        Index of each label in `names`.
+    names : tuple of str
+        Classes with at least three patients.
+    fold : int array of shape (n,)
+    n_all : int
+        Images that could have been looked at.
+    """
+
+    rows: Ints
+    y: Ints
+    names: tuple[str, ...]
+    clusters: Clusters
+    fold: Ints
+    n_all: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def is_sample(self) -> bool:
+        return len(self.rows) < self.n_all
+
+    def sampled(self) -> str:
+        """Say which images were looked at, if not all."""
+        if not self.is_sample:
+            return ""
+        return f" (Looked at: {len(self):,} of {self.n_all:,} images, whole patients, drawn.)"
+
+
+def make_study(
+    samples: pd.DataFrame, target: pd.Series, *, most: int | None, seed: int = 0
+) -> Study | str:
+    """Choose images to learn `target` from, whole patients and every class in its share.
+
+    Parameters
+    ----------
+    samples : DataFrame
+        Readable samples, numbered from 0.
+    target : Series of str
+        What is to be predicted: the label, or the split; rows with '' are left out.
+    most : int or None
+        Draw about so many images where there are more.
+
+    Returns
+    -------
+    Study, or a str that says why nothing can be learnt.
+    """
+    groups = patient_groups(samples)
+    labels = target.astype(str).to_numpy(dtype=object)
+    first = pd.DataFrame({"label": labels, "group": groups})
+    n_patients = first[first["label"] != ""].groupby("label")["group"].nunique()
+    names = tuple(str(name) for name in n_patients.index[n_patients >= MIN_PATIENTS])
+    if len(names) < 2:
+        return f"fewer than two classes have {MIN_PATIENTS} patients"
+    if len(names) > MAX_CLASSES:
+        return f"there are more than {MAX_CLASSES} classes"
+    usable = np.flatnonzero(np.isin(labels, names))
+    if len(usable) < MIN_IMAGES:
+        return f"there are {len(usable)} images, fewer than {MIN_IMAGES}"
+    rows = usable
+    if most is not None and len(usable) > most:
+        rows = _draw(labels, groups, usable, most, seed)
+    kept, kept_groups = labels[rows], groups[rows]
+    n_folds = min(N_FOLDS, int(n_patients[list(names)].min()))
+    return Study(
+        rows,
+        np.searchsorted(np.array(names, dtype=object), kept).astype(np.intp),
+        names,
+        Clusters.of(kept_groups, len(rows)),
+        folds(list(kept), list(kept_groups), n_folds, seed=seed).astype(np.intp),
+        len(usable),
+    )
+
+
+def patient_groups(samples: pd.DataFrame) -> NDArray[Any]:
+    """Return what is kept together: the column `group`, or patients joined by identical files."""
+    if "group" in samples and (samples["group"].astype(str) != "").all():
+        return samples["group"].astype(str).to_numpy(dtype=object)
+    own = "#" + samples["path"].astype(str)
+    patients = samples["patient"].astype(str)
+    groups = patients.where(patients != "", own)
+    twins = (
+        own if "sha256" not in samples else samples["sha256"].where(samples["sha256"] != "", own)
+    )
+    return np.array(join_groups(list(groups), list(twins)), dtype=object)
+
+
+def _draw(labels: NDArray[Any], groups: NDArray[Any], usable: Ints, most: int, seed: int) -> Ints:
+    """Draw whole groups, class by class, until each class has its share of `most`."""
+    frame = pd.DataFrame({"row": usable, "label": labels[usable], "group": groups[usable]})
+    by_group = frame.groupby("group", sort=True)["label"].agg(["first", "size"])
+    by_group = by_group.iloc[np.random.default_rng(seed).permutation(len(by_group))]
+    kinds = by_group.groupby("first", sort=True)["size"]
+    before, totals = kinds.cumsum() - by_group["size"], kinds.sum()
+    # A rare class keeps what it has: a handful of its images would tell nothing.
+    least = np.minimum(totals, most // (4 * len(totals)))
+    quota = (totals / len(frame) * most).clip(lower=least)
+    chosen = by_group.index[before.to_numpy() < by_group["first"].map(quota).to_numpy(float)]
+    return np.asarray(frame["row"][frame["group"].isin(chosen)], dtype=np.intp)
+
+
+# -- features of pictures -------------------------------------------------------------------------
+
+
+def shrink(looks: Looks, side: int) -> Features:
+    """Average looks down to `side` pixels a side, (n, side, side), grey values in [0, 1]."""
+    n, height, width = looks.shape
+    tiles = looks.reshape(n, side, height // side, side, width // side)
+    return np.asarray(tiles.mean(axis=(2, 4), dtype=np.float32) / 255, dtype=np.float32)
+
+
+def picture_features(looks: Looks, *, seed: int = 0) -> Features:
+    """Describe whole pictures by a few hundred numbers at most, without a label.
+
+    Parameters
+    ----------
+    looks : uint8 array of shape (n, 64, 64)
+
+    Returns
+    -------
+    float32 array of shape (n, n_components)
+
+    References
+    ----------
+    Coates, Ng & Lee, An analysis of single-layer networks in unsupervised feature learning,
+    AISTATS 2011; here with patches of the pictures as filters (as their sparse coding control).
+    """
+    rng = np.random.default_rng(seed)
+    learn = np.sort(rng.permutation(len(looks))[:_N_TO_LEARN])
+    small = shrink(looks[learn], SIDE)
+    filters = _learn_filters(small, rng)
+    pooled = _pooled_responses(small, filters)
+    projection = Projection.of(pooled, n_components(len(looks)))
+    out = np.empty((len(looks), projection.n), dtype=np.float32)
+    # Some at a time, so that memory does not grow with what is thrown away again.
+    for start in range(0, len(looks), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        out[rows] = projection(_pooled_responses(shrink(looks[rows], SIDE), filters))
+    return out
+
+
+def flat_features(pixels: Features) -> Features:
+    """Describe parts of pictures (n, n_pixels) by principal components of their grey values."""
+    learn = np.sort(np.random.default_rng(0).permutation(len(pixels))[:_N_TO_LEARN])
+    return Projection.of(pixels[learn], min(60, n_components(len(pixels))))(pixels)
+
+
+def n_components(n: int) -> int:
+    """How many numbers a picture may be described by when there are `n` of them to learn from."""
+    return int(np.clip(n // 6, 8, MAX_COMPONENTS))
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Principal components of standardised features, with unit variance each."""
+
+    mean: Features
+    scale: Features
+    axes: Features  # (n_features, n_components)
+
+    @property
+    def n(self) -> int:
+        return int(self.axes.shape[1])
+
+    @classmethod
+    def of(cls, features: Features, n: int) -> Projection:
+        from scipy.linalg import eigh
+
+        mean, spread = features.mean(axis=0), features.std(axis=0)
+        scale = np.where(spread > 1e-6, spread, np.inf).astype(np.float32)
+        standard = (features - mean) / scale
+        # By the matrix of inner products, whose size is the number of pictures to learn from.
+        gram = (standard @ standard.T).astype(np.float64)
+        last = len(gram) - 1
+        values, vectors = eigh(gram, subset_by_index=(max(0, last + 1 - n), last))
+        values, vectors = values[::-1], vectors[:, ::-1]
+        real = values > max(1e-6 * float(values[0]), 1e-9)
+        axes = standard.T @ (vectors[:, real] / values[real]).astype(np.float32)
+        return cls(mean, scale, axes * np.float32(math.sqrt(len(features))))
+
+    def __call__(self, features: Features) -> Features:
+        return np.asarray(((features - self.mean) / self.scale) @ self.axes, dtype=np.float32)
+
+
+def _learn_filters(small: Features, rng: np.random.Generator) -> Features:
+    """Cut patches from the pictures and turn them into filters that whiten what they see."""
+    windows = np.lib.stride_tricks.sliding_window_view(small, (PATCH, PATCH), axis=(1, 2))
+    n, m = len(small), windows.shape[1]
+    places = (rng.integers(k, size=_N_PATCHES) for k in (n, m, m))
+    patches = _even(windows[tuple(places)].reshape(_N_PATCHES, -1))
+    values, vectors = np.linalg.eigh(np.cov(patches.T.astype(np.float64)))
+    whiten = (vectors / np.sqrt(np.maximum(values, 0) + _WHITENING)) @ vectors.T
+    chosen = patches[:N_FILTERS] @ whiten
+    chosen /= np.linalg.norm(chosen, axis=1, keepdims=True) + 1e-9
+    return np.asarray(whiten @ chosen.T, dtype=np.float32)
+
+
+def _pooled_responses(small: Features, filters: Features) -> Features:
+    """Return mean positive and negative responses (n, 2 × filters × POOL²) by region."""
+    windows = np.lib.stride_tricks.sliding_window_view(small, (PATCH, PATCH), axis=(1, 2))
+    m = windows.shape[1]
+    edges = np.linspace(0, m, POOL + 1).astype(int)[:-1]
+    parts = []
+    for start in range(0, len(small), _CHUNK):
+        patches = _even(windows[start : start + _CHUNK].reshape(-1, PATCH * PATCH))
+        response = (patches @ filters).reshape(-1, m, m, filters.shape[1])
+        sides = []
+        for sign in (1, -1):
+            beyond = np.maximum(sign * response - _DEADBAND, 0)
+            pooled = np.add.reduceat(np.add.reduceat(beyond, edges, axis=1), edges, axis=2)
+            sides.append(pooled.reshape(len(pooled), -1))
+        parts.append(np.hstack(sides))
+    return np.concatenate(parts)
+
+
+def _even(patches: Features) -> Features:
+    """Give every patch mean 0 and about unit variance."""
+    centred = patches - patches.mean(axis=1, keepdims=True)
+    variance = np.einsum("ij,ij->i", centred, centred) / centred.shape[1]
+    centred /= np.sqrt(variance + _EPSILON)[:, None]
+    return np.asarray(centred, dtype=np.float32)
+
+
+# -- predictions for patients not learnt from -----------------------------------------------------
+
+
+def out_of_fold(
+    features: NDArray[Any], y: Ints, fold: Ints, n_classes: int, *, strength: float = 0.03
+) -> Floats:
+    """Predict each image by a logistic regression on the other folds.
+
+    Parameters
+    ----------
+    features : float array of shape (n, n_features)
+    strength : float
+        Inverse of the penalty on standardised features: higher follows the data more closely.
+
+    Returns
+    -------
+    float array of shape (n, n_classes)
+        Probabilities; 0 for a class that the other folds lack.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    probs = np.zeros((len(y), n_classes))
+    for k in np.unique(fold):
+        learn, ask = fold != k, fold == k
+        mean, spread = features[learn].mean(axis=0), features[learn].std(axis=0)
+        scale = np.where(spread > 1e-6, spread, 1.0)
+        model = LogisticRegression(C=strength, max_iter=300)
+        with warnings.catch_warnings():
+            # A fit that stops early ranks images hardly worse, and is judged on others anyway.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit((features[learn] - mean) / scale, y[learn])
+        probs[np.ix_(ask, model.classes_)] = model.predict_proba((features[ask] - mean) / scale)
+    return probs
+
+
+class Area(NamedTuple):
+    """An AUROC (macro one-vs-rest for more than two classes) with its interval by patient.
+
+    Attributes
+    ----------
+    value, ci_low, ci_high : float
+    error : float
+        Standard error; 0 where the classes do not overlap.
+    n : int
+        Images.
+    """
+
+    value: float
+    ci_low: float
+    ci_high: float
+    error: float
+    n: int
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether chance alone would hardly give it."""
+        return self.ci_low > 0.5 and self.value - CLEAR * self.error > 0.5
+
+    def to_dict(self) -> dict[str, float | int]:
+        return {"value": self.value, "ci_low": self.ci_low, "ci_high": self.ci_high, "n": self.n}
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} (95 % {self.ci_low:.2f} to {self.ci_high:.2f})"
+
+
+def area(y: Ints, probs: Floats, clusters: Clusters) -> Area:
+    """Measure how well probabilities (n, n_classes) tell the classes.
+
+    The interval is by placement values summed over patients, on the logit scale.
+
+    References
+    ----------
+    Obuchowski, Nonparametric analysis of clustered ROC curve data, Biometrics, 1997.
+    """
+    classes = np.unique(y)
+    compared = classes[1:] if len(classes) == 2 else classes
+    values, pull = [], np.zeros(len(y))
+    for k in compared:
+        value, part = _one_against_rest(y == k, probs[:, k])
+        values.append(value)
+        pull += part / len(compared)
+    value = float(np.mean(values))
+    sums = clusters.totals(pull)
+    n = clusters.n
+    error = math.sqrt(n / max(1, n - 1) * float((sums**2).sum()))
+    if error < 1e-9 or not 1e-9 < value < 1 - 1e-9:
+        low = high = value
+        if value > 0.5:  # nothing overlaps, or nothing varies
+            per_class = [len(np.unique(clusters.index[y == k])) for k in classes]
+            low = perfect_auroc(min(per_class), min(per_class)).ci_low * value
+        return Area(value, low, high, 0.0, len(y))
+    centre, half = math.log(value / (1 - value)), quantile_t(n) * error / (value * (1 - value))
+    low, high = (
+        1 / (1 + math.exp(-max(-500.0, min(500.0, x)))) for x in (centre - half, centre + half)
+    )
+    return Area(value, low, high, error, len(y))
+
+
+def _one_against_rest(positive: NDArray[np.bool_], score: Floats) -> tuple[float, Floats]:
+    """Return the AUROC and how each image pulls at it."""
+    ours, others = np.sort(score[positive]), np.sort(score[~positive])
+    pull = np.empty(len(score))
+    beaten = _mean_rank(others, score[positive])
+    losing = 1 - _mean_rank(ours, score[~positive])
+    value = float(beaten.mean())
+    pull[positive] = (beaten - value) / len(ours)
+    pull[~positive] = (losing - value) / len(others)
+    return value, pull
+
+
+def _mean_rank(sorted_values: Floats, values: Floats) -> Floats:
+    """Share of `sorted_values` below each value, ties counting half."""
+    below = np.searchsorted(sorted_values, values, side="left")
+    upto = np.searchsorted(sorted_values, values, side="right")
+    return np.asarray((below + upto) / (2 * len(sorted_values)))
