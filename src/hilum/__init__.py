@@ -22,6 +22,7 @@ from hilum.errors import (
 
 if TYPE_CHECKING:
     from hilum.auditing import Audit, Finding, audit
+    from hilum.comparing import Comparison, compare
     from hilum.dataset import Columns, Dataset, load_dataset
     from hilum.explanation import Explanation, explain
     from hilum.fetching import fetch
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Audit",
     "Columns",
+    "Comparison",
     "DataError",
     "DataOptions",
     "Dataset",
@@ -60,6 +62,7 @@ __all__ = [
     "SettingError",
     "UnreadableError",
     "audit",
+    "compare",
     "describe_recipe",
     "evaluate",
     "explain",
@@ -81,6 +84,7 @@ __all__ = [
 
 _MODULES = {
     "auditing": ("Audit", "Finding", "audit"),
+    "comparing": ("Comparison", "compare"),
     "dataset": ("Columns", "Dataset", "load_dataset"),
     "explanation": ("Explanation", "explain"),
     "fetching": ("fetch",),

@@ -267,6 +267,30 @@ def evaluate_command(
     _print_run(done, as_json)
 
 
+@app.command("compare")
+def compare_command(
+    run: RunPath,
+    others: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="OTHER...",
+            help="Further runs, or CSV tables of readers with the column path, and score or "
+            "decision; with a column reader, of several.",
+        ),
+    ],
+    shared: Annotated[
+        bool, typer.Option("--shared", help="Compare on the images that all have, if sets differ.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare models, or a model and readers, on the same test images, in pairs.
+
+    What the runs wrote to predictions.csv is read; no test split is opened.
+    """
+    result = hilum.compare(run, *others, shared_only=shared).to_dict()
+    _print_json(result) if as_json else _print_comparison(result)
+
+
 @app.command("predict")
 def predict_command(
     model: ModelPath,
@@ -544,6 +568,25 @@ def _print_run(run: Run, as_json: bool) -> None:
         for name in ("auroc", "sensitivity", "specificity", "balanced_accuracy", "accuracy"):
             typer.echo(f"    {name.replace('_', ' '):<18} {figure_text(figures[name])}")
     typer.echo(f"Report: {run.folder / 'report.html'}")
+
+
+def _print_comparison(result: dict[str, Any]) -> None:
+    from hilum.evaluation import figure_text
+
+    patients = f"{result['n_patients']:,}" if result["n_patients"] else "unknown"
+    typer.echo(f"{result['n']:,} test images, {patients} patients.")
+    for pair in result["comparisons"]:
+        typer.echo(f"\n{pair['a']} (A) against {pair['b']} (B)")
+        for name, parts in pair.items():
+            if name in ("a", "b"):
+                continue
+            p = "" if parts["p"] is None else f", p = {parts['p']:.3g}"
+            typer.echo(f"    {name.replace('_', ' ')}")
+            typer.echo(f"        A      {figure_text(parts['a'])}")
+            typer.echo(f"        B      {figure_text(parts['b'])}")
+            typer.echo(f"        A - B  {figure_text(parts['difference'])}{p}")
+    for line in (*result["warnings"], *result["notes"]):
+        typer.echo(f"\n{line}")
 
 
 def _print_predictions(

@@ -216,6 +216,11 @@ class Study:
             ).tolist(),
         }
 
+    def figures(self) -> dict[str, Estimate]:
+        """Figures of the whole, without those of each class."""
+        classes = [self.of_class(k) for k in range(len(self.class_names))]
+        return self.of_two(classes) if self.positive is not None else self.of_many(classes)
+
     def of_two(self, classes: list[dict[str, Estimate]]) -> dict[str, Estimate]:
         """Figures of the positive class."""
         assert self.positive is not None

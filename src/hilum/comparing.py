@@ -1,0 +1,640 @@
+"""Two models, or a model and readers, on the same test images: paired differences.
+
+Nothing is predicted here and no test split is opened: what runs and readers said of the same files
+(by SHA-256) is read from predictions.csv and from tables. docs/statistics.md gives the methods.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hilum import intervals
+from hilum.errors import DataError, RunError, SettingError
+from hilum.estimates import Study
+from hilum.evaluation import n_openings
+from hilum.files import read_json
+from hilum.intervals import Bools, Clusters, Estimate, Floats, Interval, Ints
+from hilum.names import quoted
+from hilum.ranking import placements
+from hilum.splits import join_groups
+
+# Sign flips of patients for a p-value; with more patients than this on which two differ, Student's
+# t serves as well.
+N_FLIPS = 10_000
+MAX_FLIPPED = 1000
+
+N_RESAMPLES = 2000
+
+# Figures that rest on decisions alone.
+_DECIDED = ("sensitivity", "specificity", "balanced_accuracy", "accuracy")
+
+
+@dataclass(frozen=True)
+class Rater:
+    """What one model or reader said of the images, a row each, in the order of the others.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        'run' or 'reader'.
+    called : int array of shape (n_samples,) or None
+        Class that is called; of two classes at the threshold locked on validation data.
+    probs : float array of shape (n_samples, n_classes) or None
+        Probabilities; of a reader with scores, (n_samples, 1) with the score of the positive class.
+    facts : dict
+        'threshold' and 'n_openings' of a run.
+    """
+
+    name: str
+    kind: str
+    called: Ints | None
+    probs: Floats | None
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired comparisons on the same images.
+
+    Attributes
+    ----------
+    facts : dict
+        JSON-able: 'n', 'n_patients', 'n_shared', 'class_names', 'positive_class', 'raters',
+        'comparisons' (each with 'a', 'b' and figures {'a', 'b', 'difference', 'p'}), 'warnings',
+        'notes'.
+    """
+
+    facts: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.facts
+
+
+def compare(
+    first: str | Path, second: str | Path, *others: str | Path, shared_only: bool = False
+) -> Comparison:
+    """Compare models, or a model and readers, on the same test images.
+
+    Each pair is compared: AUROC (DeLong, by patient), and at the locked thresholds sensitivity,
+    specificity, balanced accuracy, accuracy, and the Brier score. No test split is opened: the
+    predictions that the runs wrote are read.
+
+    Parameters
+    ----------
+    first : path
+        A finished run.
+    second, others : path
+        Further runs, or tables of readers (CSV) with the column path and score (higher is more
+        likely the positive class), decision (a class), or both; with a column reader, each reader
+        counts for itself.
+    shared_only : bool
+        Compare on the images that all have, where the sets differ; otherwise that is refused.
+
+    Raises
+    ------
+    RunError
+        If a folder is no finished run.
+    DataError
+        If the images differ, or their labels do, or a table is at fault.
+
+    Examples
+    --------
+    >>> hilum.compare("runs/a", "runs/b").to_dict()["comparisons"][0]["auroc"]  # doctest: +SKIP
+    {'a': {…}, 'b': {…}, 'difference': {'value': 0.02, 'ci_low': 0.01, …}, 'p': 0.004}
+    """
+    if not (Path(first) / "run.json").is_file():
+        raise RunError(
+            f"{first} is not a run folder. The first argument is a run, whose test images and "
+            "labels the others are held against."
+        )
+    sheets = [_run_sheet(Path(first))]
+    for path in (Path(second), *map(Path, others)):
+        sheets += [_run_sheet(path)] if path.is_dir() else _reader_sheets(path, sheets[0])
+    sheets = _with_names(sheets)
+    base, counts = _matched(sheets, shared_only=shared_only)
+    names, positive = sheets[0].class_names, sheets[0].positive
+    true = np.array([names.index(label) for label in base["label"]], dtype=np.intp)
+    clusters = Clusters.of(base["group"].to_numpy(), len(base))
+    raters = [sheet.rater(list(base["key"])) for sheet in sheets]
+    bench = _Bench(true, clusters, names, names.index(positive) if positive else None)
+    pairs = [bench.compare(a, b) for a, b in itertools.combinations(raters, 2)]
+    return Comparison(
+        {
+            "n": len(base),
+            "n_patients": clusters.n if sheets[0].patients_known else None,
+            "n_shared": counts,
+            "class_names": list(names),
+            "positive_class": positive,
+            "raters": [{"name": r.name, "kind": r.kind, **r.facts} for r in raters],
+            "comparisons": pairs,
+            "warnings": _warnings(raters, pairs, counts),
+            "notes": [
+                "Read from predictions.csv; no test split was opened.",
+                "A difference is the first minus the second.",
+            ],
+        }
+    )
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """Test images of one rater: columns key, path, sha256, label, group, and what was said."""
+
+    name: str
+    kind: str
+    source: Path
+    table: pd.DataFrame
+    class_names: tuple[str, ...]
+    positive: str | None
+    patients_known: bool
+    facts: dict[str, Any]
+
+    def rater(self, keys: Sequence[str]) -> Rater:
+        """Give what was said of the images with these keys, in this order."""
+        rows = self.table.set_index("key").loc[list(keys)]
+        called = probs = None
+        if "called" in rows:
+            called = np.array([self.class_names.index(c) for c in rows["called"]], dtype=np.intp)
+        if "score" in rows:
+            probs = rows[["score"]].to_numpy(dtype=np.float64)
+        elif self.kind == "run":
+            columns = [f"p_{name}" for name in self.class_names]
+            probs = rows[columns].to_numpy(dtype=np.float64)
+        return Rater(self.name, self.kind, called, probs, self.facts)
+
+
+def _run_sheet(folder: Path) -> _Sheet:
+    """Read the test rows of a finished run."""
+    needed = ("run.json", "predictions.csv", "samples.csv", "metrics.json")
+    missing = [name for name in needed if not (folder / name).is_file()]
+    if missing:
+        raise RunError(
+            f"{folder} is not a finished run: there is no {missing[0]} in it. Finish it with: "
+            f"hilum resume {folder}"
+        )
+    metrics = read_json(folder / "metrics.json")
+    predictions = _table(folder / "predictions.csv")
+    samples = _table(folder / "samples.csv").set_index("path")
+    test = predictions[predictions["split"] == "test"].reset_index(drop=True)
+    known = samples.loc[test["path"], ["sha256", "group"]].reset_index(drop=True)
+    table = pd.concat([test.drop(columns="split"), known], axis=1)
+    table = table.rename(columns={"predicted": "called"})
+    return _Sheet(
+        folder.name or str(folder),
+        "run",
+        folder,
+        _keyed(table),
+        tuple(metrics["class_names"]),
+        metrics["positive_class"],
+        metrics["test"]["n_patients"] is not None,
+        {"threshold": metrics["test"]["threshold"], "n_openings": n_openings(folder)},
+    )
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise DataError(f"{path} is neither a run folder nor a table. Check the path.") from None
+    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path} cannot be read as a CSV table: {error}.") from None
+
+
+def _keyed(table: pd.DataFrame) -> pd.DataFrame:
+    """Name each image by its content; copies of one file are told apart by label and order."""
+    ordered = table.sort_values(["sha256", "label", "path"], kind="stable")
+    number = ordered.groupby("sha256").cumcount().astype(str)
+    return ordered.assign(key=ordered["sha256"] + ":" + number)
+
+
+def _reader_sheets(path: Path, run: _Sheet) -> list[_Sheet]:
+    """Read a table of readers, each reader a sheet."""
+    table = _table(path)
+    said = [name for name in ("score", "decision") if name in table.columns]
+    if "path" not in table.columns or not said:
+        raise DataError(
+            f"{path} has the columns {quoted(table.columns)}: a table of readers needs path, and "
+            "score or decision."
+        )
+    if "score" in said and run.positive is None:
+        raise DataError(
+            f"{path} has scores, and {run.source} has {len(run.class_names)} classes: a score is "
+            "for one class against another. Give decisions."
+        )
+    readers = table["reader"] if "reader" in table.columns else pd.Series(path.stem, table.index)
+    return [
+        _reader_sheet(path, str(name), rows, said, run)
+        for name, rows in table.groupby(readers, sort=True)
+    ]
+
+
+def _reader_sheet(
+    path: Path, name: str, rows: pd.DataFrame, said: Sequence[str], run: _Sheet
+) -> _Sheet:
+    known = run.table.set_index("path")
+    strange = sorted(set(rows["path"]) - set(known.index))
+    if strange:
+        raise DataError(
+            f"{path} names {len(strange):,} images that are not test images of {run.source}: "
+            f"{quoted(strange)}. Write paths as in its predictions.csv."
+        )
+    twice = rows["path"][rows["path"].duplicated()]
+    if len(twice):
+        raise DataError(
+            f"{path} has several rows of reader {name} for {quoted(set(twice))}. Keep one, or name "
+            "the readers in a column reader."
+        )
+    table = known.loc[rows["path"], ["key", "sha256", "label", "group"]].reset_index()
+    if "decision" in said:
+        wrong = sorted(set(rows["decision"]) - set(run.class_names))
+        if wrong:
+            raise DataError(
+                f"{path} has the decisions {quoted(wrong)}, which are no classes of {run.source}. "
+                f"They are: {', '.join(run.class_names)}."
+            )
+        table["called"] = rows["decision"].to_numpy()
+    if "score" in said:
+        table["score"] = pd.to_numeric(rows["score"], errors="coerce").to_numpy()
+        bad = table["path"][~np.isfinite(table["score"])]
+        if len(bad):
+            raise DataError(f"{path} has no number as score for {quoted(bad)}. Give one for each.")
+    return _Sheet(
+        name, "reader", path, table, run.class_names, run.positive, run.patients_known, {}
+    )
+
+
+def _with_names(sheets: list[_Sheet]) -> list[_Sheet]:
+    """Let no two have one name."""
+    names = [sheet.name for sheet in sheets]
+    return [
+        _renamed(sheet, str(sheet.source)) if names.count(sheet.name) > 1 else sheet
+        for sheet in sheets
+    ]
+
+
+def _renamed(sheet: _Sheet, name: str) -> _Sheet:
+    return _Sheet(**{**sheet.__dict__, "name": name})
+
+
+def _matched(sheets: list[_Sheet], *, shared_only: bool) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Images that all have, with one label and one patient each; or refuse."""
+    base = sheets[0]
+    for sheet in sheets[1:]:
+        _same_question(base, sheet)
+    sets = [set(sheet.table["key"]) for sheet in sheets]
+    shared = set.intersection(*sets)
+    counts = {
+        "shared": len(shared),
+        "left_out": {s.name: len(keys - shared) for s, keys in zip(sheets, sets, strict=True)},
+    }
+    if any(keys != shared for keys in sets) and not (shared_only and shared):
+        each = "; ".join(f"{s.name} has {len(k):,}" for s, k in zip(sheets, sets, strict=True))
+        advice = "Compare on these alone with --shared." if shared else "There is nothing to pair."
+        raise DataError(
+            f"The test images differ: {each}; {len(shared):,} are the same by content. {advice}"
+        )
+    table = base.table[base.table["key"].isin(shared)].sort_values("path").reset_index(drop=True)
+    groups = list(table["group"])
+    for sheet in sheets[1:]:
+        rows = sheet.table.set_index("key").loc[table["key"]]
+        wrong = np.flatnonzero(rows["label"].to_numpy() != table["label"].to_numpy())
+        if len(wrong):
+            k = wrong[0]
+            raise DataError(
+                f"The labels differ for {len(wrong):,} images: {table['path'][k]} is "
+                f"'{table['label'][k]}' in {base.name} and '{rows['label'].iloc[k]}' in "
+                f"{sheet.name}. Find out which is right."
+            )
+        # Images that either takes for one patient's stay together.
+        groups = join_groups(groups, list(rows["group"]))
+    return table.assign(group=groups), counts
+
+
+def _same_question(base: _Sheet, sheet: _Sheet) -> None:
+    if set(base.class_names) != set(sheet.class_names):
+        raise DataError(
+            f"{base.name} has the classes {', '.join(base.class_names)} and {sheet.name} has "
+            f"{', '.join(sheet.class_names)}: models are compared on one question."
+        )
+    if base.positive != sheet.positive:
+        raise DataError(
+            f"{base.name} looks for '{base.positive}' and {sheet.name} for '{sheet.positive}'. "
+            "Train one of them again with --positive."
+        )
+    if base.source == sheet.source and sheet.kind == "run":
+        raise SettingError(f"{base.source} is given twice: a run cannot be compared with itself.")
+
+
+def _warnings(
+    raters: Sequence[Rater], pairs: Sequence[dict[str, Any]], counts: dict[str, Any]
+) -> list[str]:
+    found = [
+        f"The test split of {rater.name} was opened {rater.facts['n_openings']} times: whoever "
+        "chose between models by it has used it up, and its figures flatter what was chosen."
+        for rater in raters
+        if rater.facts.get("n_openings", 1) > 1
+    ]
+    if len(pairs) > 1:
+        found.append(
+            f"{len(pairs)} pairs are compared, with several figures each. By chance alone 1 in 20 "
+            "p-values is below 0.05: name one comparison before you look, or divide 0.05 by their "
+            "number."
+        )
+    elif pairs:
+        found.append(
+            "Several figures are compared: name the one that decides before you look. The others "
+            "explain it."
+        )
+    if any(counts["left_out"].values()):
+        left = ", ".join(f"{n:,} of {name}" for name, n in counts["left_out"].items() if n)
+        found.append(f"Images that not all have were left out: {left}.")
+    return found
+
+
+# -- figures ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """The images that raters are held against each other on."""
+
+    true: Ints
+    clusters: Clusters
+    class_names: tuple[str, ...]
+    positive: int | None
+
+    @property
+    def present(self) -> list[int]:
+        """Classes that figures are means over."""
+        if self.positive is not None:
+            return [self.positive]
+        return [int(k) for k in np.unique(self.true)]
+
+    def compare(self, a: Rater, b: Rater) -> dict[str, Any]:
+        """Compare two raters by every figure that both have."""
+        own = [self.own(rater) for rater in (a, b)]
+        n = len(self.true)
+        found: dict[str, Any] = {"a": a.name, "b": b.name}
+        for name, difference in self.differences(a, b).items():
+            parts = [
+                figures.get(name, Estimate.undefined(_lacking(name, rater), n))
+                for rater, figures in zip((a, b), own, strict=True)
+            ]
+            found[name] = {
+                "a": parts[0].as_json(),
+                "b": parts[1].as_json(),
+                "difference": difference.estimate.as_json(),
+                "p": difference.p,
+            }
+        return found
+
+    def own(self, rater: Rater) -> dict[str, Estimate]:
+        """Figures of one rater on these images."""
+        n, n_classes = len(self.true), len(self.class_names)
+        found: dict[str, Estimate] = {}
+        if rater.called is not None:
+            probs = rater.probs if rater.kind == "run" else None
+            study = self.study(np.zeros((n, n_classes)) if probs is None else probs, rater.called)
+            names = _DECIDED if probs is None else (*_DECIDED, "auroc", "brier")
+            found = {name: value for name, value in study.figures().items() if name in names}
+        if rater.kind == "reader" and rater.probs is not None and not self.one_sided():
+            study = self.study(np.zeros((n, n_classes)), np.zeros(n, dtype=np.intp))
+            found["auroc"] = study.area(self.true == self.positive, rater.probs[:, 0])
+        return found
+
+    def study(self, probs: Floats, called: Ints) -> Study:
+        names, positive = self.class_names, self.positive
+        return Study(self.true, probs, called, names, positive, self.clusters, 0, N_RESAMPLES)
+
+    def one_sided(self) -> bool:
+        return any((self.true == k).all() or not (self.true == k).any() for k in self.present)
+
+    def differences(self, a: Rater, b: Rater) -> dict[str, Difference]:
+        """Every figure's difference, in the order in which they are shown."""
+        everyone = [np.ones(len(self.true), dtype=bool)]
+        classes = [self.true == k for k in np.unique(self.true)]
+        finding = [self.true == k for k in self.present]
+        return {
+            "auroc": self.areas(a, b),
+            "sensitivity": self.shares("sensitivity", a, b, finding),
+            "specificity": self.cleared(a, b),
+            "balanced_accuracy": self.shares("balanced_accuracy", a, b, classes),
+            "accuracy": self.shares("accuracy", a, b, everyone),
+            "brier": self.briers(a, b),
+        }
+
+    def areas(self, a: Rater, b: Rater) -> Difference:
+        """Difference of AUROCs; for many classes of their means."""
+        for rater in (a, b):
+            if rater.probs is None:
+                return Difference.undefined(_lacking("auroc", rater), len(self.true))
+        scores = [(self.column(a, k), self.column(b, k)) for k in self.present]
+        return delong(self.true, self.present, scores, self.clusters)
+
+    def column(self, rater: Rater, k: int) -> Floats:
+        assert rater.probs is not None
+        return rater.probs[:, 0] if rater.kind == "reader" else rater.probs[:, k]
+
+    def cleared(self, a: Rater, b: Rater) -> Difference:
+        """Difference of specificities: the share of the others that is not called so."""
+        if a.called is None or b.called is None:
+            return self.undecided("specificity", a, b)
+        first, second = ([r.called != k for k in self.present] for r in (a, b))
+        return self.paired(first, second, [self.true != k for k in self.present])
+
+    def shares(self, name: str, a: Rater, b: Rater, among: list[Bools]) -> Difference:
+        """Difference of the mean share that is right among each of some sets of images."""
+        if a.called is None or b.called is None:
+            return self.undecided(name, a, b)
+        first, second = ([np.asarray(r.called == self.true)] * len(among) for r in (a, b))
+        return self.paired(first, second, among)
+
+    def undecided(self, name: str, a: Rater, b: Rater) -> Difference:
+        return Difference.undefined(_lacking(name, a if a.called is None else b), len(self.true))
+
+    def paired(self, a: list[Any], b: list[Any], among: list[Bools]) -> Difference:
+        """Difference of means of shares, from what each patient adds to it."""
+        if not among or not all(part.any() for part in among):
+            return Difference.undefined("no image has the class, or all have it", len(self.true))
+        inside = [
+            [np.where(part, hits, 0.0) for hits, part in zip(rows, among, strict=True)]
+            for rows in (a, b)
+        ]
+        return mean_difference(inside[0], inside[1], among, self.clusters)
+
+    def briers(self, a: Rater, b: Rater) -> Difference:
+        """Difference of Brier scores; a reader's scores are no probabilities."""
+        losses = []
+        for rater in (a, b):
+            if rater.kind != "run" or rater.probs is None:
+                return Difference.undefined(_lacking("brier", rater), len(self.true))
+            squares = (rater.probs - (self.true[:, None] == np.arange(len(self.class_names)))) ** 2
+            losses.append(
+                squares.sum(axis=1) if self.positive is None else squares[:, self.positive]
+            )
+        everyone = np.ones(len(self.true), dtype=bool)
+        return mean_difference([losses[0]], [losses[1]], [everyone], self.clusters)
+
+
+def _lacking(figure: str, rater: Rater) -> str:
+    """Say why a rater has no such figure."""
+    if figure == "brier":
+        return f"{rater.name} gave no probabilities"
+    if figure == "auroc":
+        return f"{rater.name} gave decisions and no scores"
+    return f"{rater.name} gave scores and no decisions"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two figures, and its p-value; None where there is none."""
+
+    estimate: Estimate
+    p: float | None
+
+    @classmethod
+    def undefined(cls, reason: str, n: int) -> Difference:
+        return cls(Estimate.undefined(reason, n), None)
+
+
+def delong(
+    true: Ints, classes: Sequence[int], scores: Sequence[tuple[Floats, Floats]], clusters: Clusters
+) -> Difference:
+    """Compare the AUROCs of two scores of the same images, by patient.
+
+    Parameters
+    ----------
+    true : int array of shape (n_samples,)
+    classes : sequence of int
+        Each against the others; several: means of their AUROCs are compared.
+    scores : sequence of pairs of float arrays of shape (n_samples,)
+        For each class the first and the second score.
+    clusters : Clusters
+
+    References
+    ----------
+    DeLong, DeLong & Clarke-Pearson, Biometrics, 1988; Obuchowski, Nonparametric analysis of
+    clustered ROC curve data, Biometrics, 1997. With one image from each patient both are the same.
+    """
+    n, n_classes = len(true), len(classes)
+    sides = [true == k for k in classes]
+    if not sides or any(side.all() or not side.any() for side in sides):
+        return Difference.undefined("no image has the class, or all have it", n)
+    values = np.zeros(2)
+    moved = np.zeros(clusters.n)
+    n_patients = clusters.n
+    for side, pair in zip(sides, scores, strict=True):
+        for row, (score, sign) in enumerate(zip(pair, (1.0, -1.0), strict=True)):
+            placed = placements(side, score)
+            area = float(placed[side].mean())
+            values[row] += area / n_classes
+            moved += sign * _moves(placed - area, side, clusters) / n_classes
+        patients = [int((clusters.totals(part) > 0).sum()) for part in (side, ~side)]
+        n_patients = min(n_patients, *patients)
+    value, error = float(values[0] - values[1]), math.sqrt(float(moved @ moved))
+    if n_patients < intervals.MIN_PATIENTS:
+        reason = (
+            f"there are fewer than {intervals.MIN_PATIENTS} patients with the class, or without it"
+        )
+        return Difference(Estimate(value, Interval.missing(reason), n), None)
+    if error < 1e-12:
+        same = Interval.missing("the two put the images in the same order")
+        return Difference(Estimate(value, same, n), None)
+    half = intervals.quantile_t(n_patients) * error
+    interval = Interval(value - half, value + half, "DeLong by patient (Obuchowski)")
+    return Difference(Estimate(value, interval, n), _two_sided(value / error, n_patients))
+
+
+def _moves(off: Floats, side: Bools, clusters: Clusters) -> Floats:
+    """How much each patient moves an AUROC (n_clusters,), from placements less their mean.
+
+    Squares add up to Obuchowski's variance; each sum is scaled by its own number of patients.
+    """
+    moves = np.zeros((2, clusters.n))
+    for row, part in enumerate((side, ~side)):
+        n_patients = int((clusters.totals(part) > 0).sum())
+        scale = math.sqrt(n_patients / max(1, n_patients - 1)) / part.sum()
+        moves[row] = scale * clusters.totals(np.where(part, off, 0.0))
+    return np.asarray(moves.sum(axis=0))
+
+
+def mean_difference(
+    a: Sequence[Floats], b: Sequence[Floats], among: Sequence[Bools], clusters: Clusters
+) -> Difference:
+    """Compare means over images, or means of such means, of the same images, by patient.
+
+    Parameters
+    ----------
+    a, b : sequences of float arrays of shape (n_samples,)
+        Values of the first and the second in each set of images; 0 outside of it.
+    among : sequence of bool arrays of shape (n_samples,)
+        The sets.
+    clusters : Clusters
+
+    References
+    ----------
+    Obuchowski, On the comparison of correlated proportions for clustered data, Statistics in
+    Medicine, 1998: for shares and one image from each patient McNemar's test. The p-value is by
+    flipping the sign of patients' differences, which exchanges the two.
+    """
+    sizes = [int(part.sum()) for part in among]
+    parts = len(among)
+    first, second = (
+        sum(float(x.sum()) / m for x, m in zip(rows, sizes, strict=True)) / parts for rows in (a, b)
+    )
+    value, n = first - second, int(np.any(among, axis=0).sum())
+    differences = np.zeros(clusters.n)
+    spread = np.zeros(clusters.n)
+    n_patients = clusters.n
+    for x, y, part, m in zip(a, b, among, sizes, strict=True):
+        per_patient = clusters.totals(x - y) / (m * parts)
+        weight = clusters.totals(part) / (m * parts)
+        differences += per_patient
+        spread += per_patient - parts * float(per_patient.sum()) * weight
+        n_patients = min(n_patients, int((weight > 0).sum()))
+    if n_patients < intervals.MIN_PATIENTS:
+        short = Interval.missing(f"there are fewer than {intervals.MIN_PATIENTS} patients")
+        return Difference(Estimate(value, short, n), None)
+    if not np.abs(differences).max() > 1e-15:
+        least = min(intervals.kish(clusters.totals(part)) for part in among)
+        unseen = intervals.never_seen(least).ci_high
+        same = Interval(-unseen, unseen, "bound for unseen differences")
+        return Difference(Estimate(value, same, n), 1.0)
+    error = math.sqrt(n_patients / (n_patients - 1) * float(spread @ spread))
+    half = intervals.quantile_t(n_patients) * error
+    interval = Interval(value - half, value + half, "differences of patients, Student's t")
+    return Difference(Estimate(value, interval, n), _flipped(differences, n_patients))
+
+
+def _flipped(differences: Floats, n_patients: int, seed: int = 0) -> float:
+    """P-value of patients' differences: how often flipped signs add up to as much."""
+    moved = differences[np.abs(differences) > 1e-15]
+    observed = abs(float(moved.sum()))
+    if len(moved) > MAX_FLIPPED:
+        return _two_sided(observed / math.sqrt(float(moved @ moved)), n_patients)
+    if len(moved) <= 13:  # all flips: at most 8,192
+        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=len(moved))))
+        return float((np.abs(signs @ moved) >= observed - 1e-12).mean())
+    rng = np.random.default_rng(seed)
+    signs = 1.0 - 2.0 * rng.integers(0, 2, size=(N_FLIPS, len(moved)), dtype=np.int8)
+    as_great = int((np.abs(signs @ moved) >= observed - 1e-12).sum())
+    return (1 + as_great) / (1 + N_FLIPS)
+
+
+def _two_sided(t: float, n_patients: int) -> float:
+    """P-value of Student's t with `n_patients` - 1 degrees of freedom."""
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(max(1, n_patients - 1), -abs(t)))
