@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hilum.heatmaps import GradCam, Grid, heat_at
-from hilum.model import load_facts, load_network
+from hilum.model import find_model, load_facts, load_network
 from hilum.pixels import Images, PixelSpec, to_channels
 from hilum.placement import Axis, place
 
@@ -58,7 +58,8 @@ def check_maps(model: Path, pixels: Images, sizes: Sequence[tuple[int, int]]) ->
         method, n_images, randomisation_check, border, outside_body; a figure that cannot be had
         is null with a reason.
     """
-    network, spec = load_network(model), load_facts(model).preprocessing
+    folder = find_model(model)
+    network, spec = load_network(folder), load_facts(folder).preprocessing
     n = int(np.clip(MOST_PIXELS // (spec.height * spec.width), LEAST_IMAGES, MOST_IMAGES))
     chosen = np.unique(np.linspace(0, len(pixels) - 1, n).astype(int))
     images = np.asarray(pixels[chosen])
