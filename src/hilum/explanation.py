@@ -23,14 +23,14 @@ from PIL import Image
 from hilum.errors import DataError, SettingError, did_you_mean
 from hilum.files import write_bytes, write_text
 from hilum.heatmaps import BATCH_SIZE, Mapper, heat_at, make_mapper
-from hilum.inference import Model, Opener, Prediction, load, open_inputs
+from hilum.inference import Model, Prediction, load, open_inputs
 from hilum.map_checks import border_share
 from hilum.model import find_model, load_facts
 from hilum.overlays import as_png, heat_png, overlay, with_legend
-from hilum.pixels import PixelSpec, prepare, to_8_bits, value_range
+from hilum.pixels import Opener, PixelSpec, prepare, to_8_bits, value_range
 from hilum.placement import place
 from hilum.progress import LogProgress, Progress
-from hilum.readers import Picture
+from hilum.readers import AtLeast, Picture
 from hilum.threads import in_threads
 
 INDEX_FILE = "heatmaps.csv"
@@ -274,8 +274,8 @@ def _predict_opened(
     spec = model.facts.preprocessing
     kept: dict[int, Picture] = {}
 
-    def keep(number: int, opener: Opener) -> Picture:
-        kept[number] = opener()
+    def keep(number: int, opener: Opener, *, at_least: AtLeast | None = None) -> Picture:
+        kept[number] = opener(at_least=at_least)
         return kept[number]
 
     keeping = (
