@@ -7,8 +7,7 @@ import copy
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
-from html.parser import HTMLParser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import pytest
 from PIL import Image
 
 from hilum.errors import RunError
-from hilum.estimates import describe
+from hilum.referral import UNLIKE
 from hilum.report import write_report
 from hilum.report.facts import RunFacts, read_run
 from hilum.report.gallery import Album
@@ -27,203 +26,7 @@ from hilum.report.reasons import WEIGHTS, judge
 from hilum.report.setup import GROUPS, value_text
 from hilum.report.words import TERMS, duration, moment, rule
 from hilum.settings import Settings
-
-VOID = frozenset(("meta", "br", "img", "input", "link", "hr"))
-SIZES = {"train": 12, "val": 40, "test": 40}  # images of each class
-
-
-class Page(HTMLParser):
-    """A strict reader: every tag is closed in order, and elements are kept with their text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\s+", " ", "".join(self.words))
-
-
-def make_run(
-    folder: Path,
-    class_names: Sequence[str] = ("ill", "well"),
-    positive: str | None = "ill",
-    *,
-    suffix: str = ".png",
-    with_patients: bool = True,
-) -> Path:
-    """Write a finished run on tiny images, with probabilities that are mostly right."""
-    rng = np.random.default_rng(0)
-    data, run = folder / "data", folder / "run"
-    run.mkdir(parents=True)
-    samples = _samples(data, class_names, suffix, rng, with_patients=with_patients)
-    predictions = [
-        _predict(samples, split, class_names, positive, rng) for split in ("val", "test")
-    ]
-    index = {name: i for i, name in enumerate(class_names)}
-    metrics: dict[str, Any] = {"class_names": list(class_names), "positive_class": positive}
-    for table in predictions:
-        metrics[str(table["split"][0])] = describe(
-            table["label"].map(index).to_numpy(),
-            table[[f"p_{name}" for name in class_names]].to_numpy(),
-            class_names=class_names,
-            positive=None if positive is None else index[positive],
-            threshold=None if positive is None else 0.5,
-            groups=list(table["patient"]) if with_patients else None,
-            n_resamples=50,
-        )
-    _write(run / "metrics.json", metrics)
-    pd.concat(predictions).to_csv(run / "predictions.csv", index=False)
-    samples.to_csv(run / "samples.csv", index=False)
-    _write(run / "run.json", _run_facts(data, samples, class_names, positive, with_patients))
-    settings = Settings().model_dump(mode="json")
-    plan = {name: {"value": value, "reason": "The default."} for name, value in settings.items()}
-    plan["epochs"] = {"value": 3, "reason": "Enough for <three> tiny images."}
-    _write(run / "plan.json", plan)
-    pd.DataFrame(
-        {
-            "epoch": [1, 2, 3],
-            "train_loss": [0.7, 0.5, 0.4],
-            "val_loss": [0.7, 0.6, 0.5],
-            "val_auroc": [0.6, None, 0.8],
-            "val_balanced_accuracy": [0.5, 0.6, 0.7],
-        }
-    ).to_csv(run / "history.csv", index=False)
-    opening = {"when": "2026-01-02T03:05:00+00:00", "command": "hilum train", "n": 80}
-    opening |= {"purpose": "to report", "operating_point_sha256": "ab" if positive else None}
-    (run / "openings.jsonl").write_text(json.dumps(opening) + "\n", encoding="utf-8")
-    return run
-
-
-def _samples(
-    data: Path,
-    class_names: Sequence[str],
-    suffix: str,
-    rng: np.random.Generator,
-    *,
-    with_patients: bool,
-) -> pd.DataFrame:
-    rows: list[tuple[str, ...]] = []
-    for k, name in enumerate(class_names):
-        for split, n in SIZES.items():
-            (data / f"class{k}").mkdir(parents=True, exist_ok=True)
-            for i in range(n):
-                path = f"class{k}/{split}{i}{suffix}"
-                pixels = rng.integers(0, 256, (12, 10), dtype=np.uint8)
-                Image.fromarray(pixels).save(data / path, format="PNG")
-                patient = f"P{k}{split}{i // 2}" if with_patients else ""
-                rows.append((path, f"sha{len(rows)}", name, patient, split))
-    table = pd.DataFrame(rows, columns=["path", "sha256", "label", "patient", "split"])
-    table["given_split"] = table["split"]
-    table["excluded"], table["reason"] = False, ""
-    table["format"], table["height"], table["width"] = "PNG", 12, 10
-    return table
-
-
-def _predict(
-    samples: pd.DataFrame,
-    split: str,
-    class_names: Sequence[str],
-    positive: str | None,
-    rng: np.random.Generator,
-) -> pd.DataFrame:
-    table = samples[samples["split"] == split][["path", "patient", "split", "label"]]
-    table = table.reset_index(drop=True)
-    logits = rng.normal(size=(len(table), len(class_names)))
-    logits[np.arange(len(table)), [list(class_names).index(name) for name in table["label"]]] += 2
-    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    predicted = probs.argmax(axis=1)
-    if positive is not None:  # at a threshold of 0.5, ties go to the positive class
-        k = list(class_names).index(positive)
-        predicted = np.where(probs[:, k] >= 0.5, k, 1 - k)
-    table["predicted"] = [class_names[k] for k in predicted]
-    for k, name in enumerate(class_names):
-        table[f"p_{name}"] = probs[:, k]
-    return table
-
-
-def _run_facts(
-    data: Path,
-    samples: pd.DataFrame,
-    class_names: Sequence[str],
-    positive: str | None,
-    with_patients: bool,
-) -> dict[str, Any]:
-    def counts(split: str) -> dict[str, Any]:
-        rows = samples[samples["split"] == split]
-        return {
-            "n": len(rows),
-            "n_patients": int(rows["patient"].nunique()) if with_patients else None,
-            "classes": {name: int((rows["label"] == name).sum()) for name in class_names},
-        }
-
-    point = {"rule": "youden", "threshold": 0.5, "sensitivity": 0.9, "specificity": 0.9, "n": 80}
-    point |= {"locked": "2026-01-02T03:04:05+00:00", "sha256": "ab"}
-    n_patients = int(samples["patient"].nunique()) if with_patients else None
-    return {
-        "hilum": "0.1.0",
-        "command": ["hilum", "train", "data", "--out", "a run"],
-        "status": "finished",
-        "data": {
-            "path": str(data), "kind": "folder", "sha256": "f" * 64, "n_files": len(samples),
-            "n_samples": len(samples), "n_excluded": 0, "notes": ["2 files were left aside."],
-        },
-        "class_names": list(class_names),
-        "positive_class": positive,
-        "positive_reason": "Chosen by the user.",
-        "target_kind": "multiclass" if positive is None else "binary",
-        "patients": {
-            "source": "column" if with_patients else "none",
-            "description": "Patients were read." if with_patients else "No patient is known.",
-            "pattern": None, "column": "patient", "n_patients": n_patients, "n_without": 0,
-            "images_per_patient": {"median": 2.0, "max": 2.0} if with_patients else None,
-            "examples": [["class0/train0.png", "P0train0"]] if with_patients else [],
-        },
-        "splits": {
-            "source": "given", "reasons": ["The test split was kept."], "overlap": None,
-            "allowed_overlap": False,
-            "counts": {split: counts(split) for split in ("train", "val", "test")},
-        },
-        "findings": [],
-        "seed": 0,
-        "hardware": {"device": "cpu", "precision": "float32", "cpu": "A CPU", "n_cores": 2},
-        "versions": {"hilum": "0.1.0"},
-        "started": "2026-01-02T03:00:00+00:00",
-        "finished": "2026-01-02T03:06:00+00:00",
-        "elapsed_s": 360.0,
-        "best_epoch": 3,
-        "n_parameters": 1234567,
-        "epochs_done": 3,
-        "operating_point": None if positive is None else point,
-    }  # fmt: skip
-
-
-def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value), encoding="utf-8")
-
-
-def _page(run: Path) -> Page:
-    return Page(write_report(run).read_text(encoding="utf-8"))
+from reporting import Page, figure, make_run, page_of, write_json
 
 
 @pytest.fixture(scope="module")
@@ -244,8 +47,8 @@ def clean(binary: Path) -> RunFacts:
     for split in ("val", "test"):
         for term in TERMS:
             value = 0.95 if term.rises else 0.02
-            figure = {"value": value, "ci_low": value - 0.01, "ci_high": value + 0.01, "n": 80}
-            facts.metrics[split][term.key] = figure
+            facts.metrics[split][term.key] = figure(value, value - 0.01, value + 0.01)
+        facts.metrics[split]["calibration_slope"] = figure(1.1, 0.9, 1.3)
     return facts
 
 
@@ -271,10 +74,10 @@ def test_two_classes_give_one_whole_file(binary: Path) -> None:
 
 
 def test_many_classes_give_one_whole_file(many: Path) -> None:
-    page = _page(many)
+    page = page_of(many)
     assert "Telling 8 classes apart" in page.text
     assert "no threshold was chosen" in page.text
-    # One ROC and one precision-recall curve a class, one calibration plot, two of the training.
+    # One ROC and one precision-recall curve a class, one of calibration, two of training.
     assert sum(tag == "svg" for tag, _ in page.tags) == 8 + 8 + 1 + 2
 
 
@@ -284,7 +87,7 @@ def test_same_run_gives_same_bytes(binary: Path) -> None:
 
 
 def test_ids_are_unique_and_plots_speak(binary: Path) -> None:
-    page = _page(binary)
+    page = page_of(binary)
     ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
     assert len(ids) == len(set(ids))
     used = {
@@ -292,13 +95,13 @@ def test_ids_are_unique_and_plots_speak(binary: Path) -> None:
     }
     assert used <= set(ids)
     plots = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(plots) == 5
+    assert len(plots) == 6
     assert all(plot["role"] == "img" and plot["aria-label"] for plot in plots)
     assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
     assert "False alarms (1 − specificity)" in page.text  # text of a plot stays text
 
 
-def test_plots_take_the_colours_of_the_page(binary: Path) -> None:
+def test_plots_take_the_colours_of_thepage_of(binary: Path) -> None:
     text = write_report(binary).read_text(encoding="utf-8")
     plots = "".join(re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL))
     assert "var(--accent)" in plots
@@ -317,7 +120,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     run = make_run(
         tmp_path, (evil, 'b"><img src=x>&amp;'), evil, suffix="<img src=x onerror=alert(1)>.png"
     )
-    page = _page(run)
+    page = page_of(run)
     assert sum(tag == "script" for tag, _ in page.tags) == 1
     assert not any("onerror" in attributes for _, attributes in page.tags)
     assert all(a["src"] != "x" for tag, a in page.tags if tag == "img")
@@ -334,7 +137,7 @@ def test_first_lines_count_as_the_table_does(binary: Path) -> None:
     test = table[table["split"] == "test"]
     found = int(((test["label"] == "ill") & (test["p_ill"] >= 0.5)).sum())
     alarms = int(((test["label"] == "well") & (test["p_ill"] >= 0.5)).sum())
-    text = _page(binary).text
+    text = page_of(binary).text
     assert f"It finds {found} of 40 images labelled ill and misses {40 - found} (" in text
     assert f"It raises a false alarm in {alarms} of 40 labelled well (" in text
     assert (
@@ -350,7 +153,7 @@ def test_first_lines_count_as_the_table_does(binary: Path) -> None:
 
 
 def test_every_test_image_is_in_the_table(many: Path) -> None:
-    page, table = _page(many), pd.read_csv(many / "predictions.csv")
+    page, table = page_of(many), pd.read_csv(many / "predictions.csv")
     for path in table["path"][table["split"] == "test"]:
         assert path in page.text
     n_wrong = int((table["label"] != table["predicted"])[table["split"] == "test"].sum())
@@ -385,8 +188,8 @@ def test_figure_that_cannot_be_estimated_says_why(tmp_path: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     nothing = {"value": None, "ci_low": None, "ci_high": None, "n": 0, "reason": "no ill image"}
     metrics["test"]["auroc"] = metrics["test"]["classes"]["ill"]["auroc"] = nothing
-    _write(run / "metrics.json", metrics)
-    text = _page(run).text
+    write_json(run / "metrics.json", metrics)
+    text = page_of(run).text
     assert "not estimable: no ill image" in text
     assert "1 figure on test without value or interval" in text
 
@@ -398,15 +201,15 @@ def test_test_split_of_one_class(tmp_path: Path) -> None:
     table.to_csv(run / "predictions.csv", index=False)
     metrics = json.loads((run / "metrics.json").read_text())
     metrics["test"]["confusion_matrix"][0] = [0, 0]
-    _write(run / "metrics.json", metrics)
-    text = _page(run).text
+    write_json(run / "metrics.json", metrics)
+    text = page_of(run).text
     assert "The test images hold none labelled ill" in text
     assert "the test images are all of one class" in text
 
 
 def test_unknown_patients_are_said_on_the_first_page(tmp_path: Path) -> None:
     run = make_run(tmp_path, with_patients=False)
-    text = _page(run).text
+    text = page_of(run).text
     assert "Which patients the images come from is not known" in text
     assert "80 images (patients unknown)" in text
     assert text.index("Patients are unknown") < text.index("From files to patients")
@@ -416,7 +219,7 @@ def test_gone_images_are_noted(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     for path in (tmp_path / "data").rglob("*.png"):
         path.unlink()
-    text = _page(run).text
+    text = page_of(run).text
     assert "12 images could not be shown. The first: class0/train0.png: " in text
 
 
@@ -429,12 +232,12 @@ def test_npz_images_are_shown(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", **arrays)  # type: ignore[arg-type]
     facts = json.loads((run / "run.json").read_text())
     facts["data"] |= {"path": str(tmp_path / "data.npz"), "kind": "npz"}
-    _write(run / "run.json", facts)
+    write_json(run / "run.json", facts)
     for name in ("samples.csv", "predictions.csv"):
         table = pd.read_csv(run / name, keep_default_na=False)
         table["path"] = table["split"] + "/" + table.groupby("split").cumcount().astype(str)
         table.to_csv(run / name, index=False)
-    page = _page(run)
+    page = page_of(run)
     assert "could not be shown" not in page.text
     assert sum(tag == "img" for tag, _ in page.tags) > 12
 
@@ -484,6 +287,23 @@ def _opening(**values: Any) -> Change:
     return lambda facts: facts.openings.append({**facts.openings[0], **values})
 
 
+def _more(**values: Any) -> Change:
+    """Add what newer runs hold to the figures on test."""
+    return lambda facts: facts.metrics["test"].update(copy.deepcopy(values))
+
+
+def _fragile(facts: RunFacts) -> None:
+    points = [{"level": 0, "auroc": figure(0.95, 0.94, 0.96)}, {"level": 1, "auroc": figure(0.8)}]
+    facts.metrics["robustness"] = {"noise": points}
+
+
+def _heat(key: str, **values: Any) -> Change:
+    return lambda facts: facts.run.update(explanation={key: values})
+
+
+SUBGROUP = {"column": "sex", "group": "F", "n": 40, "n_patients": 20, "auroc": figure(0.8)}
+
+
 def _finding(severity: str) -> Change:
     finding = {"kind": "shortcut", "severity": severity, "count": 1, "message": "A marker tells."}
     return _set(findings=[{**finding, "examples": ["a.png"]}])
@@ -512,6 +332,15 @@ CASES = (
     ("small_class", lambda f: f.run["splits"]["counts"]["test"]["classes"].update(ill=29)),
     ("patients_guessed", _patients(source="known_pattern")),
     ("drawn_test", lambda facts: facts.samples.__setitem__("given_split", "")),
+    ("external_drop", lambda facts: facts.external.update(there={"auroc": figure(0.8)})),
+    ("subgroup_gap", _more(subgroups=[SUBGROUP])),
+    ("calibration_slope", _more(calibration_slope=figure(0.5, 0.4, 0.6))),
+    ("fragile", _fragile),
+    ("heat_maps_fail", _heat("randomisation_check", passed=False)),
+    ("heat_outside", _heat("border", heat_share=0.5, area_share=0.2)),
+    ("coverage", _more(conformal={"coverage_wanted": 0.95, "coverage": figure(0.8)})),
+    ("unlike_training", _more(referral={"reasons": {UNLIKE: figure(0.2)}})),
+    ("much_referred", _more(referral={"share_referred": figure(0.4)})),
 )
 
 
@@ -556,8 +385,8 @@ def test_overlap_is_in_the_first_lines(tmp_path: Path) -> None:
         "overlap": {"n_patients": 2, "examples": ["A", "B"], "splits": ["train", "test"]},
         "allowed_overlap": True,
     }
-    _write(run / "run.json", facts)
-    text = _page(run).text
+    write_json(run / "run.json", facts)
+    text = page_of(run).text
     assert "but 2 patients are in both training and test." in text
     assert "This was allowed by hand (--allow-patient-overlap). A, B" in text
     assert "none of whom" not in text
@@ -577,8 +406,8 @@ def test_value_without_interval_says_so(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     metrics = json.loads((run / "metrics.json").read_text())
     metrics["test"]["auroc"] |= {"ci_low": None, "ci_high": None, "reason": "too few patients"}
-    _write(run / "metrics.json", metrics)
-    text = _page(run).text
+    write_json(run / "metrics.json", metrics)
+    text = page_of(run).text
     assert "no interval" in text
     assert "AUROC (no interval: too few patients)" in text
 
@@ -595,7 +424,7 @@ def test_no_folder(tmp_path: Path) -> None:
 
 
 def test_unfinished_run(tmp_path: Path) -> None:
-    _write(tmp_path / "run.json", {"status": "trained"})
+    write_json(tmp_path / "run.json", {"status": "trained"})
     with pytest.raises(RunError) as error:
         write_report(tmp_path)
     assert str(error.value) == (

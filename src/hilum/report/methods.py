@@ -402,7 +402,7 @@ def _statistics(facts: RunFacts, sources: _Bibliography) -> list[str]:
         f"Resampling used {int(test['ci']['n_resamples']):,} draws (seed {test['ci']['seed']}).",
         "" if unit == "patients" else "Patients were not known, so intervals may be too narrow.",
         f"Net benefit was computed by decision curve analysis{sources.cite('decision_curve')}."
-        if test.get("net_benefit")
+        if (test.get("net_benefit") or {}).get("thresholds")
         else "",
         _explanation(facts, sources),
     ]
@@ -423,7 +423,7 @@ def _software(facts: RunFacts, sources: _Bibliography) -> list[str]:
         f"{name} {versions[name]}" for name in ("hilum", "torch", "python") if name in versions
     ]
     return [
-        f"Software: {words.join(named)}{sources.cite('pytorch')}. "
+        f"The software was {words.join(named)}{sources.cite('pytorch')}. "
         f"SHA-256 of the data: {facts.run['data']['sha256']}."
     ]
 

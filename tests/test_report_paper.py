@@ -1,0 +1,183 @@
+"""Cards, methods and checklists: drawn from the run, blank where only a person knows."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from hilum.report import write_report
+from hilum.report.cards import BLANK, data_card, model_card, to_markdown
+from hilum.report.checklists import CHECKLISTS, fill_checklists
+from hilum.report.checklists.evidence import EVIDENCE
+from hilum.report.facts import RunFacts, read_run
+from hilum.report.methods import SOURCES, make_methods
+from reporting import enrich, make_run, page_of, write_json
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> RunFacts:
+    return read_run(make_run(tmp_path_factory.mktemp("plain")))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFacts:
+    run = make_run(tmp_path_factory.mktemp("whole"))
+    enrich(run)
+    return read_run(run)
+
+
+# -- checklists ------------------------------------------------------------------------------------
+
+
+def test_checklists_have_the_published_numbers_of_items() -> None:
+    sizes = {checklist.key: checklist.items for checklist in CHECKLISTS}
+    assert {key: len(items) for key, items in sizes.items()} == {
+        "claim": 44, "tripod": 52, "stard": 48,
+    }  # fmt: skip
+    whole_numbers = {
+        key: {int(re.sub(r"\D", "", item.number)) for item in items} for key, items in sizes.items()
+    }
+    assert whole_numbers == {
+        "claim": set(range(1, 45)), "tripod": set(range(1, 28)), "stard": set(range(1, 41)),
+    }  # fmt: skip
+
+
+def test_every_piece_of_evidence_is_used_and_exists() -> None:
+    used = {item.evidence for checklist in CHECKLISTS for item in checklist.items} - {None}
+    assert used == set(EVIDENCE)
+
+
+def test_what_only_a_person_knows_is_blank(whole: RunFacts) -> None:
+    for filled in fill_checklists(whole):
+        blank = {item.topic for item, evidence in filled.rows if evidence is None}
+        for word in ("Funding", "Registration", "registration", "Ethic", "annotated"):
+            for item, evidence in filled.rows:
+                if word in item.topic and "fairness" not in item.topic:
+                    assert evidence is None, item
+        assert blank
+
+
+def test_counts_add_up_and_grow_with_the_run(facts: RunFacts, whole: RunFacts) -> None:
+    for plain, more in zip(fill_checklists(facts), fill_checklists(whole), strict=True):
+        assert plain.n_whole + plain.n_partly + plain.n_blank == plain.n
+        assert more.n_blank < plain.n_blank
+
+
+def test_a_flaw_is_not_passed_off_as_an_answer(tmp_path: Path) -> None:
+    run = make_run(tmp_path, with_patients=False)
+    claim = fill_checklists(read_run(run))[0]
+    (evidence,) = (evidence for item, evidence in claim.rows if item.number == "20")
+    assert evidence is not None
+    assert evidence.text == "By image only: patients are unknown"
+
+
+def test_report_counts_the_items(whole: RunFacts) -> None:
+    text = page_of(whole.folder).text
+    claim = fill_checklists(whole)[0]
+    assert (
+        f"{claim.n_whole} of 44 filled, {claim.n_partly} in part, {claim.n_blank} for a person"
+        in text
+    )
+
+
+# -- methods ---------------------------------------------------------------------------------------
+
+
+def test_methods_hold_the_figures_of_the_run(facts: RunFacts) -> None:
+    text = " ".join(paragraph.text for paragraph in make_methods(facts).paragraphs)
+    assert "training (24 images of 12 patients), validation (80 images of 40 patients)" in text
+    assert "184 images of 92 patients were used (92 ill and 92 well)." in text
+    assert "128 × 128 pixels" in text
+    assert "1,234,567 parameters" in text
+    assert "for 3 epochs in batches of 32 with AdamW" in text
+    assert "at a probability of at least 0.500" in text
+    assert "locked before the test" in text
+    auroc = facts.metrics["test"]["auroc"]["value"]
+    assert f"AUROC {auroc:.3f} (" in text
+
+
+def test_citations_match_the_references(whole: RunFacts) -> None:
+    methods = make_methods(whole)
+    text = " ".join(paragraph.text for paragraph in methods.paragraphs)
+    cited = [int(n) for group in re.findall(r"\[([\d,]+)\]", text) for n in group.split(",")]
+    # Numbered as they are first named, each with its source.
+    firsts = list(dict.fromkeys(cited))
+    assert firsts == list(range(1, len(methods.references) + 1))
+    assert set(methods.references) <= set(SOURCES.values())
+
+
+def test_what_the_authors_must_add_is_in_brackets(facts: RunFacts) -> None:
+    text = " ".join(paragraph.text for paragraph in make_methods(facts).paragraphs)
+    assert (
+        "[Source of the images, dates, setting, eligibility, ethical approval: to be added.]"
+        in text
+    )
+    assert "None" not in text
+
+
+def test_methods_do_not_claim_a_lock_that_came_late(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    opening = json.loads((run / "openings.jsonl").read_text())
+    opening["when"] = "2026-01-01T00:00:00+00:00"
+    (run / "openings.jsonl").write_text(json.dumps(opening) + "\n")
+    text = " ".join(paragraph.text for paragraph in make_methods(read_run(run)).paragraphs)
+    assert "locked before the test" not in text
+    assert "after the decision threshold had been locked" not in text
+
+
+def test_methods_of_many_classes(tmp_path: Path) -> None:
+    run = make_run(tmp_path, ["a", "b", "c"], None)
+    text = " ".join(paragraph.text for paragraph in make_methods(read_run(run)).paragraphs)
+    assert "Each image was given the class of highest probability." in text
+    assert "told the 3 classes apart" in text
+
+
+# -- cards -----------------------------------------------------------------------------------------
+
+
+def test_cards_lie_in_the_run_folder(facts: RunFacts) -> None:
+    write_report(facts.folder)
+    model = (facts.folder / "model" / "README.md").read_text(encoding="utf-8")
+    data = (facts.folder / "data_card.md").read_text(encoding="utf-8")
+    assert model.startswith("# Model card: Telling ill from well\n")
+    assert f"- **Intended use**: {BLANK}" in model
+    assert f"- **Consent and ethical approval**: {BLANK}" in data
+    assert "ill: 92 images; well: 92 images" in data
+    assert f"SHA-256**: {'f' * 64}" in data
+
+
+def test_model_card_names_no_patient_and_no_file(whole: RunFacts) -> None:
+    text = to_markdown(model_card(whole), "x")
+    for row in whole.samples.to_dict("records"):
+        assert str(row["patient"]) not in text
+        assert str(row["path"]) not in text
+
+
+def test_age_and_sex_are_summed_up_where_they_are_known(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    assert _entry(read_run(run), "Age and sex") == ""
+    facts = read_run(run)
+    facts.samples["sex"] = ["F", "M"] * 91 + ["", ""]
+    facts.samples["age"] = ["30", "70.5"] * 91 + ["", "unknown"]
+    assert _entry(facts, "Age and sex") == (
+        "F 91, M 91; sex unknown 2; age 30 to 70.5, known of 182 (images)"
+    )
+
+
+def _entry(facts: RunFacts, name: str) -> str:
+    entries = [entry for part in data_card(facts).parts for entry in part.entries]
+    return next(entry.text for entry in entries if entry.name == name)
+
+
+def test_names_cannot_become_markdown(tmp_path: Path) -> None:
+    evil = "<script>*bold*</script>"
+    run = make_run(tmp_path, (evil, "b](http:x)"), evil)
+    facts = json.loads((run / "run.json").read_text())
+    write_json(run / "run.json", facts)
+    text = to_markdown(data_card(read_run(run)), evil)
+    assert "<script>" not in text
+    assert "*bold*" not in text.replace("\\*", "")
+    assert "](" not in text.replace("\\]", "")

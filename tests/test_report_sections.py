@@ -1,0 +1,123 @@
+"""What a whole run adds to the report, and what an older one leaves out."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from hilum.report.decisions import curve_of, numbers
+from hilum.report.facts import read_run
+from hilum.report.reasons import Reason, Verdict, judge
+from reporting import Page, enrich, figure, make_run, page_of, write_json
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = make_run(tmp_path_factory.mktemp("whole"))
+    enrich(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def page(whole: Path) -> Page:
+    return page_of(whole)
+
+
+def test_every_link_leads_somewhere(page: Page) -> None:
+    ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    targets = {a["href"] for _, a in page.tags if a.get("href")}
+    assert {target[1:] for target in targets if target} <= set(ids)
+    named = [a["aria-labelledby"] for _, a in page.tags if a.get("aria-labelledby")]
+    assert set(named) <= set(ids)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "on test they hold it in 91.0 % (90.0–92.0 %)",
+        "refer 20.0 % (19.0–21.0 %) of the test images to a person",
+        "Low confidence",
+        "too few patients",
+        "All folds together",
+        "elsewhere",
+        "Passed: maps change. Little heat on the border.",
+        "They are no evidence of cause.",
+        "The size gives it away.",
+        "image size",
+        "Looked for and not found: blank images.",
+        "No program looks for:",
+    ],
+)
+def test_what_a_whole_run_says(page: Page, said: str) -> None:
+    assert said in page.text
+
+
+def test_copies_are_shown_beside_each_other(whole: Path, page: Page) -> None:
+    assert "1 pair of copies." in page.text
+    bundles = [a for tag, a in page.tags if tag == "div" and a.get("class") == "bundle"]
+    assert len(bundles) == 1
+
+
+def test_an_older_run_lacks_the_sections(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    metrics = json.loads((run / "metrics.json").read_text())
+    for split in ("val", "test"):
+        for key in ("calibration_slope", "calibration_intercept", "brier_decomposition"):
+            metrics[split].pop(key, None)
+        for key in ("ppv_npv", "net_benefit", "reliability_diagram", "subgroups"):
+            metrics[split].pop(key, None)
+    write_json(run / "metrics.json", metrics)
+    text = page_of(run).text
+    for absent in (
+        "Where it holds",
+        "Prediction sets",
+        "Referral",
+        "Calibration slope",
+        "Heat map",
+    ):
+        assert absent not in text
+    assert "Looked for and not found" not in text  # it does not say what it looked for
+
+
+def test_a_figure_is_read_with_its_reason(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["test"]["net_benefit"] = {"reason": "there is no positive image"}
+    write_json(run / "metrics.json", metrics)
+    assert "Decision curve" not in page_of(run).text
+
+
+def test_curves_are_read_in_all_their_forms() -> None:
+    x = numbers([0, 1])
+    assert curve_of(x, [0.5, None]).y.tolist()[0] == 0.5
+    banded = curve_of(x, [figure(0.5), figure(0.6)])
+    assert banded.low is not None
+    assert banded.low.tolist() == [0.49, 0.59]
+    lists = curve_of(x, {"value": [1, 2], "ci_low": [0, 1], "ci_high": [2, 3]})
+    assert lists.high is not None
+    assert lists.high.tolist() == [2, 3]
+
+
+def test_heaviest_reasons_are_unfolded_and_all_are_named() -> None:
+    reasons = tuple(Reason("drop", f"Reason {i}", "word " * 60) for i in range(12))
+    shown = Verdict(reasons, ()).shown
+    assert [reason for reason, _ in shown] == list(reasons)
+    is_open = [is_open for _, is_open in shown]
+    assert is_open == sorted(is_open, reverse=True)
+    assert 3 <= sum(is_open) < 12
+
+
+def test_page_stays_light(whole: Path, page: Page) -> None:
+    assert (whole / "report.html").stat().st_size < 2_000_000
+    assert not re.search(r"https?://", (whole / "report.html").read_text(encoding="utf-8"))
+
+
+def test_found_in_order_is_said(whole: Path) -> None:
+    fine = judge(read_run(whole)).fine
+    assert "heat maps change when the weights are randomised" in fine
+    assert "heat does not gather on the border" in fine
+    assert "prediction sets hold the truth as often as promised" in fine
