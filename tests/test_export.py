@@ -9,11 +9,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from hilum.calibrators import Calibrator
 from hilum.errors import ModelError
-from hilum.export import agreeing_probabilities, to_onnx
+from hilum.export import agreeing_probabilities, run_exported, to_onnx
 from hilum.networks import Network, build_network, log_probabilities
 from hilum.pixels import PixelSpec, resize
 from hilum.settings import Settings
+
+HALVED = Calibrator(method="temperature", slope=0.5)
 
 SIZES = ((24, 32), (50, 50), (31, 77), (200, 90), (1, 1), (900, 7))
 
@@ -36,7 +39,8 @@ def make(resize_mode: str, channels: int, n_classes: int) -> tuple[Network, Pixe
     network = build_network(settings, n_classes, mean=[90.0] * channels, std=[60.0] * channels)
     network.eval()
     names = [f"class {i}" for i in range(n_classes)]
-    return network, settings.pixel_spec, to_onnx(network, settings.pixel_spec, names, temperature=2)
+    data = to_onnx(network, settings.pixel_spec, names, calibrator=HALVED)
+    return network, settings.pixel_spec, data
 
 
 def torch_probabilities(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -71,7 +75,12 @@ def test_prepared_images_pass_unchanged_in_any_number() -> None:
     for n in (1, 3, 70):
         pixels = np.random.default_rng(n).integers(0, 256, (n, 24, 32, 1), dtype=np.uint8)
         expected = torch_probabilities(network, pixels)
-        assert agreeing_probabilities(data, pixels, expected) == pytest.approx(expected, abs=1e-5)
+        probs, features = run_exported(data, pixels)
+        assert agreeing_probabilities(probs, expected) == pytest.approx(expected, abs=1e-5)
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+        with torch.no_grad():
+            seen = network.feature_map(images).mean(dim=(2, 3))
+        assert features == pytest.approx(seen.numpy(), abs=1e-4)
 
 
 def test_disagreement_is_refused() -> None:
@@ -79,7 +88,7 @@ def test_disagreement_is_refused() -> None:
     pixels = np.zeros((2, 24, 32, 1), dtype=np.uint8)
     wrong = torch_probabilities(network, pixels) + 0.01
     with pytest.raises(ModelError, match=r"differs from the trained one by 0\.01 in probability"):
-        agreeing_probabilities(data, pixels, wrong)
+        agreeing_probabilities(run_exported(data, pixels)[0], wrong)
 
 
 def test_the_graph_knows_its_classes_and_nothing_of_this_machine() -> None:
@@ -90,3 +99,40 @@ def test_the_graph_knows_its_classes_and_nothing_of_this_machine() -> None:
     assert {opset.domain for opset in model.opset_import} == {""}
     assert b"site-packages" not in data
     assert b".py" not in data
+
+
+FEW = ((-6.0, -4.0), (-1.0, -3.9), (-0.9, 0.5), (2.0, 0.6), (9.0, 5.0))
+MANY = tuple((i / 50, i / 60 + (i % 3) / 200) for i in range(-400, 400))
+
+
+@pytest.mark.parametrize(
+    "calibrator",
+    [
+        Calibrator(),
+        Calibrator(method="platt", slope=0.7, intercept=-1.3),
+        Calibrator(
+            method="isotonic",
+            knots=((-6.0, -4.0), (-1.0, -3.9), (-0.9, 0.5), (2.0, 0.6), (9.0, 5.0)),
+        ),
+        Calibrator(
+            method="isotonic",
+            knots=tuple((i / 50, i / 60 + (i % 3) / 200) for i in range(-400, 400)),
+        ),
+    ],
+)
+def test_every_calibrator_is_in_the_graph(calibrator: Calibrator) -> None:
+    settings = Settings(input_height=16, input_width=16, conv_channels=(4,))
+    torch.manual_seed(0)
+    network = build_network(settings, 2, mean=[90.0], std=[20.0]).eval()
+    with torch.no_grad():
+        for parameter in network.head.parameters():
+            parameter *= 20
+    data = to_onnx(network, settings.pixel_spec, ["a", "b"], calibrator=calibrator)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 1, 1), dtype=np.uint8)
+    pixels = np.broadcast_to(pixels, (40, 16, 16, 1)).copy()
+    with torch.no_grad():
+        raw = network(torch.from_numpy(pixels).permute(0, 3, 1, 2).float()).numpy()
+    assert raw.max() - raw.min() > 5
+    expected = calibrator.probabilities(raw)
+    probs = run_exported(data, pixels)[0]
+    assert agreeing_probabilities(probs, expected) == pytest.approx(expected, abs=1e-5)

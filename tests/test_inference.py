@@ -114,7 +114,8 @@ def test_decisions_follow_the_locked_threshold(model: hilum.Model, data: Path) -
     assert point is not None
     for prediction in model.predict(data):
         positive = prediction.probabilities[1] >= point.threshold
-        assert prediction.predicted == prediction.decision == ("clear", "opacity")[positive]
+        assert prediction.predicted == ("clear", "opacity")[positive]
+        assert prediction.decision == ("refer" if prediction.reason else prediction.predicted)
         assert prediction.confidence == prediction.probabilities[int(positive)]
 
 
@@ -124,13 +125,13 @@ def test_a_file_of_many_frames_goes_through_in_batches(
     frames = np.random.default_rng(0).integers(0, 256, (75, 16, 16, 1), dtype=np.uint8)
     sizes: list[int] = []
     whole = model.probabilities(frames)
-    compute = model.probabilities
+    compute = model.run
 
     def counted(pixels: Any) -> Any:
         sizes.append(len(pixels))
         return compute(pixels)
 
-    monkeypatch.setattr(model, "probabilities", counted)
+    monkeypatch.setattr(model, "run", counted)
     found = model.predict(frames)
     assert sizes == [BATCH_SIZE, BATCH_SIZE, 75 - 2 * BATCH_SIZE]
     assert [p.frame for p in found] == list(range(75))
@@ -169,9 +170,9 @@ def test_rows_of_names_that_are_not_utf8_and_of_nothing_can_be_written(tmp_path:
     assert row["path"] == "caf\\xe9.png"
     _write_rows(tmp_path / "p.csv", [row], ["a", "b"])
     _write_rows(tmp_path / "none.csv", [], ["a", "b"])
-    header = "path,frame,predicted,confidence,p_a,p_b,decision,error\n"
+    header = "path,frame,predicted,confidence,p_a,p_b,decision,error,prediction_set,reason\n"
     assert (tmp_path / "none.csv").read_text() == header
-    assert (tmp_path / "p.csv").read_text() == f"{header}caf\\xe9.png,0,,,,,refused,why\n"
+    assert (tmp_path / "p.csv").read_text() == f"{header}caf\\xe9.png,0,,,,,refused,why,,\n"
 
 
 def test_inputs_that_are_not_there(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hilum.calibration import OperatingPoint, lock
+from hilum.calibrators import Calibrator
 from hilum.errors import ModelError
 from hilum.model import (
     LockedPoint,
@@ -33,8 +34,9 @@ def facts(**changes: Any) -> ModelFacts:
         "class_names": ("clear", "opacity"),
         "positive_class": "opacity",
         "preprocessing": PixelSpec(height=16, width=16),
-        "temperature": 1.5,
+        "calibration": Calibrator(method="temperature", slope=0.5),
         "operating_point": POINT,
+        "referral": None,
         "network": {"network": "residual"},
         "mean": (120.0,),
         "std": (50.0,),
@@ -97,7 +99,8 @@ def test_a_damaged_part_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"temperature": 0}, "temperature: Input should be greater than 0"),
+        ({"calibration": {"slope": 0}}, "calibration.slope: Input should be greater than 0"),
+        ({"calibration": {"method": "isotonic"}}, "knots belong to an isotonic curve"),
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
         ({"class_names": ["a"]}, "class_names: Tuple should have at least 2 items"),
         ({"class_names": ["opacity", "opacity"]}, "two classes have the same name"),
@@ -108,7 +111,10 @@ def test_a_damaged_part_is_refused(folder: Path) -> None:
             {"operating_point": POINT.model_dump() | {"threshold": 0.9}},
             "the threshold is not the one that was locked",
         ),
-        ({"format_version": 2}, "format_version: Input should be 1"),
+        (
+            {"format_version": 1},
+            "is in format 1, written by hilum 0.1.0, and this version reads format",
+        ),
     ],
 )
 def test_facts_that_cannot_be_are_refused(

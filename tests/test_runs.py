@@ -17,7 +17,8 @@ import hilum
 import hilum.evaluation
 import hilum.runs
 import tiny
-from hilum.networks import build_network, log_probabilities
+from hilum.calibrators import Calibrator
+from hilum.networks import build_network
 from hilum.settings import Settings
 
 RUN_FILES = (
@@ -127,7 +128,8 @@ def test_the_pytorch_weights_give_the_same_probabilities(run: hilum.Run, data: P
     pixels = [hilum.prepare(hilum.read(data / path), spec)[0] for path in table["path"]]
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float()
     with torch.no_grad():
-        probs = log_probabilities(network(images) / facts["temperature"]).exp().numpy()
+        raw = network(images).numpy()
+    probs = Calibrator(**facts["calibration"]).probabilities(raw)
     assert probs == pytest.approx(table[["p_clear", "p_opacity"]].to_numpy(), abs=1e-4)
 
 

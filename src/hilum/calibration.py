@@ -60,7 +60,7 @@ def apply_temperature(logits: ArrayLike, temperature: float) -> Floats:
     """
     if not (math.isfinite(temperature) and temperature > 0):
         raise SettingError(f"A temperature is a positive number; got {temperature}.")
-    return np.exp(_log_probs(np.asarray(logits, dtype=np.float64) / temperature))
+    return np.exp(log_probs(np.asarray(logits, dtype=np.float64) / temperature))
 
 
 def fit_temperature(logits: ArrayLike, y_true: ArrayLike) -> float:
@@ -90,8 +90,8 @@ def fit_temperature(logits: ArrayLike, y_true: ArrayLike) -> float:
     ----------
     Guo et al., On calibration of modern neural networks, ICML 2017.
     """
-    z, y = _checked_logits(logits, y_true)
-    if _too_few(y):
+    z, y = checked_logits(logits, y_true)
+    if too_few(y):
         return 1.0
     low, high = 1 / MOST_TEMPERATURE, 1 / LEAST_TEMPERATURE
     for _ in range(60):
@@ -103,7 +103,7 @@ def fit_temperature(logits: ArrayLike, y_true: ArrayLike) -> float:
 def temperature_reason(temperature: float, y_true: ArrayLike) -> str:
     """Say in one sentence why `fit_temperature` found this temperature for these labels."""
     y = np.asarray(y_true)
-    if _too_few(y):
+    if too_few(y):
         return (
             f"Probabilities are left as they are: fewer than two classes have {MIN_PER_CLASS} "
             "validation images to correct them by."
@@ -119,12 +119,13 @@ def temperature_reason(temperature: float, y_true: ArrayLike) -> str:
     )
 
 
-def _too_few(y: NDArray[Any]) -> bool:
+def too_few(y: NDArray[Any]) -> bool:
+    """Tell whether fewer than two classes have enough images to learn anything from."""
     counts = np.unique(y, return_counts=True)[1]
     return int((counts >= MIN_PER_CLASS).sum()) < 2
 
 
-def _log_probs(z: Floats) -> Floats:
+def log_probs(z: Floats) -> Floats:
     """Logarithms of sigmoid or softmax, without overflow."""
     if z.ndim == 1:
         return -np.logaddexp(0.0, -z)
@@ -134,13 +135,14 @@ def _log_probs(z: Floats) -> Floats:
 
 def _slope(z: Floats, y: Ints, sharpness: float) -> float:
     """Derivative of the mean log loss by 1 / temperature."""
-    probs = np.exp(_log_probs(z * sharpness))
+    probs = np.exp(log_probs(z * sharpness))
     if z.ndim == 1:
         return float((z * (probs - y)).mean())
     return float(((probs * z).sum(axis=1) - z[np.arange(len(y)), y]).mean())
 
 
-def _checked_logits(logits: ArrayLike, y_true: ArrayLike) -> tuple[Floats, Ints]:
+def checked_logits(logits: ArrayLike, y_true: ArrayLike) -> tuple[Floats, Ints]:
+    """Logits as floats and labels as indices, after checks that they belong together."""
     z, y = np.asarray(logits, dtype=np.float64), np.asarray(y_true)
     if z.ndim not in (1, 2):
         raise DataError(f"logits has shape {z.shape}: give (n_samples,) or (n_samples, n_classes).")

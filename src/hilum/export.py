@@ -1,8 +1,9 @@
 """Network → one ONNX graph that holds resizing, normalisation, calibration and probabilities.
 
-The graph takes uint8 images of shape (n, h, w, c) of any size and returns `logits` and
-`probabilities`. Its resizing follows `pixels.resize` step by step; where `prepare` has made the
-images already, it changes nothing.
+The graph takes uint8 images of shape (n, h, w, c) of any size and returns `logits` (calibrated),
+`probabilities`, and `features`: the spatial mean of the last feature map, (n, n_features). Its
+resizing follows `pixels.resize` step by step; where `prepare` has made the images already, it
+changes nothing.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from hilum.calibrators import Calibrator
 from hilum.errors import ModelError
 from hilum.networks import Network
-from hilum.pixels import PixelSpec, to_8_bits, to_channels, value_range
+from hilum.pixels import Images, PixelSpec, prepare, to_8_bits, to_channels, value_range
 from hilum.readers import Picture
 
 OPSET = 20
@@ -35,7 +38,7 @@ RESIZING_TOLERANCE = 0.02
 
 
 def to_onnx(
-    network: Network, spec: PixelSpec, class_names: Sequence[str], *, temperature: float
+    network: Network, spec: PixelSpec, class_names: Sequence[str], *, calibrator: Calibrator
 ) -> bytes:
     """Export a network.
 
@@ -43,8 +46,8 @@ def to_onnx(
     ----------
     network : Network
         In evaluation mode, on the CPU.
-    temperature : float
-        Divides the logits.
+    calibrator : Calibrator
+        Becomes part of the graph.
 
     Returns
     -------
@@ -53,10 +56,13 @@ def to_onnx(
     """
     before = onnx.parser.parse_model(_prepare_text(spec))
     core = _core(network, spec)
-    after = onnx.parser.parse_model(_decide_text(len(class_names), temperature))
+    after = onnx.parser.parse_model(_decide_text(len(class_names), calibrator))
     merged = onnx.compose.merge_models(before, core, io_map=[("network_input", "images")])
     merged = onnx.compose.merge_models(
-        merged, after, io_map=[("raw_logits", "raw_logits_in")], outputs=["logits", "probabilities"]
+        merged,
+        after,
+        io_map=[("raw_logits", "raw_logits_in")],
+        outputs=["logits", "probabilities", "features"],
     )
     merged.producer_name = "hilum"
     onnx.helper.set_model_props(merged, {"class_names": json.dumps(list(class_names))})
@@ -64,56 +70,62 @@ def to_onnx(
     return bytes(merged.SerializeToString())
 
 
+def run_exported(
+    onnx_bytes: bytes, pixels: Images
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Run an exported model over prepared images.
+
+    Returns
+    -------
+    (probabilities, features)
+        Arrays of shape (n, n_classes) and (n, n_features).
+    """
+    session = onnxruntime.InferenceSession(onnx_bytes, providers=["CPUExecutionProvider"])
+    names = ["probabilities", "features"]
+    parts = [
+        session.run(names, {"image": np.ascontiguousarray(pixels[i : i + 64])})
+        for i in range(0, len(pixels), 64)
+    ]
+    probs, features = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return probs.astype(np.float64), features
+
+
 def agreeing_probabilities(
-    onnx_bytes: bytes, pixels: NDArray[np.uint8], expected: NDArray[np.floating]
+    found: NDArray[np.floating], expected: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Run an exported model on real images, and compare with what PyTorch gives.
+    """Compare what an exported model gives for real images with what PyTorch gives.
 
     Parameters
     ----------
-    pixels : uint8 array of shape (n, height, width, channels)
-    expected : float array of shape (n, n_classes)
-        Probabilities by PyTorch.
+    found, expected : float arrays of shape (n, n_classes)
+        Probabilities by the exported model, and by PyTorch.
 
     Returns
     -------
     float array of shape (n, n_classes)
-        Probabilities by the exported model.
+        Probabilities by the exported model, which are the ones that count.
 
     Raises
     ------
     ModelError
         If they differ by more than the tolerance.
     """
-    session = onnxruntime.InferenceSession(onnx_bytes, providers=["CPUExecutionProvider"])
-    found = np.concatenate(
-        [
-            session.run(["probabilities"], {"image": np.ascontiguousarray(pixels[i : i + 64])})[0]
-            for i in range(0, len(pixels), 64)
-        ]
-    ).astype(np.float64)
     difference = float(np.abs(found - expected).max())
     if not difference <= TOLERANCE:
         raise ModelError(
             f"The exported model differs from the trained one by {difference:.2g} in probability "
-            f"on {len(pixels)} images (at most {TOLERANCE:g} is allowed), so it was not written. "
+            f"on {len(found)} images (at most {TOLERANCE:g} is allowed), so it was not written. "
             "Please report this."
         )
-    return found
+    return np.asarray(found, dtype=np.float64)
 
 
 def check_resizing(
     onnx_bytes: bytes,
     pictures: Sequence[Picture],
     spec: PixelSpec,
-    expected: NDArray[np.floating],
 ) -> None:
-    """Send pictures as they came through an exported model, and compare with prepared ones.
-
-    Parameters
-    ----------
-    expected : float array of shape (n_pictures, n_classes)
-        Probabilities of the pictures after `prepare`.
+    """Send whole pictures through an exported model, as they came and prepared, and compare.
 
     Raises
     ------
@@ -121,7 +133,9 @@ def check_resizing(
         If the graph's resizing changes a probability by more than `RESIZING_TOLERANCE`.
     """
     session = onnxruntime.InferenceSession(onnx_bytes, providers=["CPUExecutionProvider"])
-    for picture, probs in zip(pictures, expected, strict=True):
+    for picture in pictures:
+        prepared = prepare(picture, spec)[:1]
+        probs = session.run(["probabilities"], {"image": prepared})[0][0]
         low, high = value_range(picture, spec.ranges)
         image = to_channels(to_8_bits(picture.pixels[0], low, high), spec.channels)[None]
         found = session.run(["probabilities"], {"image": image})[0][0]
@@ -134,16 +148,28 @@ def check_resizing(
             )
 
 
+class _WithFeatures(nn.Module):
+    """A network that returns what its last feature map holds on average beside its logits."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        seen = self.network.feature_map(images)
+        return self.network.head(self.network.gather(seen)), seen.mean(dim=(2, 3))
+
+
 def _core(network: Network, spec: PixelSpec) -> onnx.ModelProto:
     example = torch.zeros(2, spec.channels, spec.height, spec.width)
     with _quiet():
         program = torch.onnx.export(
-            network,
+            _WithFeatures(network).eval(),
             (example,),
             dynamo=True,
             opset_version=OPSET,
             input_names=["images"],
-            output_names=["raw_logits"],
+            output_names=["raw_logits", "features"],
             dynamic_shapes={"images": {0: torch.export.Dim("n")}},
             verbose=False,
         )
@@ -254,8 +280,8 @@ _CROP = (
 )
 
 
-def _decide_text(n_classes: int, temperature: float) -> str:
-    """Write temperature and probabilities as a graph."""
+def _decide_text(n_classes: int, calibrator: Calibrator) -> str:
+    """Write calibration and probabilities as a graph."""
     n_outputs = 1 if n_classes == 2 else n_classes
     probabilities = (
         """
@@ -266,13 +292,44 @@ def _decide_text(n_classes: int, temperature: float) -> str:
         if n_classes == 2
         else "probabilities = Softmax <axis = 1> (logits)"
     )
+    constants, steps = _calibrate_text(calibrator)
     return f"""
     <ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>
     decide (float[n, {n_outputs}] raw_logits_in)
         => (float[n, {n_outputs}] logits, float[n, {n_classes}] probabilities)
-        <float temperature = {{{temperature!r}}}>
+        <{constants}>
     {{
-        logits = Div (raw_logits_in, temperature)
+        {steps}
         {probabilities}
     }}
     """
+
+
+def _calibrate_text(calibrator: Calibrator) -> tuple[str, str]:
+    """Write `Calibrator.logits` as constants and steps."""
+    if calibrator.method != "isotonic":
+        slope, intercept = calibrator.slope, calibrator.intercept
+        return (
+            f"float slope = {{{slope!r}}}, float intercept = {{{intercept!r}}}",
+            """sharpened = Mul (raw_logits_in, slope)
+        logits = Add (sharpened, intercept)""",
+        )
+    n = len(calibrator.knots)
+    bends = calibrator.bends
+    first, level = calibrator.knots[0]
+    places = ", ".join(repr(at) for at, _ in bends)
+    amounts = ", ".join(repr(bend) for _, bend in bends)
+    # In double precision: steep and flat parts cancel, and single would leave their rounding.
+    return (
+        f"""double[{n}] places = {{{places}}}, double[{n}, 1] amounts = {{{amounts}}},
+        double tail_slope = {{{calibrator.tail_slope!r}}},
+        double at_zero = {{{level - calibrator.tail_slope * first!r}}}""",
+        """raw_double = Cast <to = 11> (raw_logits_in)
+        beyond = Sub (raw_double, places)
+        positive_part = Relu (beyond)
+        bent = MatMul (positive_part, amounts)
+        sloped = Mul (raw_double, tail_slope)
+        based = Add (sloped, at_zero)
+        calibrated = Add (based, bent)
+        logits = Cast <to = 1> (calibrated)""",
+    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,19 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from hilum.errors import DataError, ModelError, UnreadableError
-from hilum.model import ONNX_FILE, ModelFacts, find_model, load_facts, read_part
+from hilum.model import (
+    ONNX_FILE,
+    REFERENCES_FILE,
+    ModelFacts,
+    find_model,
+    load_facts,
+    read_part,
+)
 from hilum.names import quoted
-from hilum.pixels import prepare
-from hilum.readers import Facts, Picture, read
+from hilum.neighbours import References, see
+from hilum.pixels import Opener, load_prepared
+from hilum.readers import AtLeast, Facts, Picture, read
+from hilum.referral import REFER, judge
 from hilum.threads import available_cores, in_threads
 
 BATCH_SIZE = 32
@@ -26,9 +35,9 @@ BATCH_SIZE = 32
 # Those of `hilum.tables`, which brings pandas: half a second that an image need not wait.
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
-_LOG = logging.getLogger("hilum")
+SET_SEPARATOR = "|"
 
-Opener = Callable[[], Picture]
+_LOG = logging.getLogger("hilum")
 
 
 @dataclass(frozen=True)
@@ -47,9 +56,13 @@ class Prediction:
     probabilities : tuple of float
         One a class, in the model's order; empty where the input was refused.
     decision : str
-        The class, or 'refused'.
+        The class; 'refer' where a person should decide; 'refused' where there is no answer.
     error : str
         Why the input was refused.
+    prediction_set : tuple of str or None
+        All classes that the image may well be of; None where the model has no prediction sets.
+    reason : str
+        Why the image is referred: one or more of `referral.REASONS`, joined by '; '.
     """
 
     path: str
@@ -59,19 +72,28 @@ class Prediction:
     probabilities: tuple[float, ...]
     decision: str
     error: str = ""
+    prediction_set: tuple[str, ...] | None = None
+    reason: str = ""
+
+    @property
+    def set_text(self) -> str:
+        """The prediction set in one cell."""
+        return SET_SEPARATOR.join(self.prediction_set or ())
 
     def row(self, class_names: Sequence[str]) -> dict[str, Any]:
         """Return the row of predictions.csv; a path's bytes that are not UTF-8 are escaped."""
         probs: Sequence[float | None] = self.probabilities or (None,) * len(class_names)
         path = os.fsencode(self.path).decode("utf-8", "backslashreplace")
-        cells = (path, self.frame, self.predicted, self.confidence, *probs)
-        return dict(zip(row_columns(class_names), (*cells, self.decision, self.error), strict=True))
+        cells: tuple[Any, ...] = (path, self.frame, self.predicted, self.confidence, *probs)
+        cells += (self.decision, self.error, self.set_text, self.reason)
+        return dict(zip(row_columns(class_names), cells, strict=True))
 
 
 def row_columns(class_names: Sequence[str]) -> list[str]:
     """Name the columns of predictions.csv."""
     probs = [f"p_{name}" for name in class_names]
-    return ["path", "frame", "predicted", "confidence", *probs, "decision", "error"]
+    first = ["path", "frame", "predicted", "confidence"]
+    return [*first, *probs, "decision", "error", "prediction_set", "reason"]
 
 
 class Model:
@@ -80,9 +102,15 @@ class Model:
     Made by `hilum.load`; use `predict` for pixels or paths.
     """
 
-    def __init__(self, facts: ModelFacts, session: onnxruntime.InferenceSession) -> None:
+    def __init__(
+        self,
+        facts: ModelFacts,
+        session: onnxruntime.InferenceSession,
+        references: References | None = None,
+    ) -> None:
         self.facts = facts
         self._session = session
+        self._references = references
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -130,8 +158,32 @@ class Model:
         -------
         float array of shape (n, n_classes)
         """
-        found = self._session.run(["probabilities"], {"image": pixels})[0]
-        return np.asarray(found, dtype=np.float64)
+        return self.run(pixels)[0]
+
+    def run(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Compute probabilities and features, (n, n_features), of prepared images."""
+        probs, features = self._session.run(["probabilities", "features"], {"image": pixels})
+        return np.asarray(probs, dtype=np.float64), features
+
+    def strangeness(
+        self, pixels: NDArray[np.uint8], features: NDArray[np.float32]
+    ) -> NDArray[np.float64] | None:
+        """Say how unlike the training images prepared images are, None where it is not known.
+
+        Parameters
+        ----------
+        pixels : uint8 array of shape (n, height, width, channels)
+        features : float array of shape (n, n_features)
+            Of the same images, by `run`.
+
+        Returns
+        -------
+        float array of shape (n,) or None
+            As `neighbours.References.strangeness` says.
+        """
+        if self._references is None:
+            return None
+        return self._references.strangeness(see(features, pixels))
 
     def decide(self, probs: Sequence[float]) -> str:
         """Return the class: by the locked threshold for two classes, else the most probable."""
@@ -147,7 +199,7 @@ class Model:
     ) -> list[tuple[str, int, NDArray[np.uint8] | UnreadableError]]:
         name, opener = item
         try:
-            frames = prepare(opener(), self.facts.preprocessing)
+            frames = load_prepared(opener, self.facts.preprocessing)
         except UnreadableError as error:
             return [(name, 0, error)]
         return [(name, number, frame) for number, frame in enumerate(frames)]
@@ -156,16 +208,41 @@ class Model:
         self, waiting: Sequence[tuple[str, int, NDArray[np.uint8] | UnreadableError]]
     ) -> Iterator[Prediction]:
         readable = [frame for _, _, frame in waiting if isinstance(frame, np.ndarray)]
-        found = self.probabilities(np.stack(readable)) if readable else np.empty((0, 0))
-        rows = iter(found)
+        answers = iter(self._judged(np.stack(readable))) if readable else iter(())
         for name, number, frame in waiting:
             if isinstance(frame, UnreadableError):
                 yield Prediction(name, number, "", None, (), "refused", frame.reason)
-                continue
-            probs = tuple(float(p) for p in next(rows))
-            predicted = self.decide(probs)
-            confidence = probs[self.class_names.index(predicted)]
-            yield Prediction(name, number, predicted, confidence, probs, predicted)
+            else:
+                yield replace(next(answers), path=name, frame=number)
+
+    def _judged(self, pixels: NDArray[np.uint8]) -> Iterator[Prediction]:
+        """Answer or refer prepared images, which have no name here."""
+        found, features = self.run(pixels)
+        names, point = self.class_names, self.facts.operating_point
+        called = [self.decide(tuple(row)) for row in found]
+        sets, reasons = judge(
+            self.facts.referral,
+            found,
+            np.array([names.index(name) for name in called], dtype=np.intp),
+            positive=self.facts.positive_index,
+            threshold=point.threshold if point else None,
+            strangeness=self.strangeness(pixels, features),
+        )
+        for i, (predicted, reason) in enumerate(zip(called, reasons, strict=True)):
+            probs = tuple(float(p) for p in found[i])
+            held = None if sets is None else sets[i]
+            yield Prediction(
+                path="",
+                frame=0,
+                predicted=predicted,
+                confidence=probs[names.index(predicted)],
+                probabilities=probs,
+                decision=REFER if reason else predicted,
+                prediction_set=None
+                if held is None
+                else tuple(name for name, holds in zip(names, held, strict=True) if holds),
+                reason=reason,
+            )
 
 
 def load(model: str | Path) -> Model:
@@ -204,7 +281,11 @@ def load(model: str | Path) -> Model:
     except Exception as error:
         # ONNX Runtime raises types of its own, which share no base but Exception.
         raise ModelError(f"{folder / ONNX_FILE} is not a model that can run: {error}.") from None
-    loaded = Model(facts, session)
+    references = None
+    if facts.referral is not None and facts.referral.strangeness is not None:
+        name = str(folder / REFERENCES_FILE)
+        references = References.from_bytes(read_part(folder, facts, REFERENCES_FILE), name)
+    loaded = Model(facts, session, references)
     _self_check(loaded, folder)
     return loaded
 
@@ -224,13 +305,24 @@ def _self_check(model: Model, folder: Path) -> None:
     spec = model.facts.preprocessing
     blank = np.zeros((1, spec.height, spec.width, spec.channels), dtype=np.uint8)
     try:
-        probs = model.probabilities(blank)
+        probs, features = model.run(blank)
     except Exception as error:
         raise ModelError(f"{folder / ONNX_FILE} does not run: {error}.") from None
     if probs.shape != (1, len(model.class_names)) or not abs(float(probs.sum()) - 1) < 1e-3:
         raise ModelError(
             f"{folder / ONNX_FILE} fails its self-check: probabilities of a blank image are "
             f"{probs.ravel().tolist()} for {len(model.class_names)} classes."
+        )
+    try:
+        strangeness = model.strangeness(blank, features)
+    except ValueError as error:  # shapes that do not fit
+        raise ModelError(
+            f"{folder / REFERENCES_FILE} does not belong to {ONNX_FILE}: {error}."
+        ) from None
+    if strangeness is not None and not np.isfinite(strangeness).all():
+        raise ModelError(
+            f"{folder / REFERENCES_FILE} fails its self-check: the distance of a blank image is "
+            "not finite."
         )
 
 
@@ -313,7 +405,8 @@ def _npz_inputs(path: Path) -> list[tuple[str, Opener]]:
     return [(name, partial(open_picture, path, "npz", name)) for name in names]
 
 
-def _picture_of(pixels: NDArray[Any]) -> Picture:
+def _picture_of(pixels: NDArray[Any], *, at_least: AtLeast | None = None) -> Picture:
+    del at_least  # An array has the size that it has.
     shape = pixels.shape
     if pixels.ndim == 2:
         pixels = pixels[None, :, :, None]

@@ -2,21 +2,25 @@
 
 model.json holds the classes, the preprocessing, the threshold and the hashes of its neighbours;
 weights.safetensors the network for PyTorch; model.onnx the same with preprocessing and
-calibration inside. Nothing in the folder is executed or unpickled.
+calibration inside; references.safetensors, where images unlike the training data are referred,
+what these are told by. Nothing in the folder is executed or unpickled.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hilum.calibration import lock
+from hilum.calibrators import Calibrator
 from hilum.errors import ModelError, SettingError
 from hilum.files import write_bytes, write_text
 from hilum.pixels import PIXEL_PATH_VERSION, PixelSpec
+from hilum.referral import LockedRules
 
 if TYPE_CHECKING:
     from hilum.networks import Network
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
 FACTS_FILE = "model.json"
 ONNX_FILE = "model.onnx"
 WEIGHTS_FILE = "weights.safetensors"
+REFERENCES_FILE = "references.safetensors"
+
+FORMAT_VERSION = 2
 
 MAX_FACTS_BYTES = 1 << 20
 MAX_MODEL_BYTES = 4 << 30
@@ -70,8 +77,10 @@ class ModelFacts(BaseModel):
         In the order of the probabilities.
     positive_class : str or None
         For two classes, the one whose probability is held against the threshold.
-    temperature : float
-        Divides the logits before they become probabilities.
+    calibration : Calibrator
+        How logits are calibrated before they become probabilities.
+    referral : LockedRules
+        Prediction sets, and when an image is referred to a person.
     network : dict
         The settings that build the network in PyTorch.
     mean, std : tuple of float
@@ -83,15 +92,16 @@ class ModelFacts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: Literal["hilum-model"] = "hilum-model"
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     hilum: str
     created: str
     class_names: tuple[str, ...] = Field(min_length=2, max_length=10_000)
     positive_class: str | None
     preprocessing: PixelSpec
     pixel_path_version: int = PIXEL_PATH_VERSION
-    temperature: float = Field(gt=0)
+    calibration: Calibrator
     operating_point: LockedPoint | None
+    referral: LockedRules | None
     network: dict[str, Any]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -109,6 +119,9 @@ class ModelFacts(BaseModel):
             raise ValueError("the positive class is not one of the classes")
         if self.positive_class is not None and self.operating_point is None:
             raise ValueError("two classes need a threshold")
+        thresholds = self.referral.set_thresholds if self.referral else None
+        if thresholds is not None and len(thresholds) != len(self.class_names):
+            raise ValueError("the prediction sets have not one threshold for each class")
         return self
 
     @property
@@ -118,14 +131,16 @@ class ModelFacts(BaseModel):
         return self.class_names.index(self.positive_class)
 
 
-def write_model(folder: Path, facts: ModelFacts, *, weights: bytes, onnx: bytes) -> None:
+def write_model(
+    folder: Path, facts: ModelFacts, *, weights: bytes, onnx: bytes, references: bytes | None = None
+) -> None:
     """Write a model folder; model.json last, so that a folder that has it is whole."""
-    write_bytes(folder / WEIGHTS_FILE, weights)
-    write_bytes(folder / ONNX_FILE, onnx)
-    hashes = {
-        WEIGHTS_FILE: hashlib.sha256(weights).hexdigest(),
-        ONNX_FILE: hashlib.sha256(onnx).hexdigest(),
-    }
+    parts = {WEIGHTS_FILE: weights, ONNX_FILE: onnx}
+    if references is not None:
+        parts[REFERENCES_FILE] = references
+    for name, data in parts.items():
+        write_bytes(folder / name, data)
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()}
     whole = facts.model_copy(update={"files": hashes})
     write_text(folder / FACTS_FILE, whole.model_dump_json(indent=2) + "\n")
 
@@ -168,8 +183,10 @@ def load_facts(folder: Path) -> ModelFacts:
     path = folder / FACTS_FILE
     if path.stat().st_size > MAX_FACTS_BYTES:
         raise ModelError(f"{path} is larger than any model description. It was not read.")
+    data = path.read_bytes()
+    _check_version(data, path)
     try:
-        facts = ModelFacts.model_validate_json(path.read_bytes())
+        facts = ModelFacts.model_validate_json(data)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"]) or "the file"
@@ -183,6 +200,21 @@ def load_facts(folder: Path) -> ModelFacts:
             f"{facts.hilum} with it."
         )
     return facts
+
+
+def _check_version(data: bytes, path: Path) -> None:
+    """Tell a model of another version from a damaged one."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return  # what is wrong with it is told by whoever reads all of it
+    version = found.get("format_version") if isinstance(found, dict) else None
+    if isinstance(version, int) and version != FORMAT_VERSION:
+        made = found.get("hilum", "another version")
+        raise ModelError(
+            f"{path} is in format {version}, written by hilum {made}, and this version reads "
+            f"format {FORMAT_VERSION}. Use that version with it, or train again."
+        )
 
 
 def read_part(folder: Path, facts: ModelFacts, name: str) -> bytes:

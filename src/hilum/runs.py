@@ -6,13 +6,10 @@ that a later step needs is in the folder, so a run killed at any moment is not l
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import platform
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 
 import hilum
-from hilum.auditing import KINDS
 from hilum.cache import stored_images
 from hilum.calibrators import choose_calibrator
 from hilum.dataset import Columns, Dataset
@@ -38,47 +34,18 @@ from hilum.evaluation import (
     predict_split,
 )
 from hilum.export import agreeing_probabilities, check_resizing, run_exported, to_onnx
-from hilum.files import read_json, write_csv, write_json
+from hilum.files import write_csv, write_json
 from hilum.hardware import find_hardware
 from hilum.inference import load
 from hilum.map_checks import check_maps
 from hilum.model import ModelFacts, TrainingData, write_model
 from hilum.neighbours import References, choose_references, make_references, see
-from hilum.networks import n_parameters
-from hilum.patients import Patients
-from hilum.preparation import DataOptions, Prepared, prepare
+from hilum.networks import NETWORK_SETTINGS, n_parameters
+from hilum.preparation import DataOptions, prepare
 from hilum.progress import LogProgress, Progress
-from hilum.settings import Settings, make_settings
-from hilum.splits import SPLITS
+from hilum.records import Run, load_prepared, open_run, read_back, save_prepared
+from hilum.settings import Settings
 from hilum.training import Samples, Trained, network_logits, train_network
-
-VERSIONS_OF = ("hilum", "torch", "lightning-fabric", "onnxruntime", "numpy", "pillow", "pydicom")
-
-
-@dataclass
-class Run:
-    """A run folder.
-
-    Attributes
-    ----------
-    folder : Path
-    facts : dict
-        Content of run.json.
-    """
-
-    folder: Path
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def save(self, **facts: Any) -> None:
-        """Add facts and write run.json; what is kept is what a later reader will find there."""
-        write_json(self.folder / "run.json", self.facts | facts)
-        self.facts = read_json(self.folder / "run.json")
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """Content of metrics.json."""
-        metrics: dict[str, Any] = read_json(self.folder / "metrics.json")
-        return metrics
 
 
 def train(
@@ -201,23 +168,6 @@ def evaluate(
     return run
 
 
-def open_run(folder: str | Path) -> Run:
-    """Open a run folder.
-
-    Raises
-    ------
-    RunError
-        If it is none, or its run.json is damaged.
-    """
-    path = Path(folder)
-    if not (path / "run.json").is_file():
-        raise RunError(f"{path} is not a run folder: there is no run.json in it.")
-    facts = _read_back(path / "run.json")
-    if not isinstance(facts, dict) or "status" not in facts:
-        raise RunError(f"{path / 'run.json'} is not the record of a run. Start a new run.")
-    return Run(path, facts)
-
-
 # -- the run's folder -----------------------------------------------------------------------------
 
 
@@ -250,123 +200,7 @@ def _prepare(run: Run, progress: Progress) -> None:
         options=options,
         progress=progress,
     )
-    _save_prepared(run, prepared, options)
-
-
-def _save_prepared(run: Run, prepared: Prepared, options: DataOptions) -> None:
-    dataset, samples, split = prepared.dataset, prepared.samples, prepared.split
-    samples["split"] = samples["split"].fillna("")
-    reasons = list(split.reasons)
-    if options.new_split and (samples["given_split"] != "").any():
-        reasons.insert(0, "The split that came with the data was left aside, as the user asked.")
-    written = samples.assign(excluded=samples["excluded"].map({True: "true", False: "false"}))
-    write_csv(run.folder / "samples.csv", written)
-    write_json(run.folder / "plan.json", prepared.plan.to_dict())
-    settings = prepared.plan.settings
-    hardware = find_hardware(settings.accelerator)
-    run.save(
-        status="prepared",
-        data={
-            "path": str(dataset.source.resolve()),
-            "kind": dataset.kind,
-            "sha256": data_hash(samples),
-            "n_files": len(samples),
-            "n_samples": int((~samples["excluded"]).sum()),
-            "n_excluded": int(samples["excluded"].sum()),
-            "notes": list(dataset.notes),
-        },
-        class_names=list(dataset.class_names),
-        positive_class=prepared.positive,
-        positive_reason=prepared.positive_reason,
-        target_kind=dataset.target_kind,
-        patients=dataset.patients.to_dict(),
-        splits={
-            "source": split.source,
-            "reasons": reasons,
-            "overlap": split.overlap,
-            "allowed_overlap": options.allow_patient_overlap,
-            "counts": {name: _counts(samples, name, dataset) for name in SPLITS},
-        },
-        findings=[finding.to_dict() for finding in prepared.findings],
-        looked_for=list(KINDS),
-        seed=settings.seed,
-        hardware={
-            "device": hardware.device,
-            "precision": settings.precision,
-            "cpu": hardware.name,
-            "n_cores": hardware.n_cores,
-        },
-        versions=_versions(),
-        finished=None,
-    )
-
-
-def data_hash(samples: pd.DataFrame) -> str:
-    """Hash all readable files of a data set: their paths and contents."""
-    readable = samples[~samples["excluded"]].sort_values("path")
-    lines = [
-        f"{digest}  {path}\n"
-        for path, digest in zip(readable["path"], readable["sha256"], strict=True)
-    ]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _counts(samples: pd.DataFrame, split: str, dataset: Dataset) -> dict[str, Any]:
-    rows = samples[samples["split"] == split]
-    known = rows["patient"][rows["patient"] != ""]
-    return {
-        "n": len(rows),
-        "n_patients": int(known.nunique()) if dataset.patients.n_patients else None,
-        "classes": {name: int((rows["label"] == name).sum()) for name in dataset.class_names},
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in VERSIONS_OF:
-        found[package] = importlib.metadata.version(package)
-    return found
-
-
-def _load_prepared(run: Run) -> tuple[Dataset, pd.DataFrame, Settings]:
-    """Read back what `_save_prepared` wrote."""
-    samples = _read_back(run.folder / "samples.csv")
-    samples["excluded"] = samples["excluded"] == "true"
-    plan = _read_back(run.folder / "plan.json")
-    settings = make_settings({name: entry["value"] for name, entry in plan.items()})
-    facts = run.facts
-    source = Path(facts["data"]["path"])
-    if not source.exists():
-        raise RunError(f"The data of this run, {source}, are not there any more. Put them back.")
-    dataset = Dataset(
-        source,
-        facts["data"]["kind"],
-        samples,
-        tuple(facts["class_names"]),
-        facts["target_kind"],
-        Patients(**facts["patients"]),
-    )
-    return dataset, samples, settings
-
-
-def _read_back(path: Path) -> Any:
-    """Read a JSON or CSV file that a run wrote.
-
-    Raises
-    ------
-    RunError
-        If it is missing or damaged.
-    """
-    try:
-        if path.suffix == ".csv":
-            return pd.read_csv(path, dtype=str, keep_default_na=False)
-        return read_json(path)
-    except FileNotFoundError:
-        raise RunError(
-            f"{path} is missing, and the run cannot go on without it. Start a new run."
-        ) from None
-    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError):
-        raise RunError(f"{path} is damaged: it cannot be read. Start a new run.") from None
+    save_prepared(run, prepared, options)
 
 
 # -- the steps -------------------------------------------------------------------------------------
@@ -374,7 +208,7 @@ def _read_back(path: Path) -> Any:
 
 def _work(run: Run, progress: Progress) -> Run:
     started, before = time.monotonic(), run.facts["elapsed_s"]
-    dataset, samples, settings = _load_prepared(run)
+    dataset, samples, settings = load_prepared(run)
     find_hardware(settings.accelerator)  # a run may be resumed on a machine that lacks the device
     train_samples, val_samples = (
         split_samples(dataset, samples, split, settings, progress) for split in ("train", "val")
@@ -396,7 +230,7 @@ def _work(run: Run, progress: Progress) -> Run:
         best_epoch=trained.best_epoch,
         epochs_done=len(trained.history),
         n_parameters=n_parameters(trained.network),
-        explanation=check_maps(run.folder, val_samples.pixels, _sizes(samples, "val")),
+        explanation=check_maps(run.folder / "model", val_samples.pixels, _sizes(samples, "val")),
         elapsed_s=round(before + time.monotonic() - started, 1),
     )
     _evaluate(run, progress, run.facts["command"])
@@ -452,7 +286,7 @@ def _write_model(
     probs = agreeing_probabilities(found, calibrator.probabilities(logits))
     originals = samples["path"][samples["split"] == "val"][:N_ORIGINALS]
     pictures = [dataset.picture(path) for path in originals]
-    check_resizing(exported, pictures, settings.pixel_spec, probs[: len(pictures)])
+    check_resizing(exported, pictures, settings.pixel_spec)
     point = None
     if positive is not None:
         labels = [names[label] for label in val.labels]
@@ -519,16 +353,10 @@ def _references(
 N_ORIGINALS = 8
 """Validation images, as they came, that the exported graph must resize as training did."""
 
-NETWORK_SETTINGS = (
-    *("input_height", "input_width", "channels", "network", "conv_channels", "kernel_size"),
-    *("padding", "activation", "batch_norm", "pool", "dropout_conv", "dense_units"),
-    *("dropout_dense", "blocks_per_stage"),
-)
-
 
 def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
     """Predict validation, then open the test split; write predictions and figures."""
-    dataset, samples, _ = _load_prepared(run)
+    dataset, samples, _ = load_prepared(run)
     model = load(run.folder)
     point = model.facts.operating_point
     val = predict_split(model, dataset, samples, "val", progress)
@@ -557,9 +385,9 @@ def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
 
 def _measure_again(run: Run, prevalences: Sequence[float], subgroups: Sequence[str] | None) -> None:
     """Add what the user asks for to metrics.json, from predictions that were made before."""
-    _, samples, _ = _load_prepared(run)
+    _, samples, _ = load_prepared(run)
     model, metrics = load(run.folder), run.metrics
-    predictions = _read_back(run.folder / "predictions.csv")
+    predictions = read_back(run.folder / "predictions.csv")
     samples = samples.set_index("path", drop=False)
     for split in ("val", "test"):
         table = predictions[predictions["split"] == split]

@@ -85,10 +85,22 @@ class Settings(BaseModel):
     noise: float = Field(0.0, ge=0, lt=1, description="largest standard deviation, of the range")
     blur: float = Field(0.0, ge=0, le=5, description="largest sigma, pixels")
     low_resolution: float = Field(0.0, ge=0, lt=1, description="largest loss of resolution, share")
+    erasing: float = Field(0.0, ge=0, lt=1, description="largest side of a patch erased, share")
 
     # Decision
-    calibration: Literal["temperature", "none"] = "temperature"
+    calibration: Literal["auto", "temperature", "platt", "isotonic", "none"] = Field(
+        "auto", description="platt, isotonic: two classes; auto: as cross-validation prefers"
+    )
     operating_point: str = Field("youden", description="rule that sets the threshold")
+    set_coverage: float | None = Field(
+        0.95, ge=0.5, lt=1, description="share of prediction sets to hold the true class"
+    )
+    refer_uncertain: float | None = Field(
+        0.05, gt=0, le=0.5, description="share of images to refer for low confidence, at most"
+    )
+    refer_unlike: float | None = Field(
+        0.02, gt=0, le=0.5, description="share of honest images to refer as unlike, at most"
+    )
 
     # Splits
     val_share: float = Field(0.15, gt=0, lt=0.5, description="of the samples outside test")
@@ -96,7 +108,12 @@ class Settings(BaseModel):
 
     # Machine
     seed: int = Field(0, ge=0, le=2**31)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of a training step; auto: the fastest, timed"
+    )
+    layout: Literal["auto", "channels_last", "contiguous"] = Field(
+        "auto", description="of images in memory; auto: the fastest, timed"
+    )
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
     @model_validator(mode="after")

@@ -1,0 +1,227 @@
+"""How unlike the training images an image is: its distance to the nearest of them, without PyTorch.
+
+Three views are compared: what the network's last feature map holds on average, how strong edges are
+at several resolutions, and the picture at 16×16 pixels. A network blind to what it never saw may
+find an upside-down chest familiar; its outlines do not. benchmarks/unlike.py measures them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+from PIL import Image
+
+from hilum.errors import ModelError
+from hilum.pixels import Images
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+
+VIEWS = ("features", "edges", "thumbnail")
+
+N_NEIGHBOURS = 3
+MAX_REFERENCES = 2000
+MAX_VALUES = 1 << 20  # of one view: networks with very many features keep fewer references
+
+THUMBNAIL_SIDE = 16
+MOST_SCALES = 3
+LEAST_SIDE = 4  # smaller pictures have no edges to measure
+
+# A feature that hardly varies in training must not count for more than this many typical ones.
+LEAST_SPREAD = 0.1
+# Where validation images are all as far, one that is a little farther is not yet unlike.
+LEAST_SCALE = 0.01
+
+Views = dict[str, Singles]
+
+
+def see(features: NDArray[Any], pixels: Images) -> Views:
+    """Take the three views of images.
+
+    Parameters
+    ----------
+    features : float array of shape (n, n_features)
+        Spatial mean of the network's last feature map.
+    pixels : uint8 array of shape (n, height, width, channels)
+        As `pixels.prepare` returns them.
+
+    Returns
+    -------
+    dict
+        View to float32 array of shape (n, d).
+    """
+    # Some at a time: floats of a whole data set would not fit into memory.
+    parts = [_edges(np.asarray(pixels[i : i + 64])) for i in range(0, len(pixels), 64)]
+    return {
+        "features": np.asarray(features, dtype=np.float32),
+        "edges": np.concatenate(parts),
+        "thumbnail": np.stack([_thumbnail(image) for image in pixels]),
+    }
+
+
+def _edges(pixels: Pixels) -> Singles:
+    """Mean absolute differences along rows, columns and both, at full, half, quarter resolution."""
+    grey = pixels.mean(axis=-1, dtype=np.float32) / 255
+    found: list[Singles] = []
+    for _ in range(MOST_SCALES):
+        if min(grey.shape[1:]) < LEAST_SIDE:
+            break
+        down, right = np.diff(grey, axis=1), np.diff(grey, axis=2)
+        centre = grey[:, 1:-1, 1:-1] * 4
+        around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
+        found += [np.abs(part).mean(axis=(1, 2)) for part in (down, right, centre - around)]
+        n, height, width = len(grey), grey.shape[1] // 2, grey.shape[2] // 2
+        halves = grey[:, : 2 * height, : 2 * width].reshape(n, height, 2, width, 2)
+        grey = halves.mean(axis=(2, 4))
+    # Logarithms: twice the contrast is as far from once as half of it.
+    return np.asarray(np.log(np.stack(found, axis=1) + 1e-3), dtype=np.float32)
+
+
+def _thumbnail(image: Pixels) -> Singles:
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    small = picture.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float32).ravel()
+
+
+@dataclass(frozen=True)
+class References:
+    """Training images to compare with, as each view sees them.
+
+    Attributes
+    ----------
+    vectors : dict
+        View to float32 array of shape (n_references, d).
+    spread : dict
+        View to float32 array of shape (d,) by which differences are divided.
+    usual : dict
+        View to (median, scale) of the logarithm of validation images' distances.
+    """
+
+    vectors: Mapping[str, Singles]
+    spread: Mapping[str, Singles]
+    usual: Mapping[str, tuple[float, float]]
+
+    @property
+    def n_features(self) -> int:
+        return int(self.vectors["features"].shape[1])
+
+    def strangeness(self, views: Views) -> Floats:
+        """Say how much farther than usual images are from the training images, (n,).
+
+        Returns
+        -------
+        float array of shape (n,)
+            0 for an image no farther than the median validation image in any view; 1 for one as far
+            as validation images at the 84th percentile in one view.
+        """
+        squares = np.zeros(len(views["features"]))
+        for view, (median, scale) in self.usual.items():
+            excess = (self._log_distance(view, views[view]) - median) / scale
+            squares += np.maximum(excess, 0) ** 2
+        return np.asarray(np.sqrt(squares))
+
+    def _log_distance(self, view: str, seen: Singles) -> Floats:
+        """Logarithm of the mean distance to the nearest references."""
+        spread = self.spread[view]
+        kept, asked = self.vectors[view] / spread, seen / spread
+        # Around the references' middle, where single precision loses least.
+        middle = kept.mean(axis=0)
+        kept, asked = kept - middle, asked - middle
+        squares = (asked**2).sum(axis=1)[:, None] + (kept**2).sum(axis=1) - 2 * asked @ kept.T
+        k = min(N_NEIGHBOURS, len(kept))
+        nearest = np.partition(squares, k - 1, axis=1)[:, :k]
+        distance = np.sqrt(np.maximum(nearest, 0)).mean(axis=1)
+        return np.asarray(np.log(distance.astype(np.float64) + 1e-6))
+
+    def to_bytes(self) -> bytes:
+        """Write as safetensors."""
+        tensors: dict[str, NDArray[Any]] = {}
+        for view in VIEWS:
+            # Thumbnails are whole numbers to begin with.
+            dtype = np.uint8 if view == "thumbnail" else np.float32
+            tensors[f"{view}.vectors"] = np.ascontiguousarray(self.vectors[view], dtype=dtype)
+            tensors[f"{view}.spread"] = np.ascontiguousarray(self.spread[view])
+            tensors[f"{view}.usual"] = np.array(self.usual[view], dtype=np.float64)
+        return bytes(safetensors.numpy.save(tensors))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, name: str) -> References:
+        """Read what `to_bytes` wrote.
+
+        Raises
+        ------
+        ModelError
+            If it is anything else.
+        """
+        try:
+            found = safetensors.numpy.load(data)
+            references = cls(
+                {view: found[f"{view}.vectors"].astype(np.float32) for view in VIEWS},
+                {view: found[f"{view}.spread"].astype(np.float32) for view in VIEWS},
+                {view: _pair(found[f"{view}.usual"]) for view in VIEWS},
+            )
+        except (safetensors.SafetensorError, KeyError, ValueError) as error:
+            raise ModelError(f"{name} holds no reference images: {error}.") from None
+        fault = references._fault()
+        if fault:
+            raise ModelError(f"{name} cannot be used: {fault}.")
+        return references
+
+    def _fault(self) -> str:
+        """Say what cannot be right in these numbers, '' if nothing."""
+        n_rows = {array.shape[:1] for array in self.vectors.values()}
+        if len(n_rows) != 1 or n_rows == {(0,)}:
+            return "its views hold different numbers of images, or none"
+        for view in VIEWS:
+            vectors, spread = self.vectors[view], self.spread[view]
+            if vectors.ndim != 2 or spread.shape != vectors.shape[1:]:
+                return f"the shapes {vectors.shape} and {spread.shape} of '{view}' do not fit"
+            numbers = (vectors, spread, np.array(self.usual[view]))
+            if not all(np.isfinite(array).all() for array in numbers):
+                return f"'{view}' holds what is no finite number"
+            if not ((spread > 0).all() and self.usual[view][1] > 0):
+                return f"'{view}' has a spread that is not above 0"
+        return ""
+
+
+def make_references(train: Views, val: Views) -> References:
+    """Keep training images as references, and learn from validation images what is usual.
+
+    Parameters
+    ----------
+    train, val : dict
+        Views of the images, as `see` gives them; of train those that `choose_references` chose.
+    """
+    spread = {"thumbnail": np.full(train["thumbnail"].shape[1], 255, dtype=np.float32)}
+    for view in ("features", "edges"):
+        found = train[view].std(axis=0)
+        spread[view] = np.maximum(found, max(LEAST_SPREAD * float(found.mean()), 1e-6))
+    bare = References(train, spread, {})
+    usual = {}
+    for view in VIEWS:
+        logs = bare._log_distance(view, val[view])
+        median, above = np.quantile(logs, [0.5, 0.84])
+        usual[view] = (float(median), max(float(above - median), LEAST_SCALE))
+    return References(train, spread, usual)
+
+
+def choose_references(n_train: int, n_features: int, *, seed: int) -> NDArray[np.intp]:
+    """Choose which training images to keep, rising; all where there are few."""
+    most = min(MAX_REFERENCES, max(1, MAX_VALUES // max(1, n_features)))
+    chosen = np.random.default_rng(seed).permutation(n_train)[:most]
+    return np.sort(chosen)
+
+
+def _pair(array: NDArray[Any]) -> tuple[float, float]:
+    median, scale = array.tolist()
+    if not (math.isfinite(median) and math.isfinite(scale)):
+        raise ValueError("its scale is not finite")
+    return float(median), float(scale)
