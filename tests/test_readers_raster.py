@@ -6,6 +6,7 @@ import io
 import random
 import struct
 import zlib
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from hilum.errors import UnreadableError
-from hilum.readers import read
+from hilum.pixels import PixelSpec, least_size, load_prepared, prepare
+from hilum.readers import AtLeast, read
 
 BOUNDED = settings(max_examples=60, deadline=2000, derandomize=True)
 SIZES = st.one_of(
@@ -322,3 +324,81 @@ def test_padding_inside_the_picture_data_is_noted() -> None:
     padded = start[: start.index(b"IDAT") - 4]
     padded += chunk(b"IDAT", zlib.compress(ROWS) + bytes(9)) + chunk(b"IEND", b"")
     assert read(padded).facts.notes == ("9 bytes after the compressed picture data were ignored",)
+
+
+# JPEG at a reduced scale -------------------------------------------------------------------------
+
+
+def smooth(height: int, width: int, mode: str = "RGB") -> Image.Image:
+    """Return an image without detail, so that every way of shrinking it agrees."""
+    rows, columns = np.mgrid[:height, :width]
+    channels = [rows / height, columns / width, (rows + columns) / (height + width)]
+    pixels = np.stack(channels, axis=-1) * 200 + 20
+    return Image.fromarray(pixels.astype(np.uint8)).convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "at_least", "factor"),
+    [
+        (160, 240, AtLeast(20, 30), 8),
+        (160, 240, AtLeast(21, 30), 4),
+        (160, 240, AtLeast(21, 30, both=False), 8),
+        (160, 240, AtLeast(80, 120), 2),
+        (160, 240, AtLeast(81, 120), 1),
+        (160, 240, AtLeast(300, 300, both=False), 1),
+        (159, 240, AtLeast(80, 8), 1),
+    ],
+)
+def test_factor_is_the_largest_that_leaves_enough(
+    height: int, width: int, at_least: AtLeast, factor: int
+) -> None:
+    picture = read(saved(smooth(height, width), "JPEG"), at_least=at_least)
+    assert (picture.reduction.factor if picture.reduction else 1) == factor
+    assert picture.pixels.shape == (1, -(-height // factor), -(-width // factor), 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_reduced_pixels_are_means_of_blocks(mode: str, factor: int) -> None:
+    data = saved(smooth(64, 96, mode), "JPEG", quality=95, progressive=factor == 4)
+    whole = read(data).pixels.astype(float)
+    n_channels = whole.shape[-1]
+    blocks = whole.reshape(64 // factor, factor, 96 // factor, factor, n_channels)
+    reduced = read(data, at_least=AtLeast(64 / factor, 96 / factor)).pixels[0]
+    assert np.abs(reduced - blocks.mean(axis=(1, 3))).max() < 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("resize", ["stretch", "letterbox", "crop"])
+def test_reduced_pictures_lie_where_whole_ones_do(orientation: int, resize: Any) -> None:
+    # Sides that no factor divides: the last block is a part only, and turning brings it forward.
+    rows, columns = np.mgrid[:391, :617]
+    waves = 128 + 60 * np.sin(rows / 15) + 60 * np.sin(columns / 17)
+    image = Image.fromarray(waves.astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(image, "JPEG", quality=98, exif=exif)
+    spec = PixelSpec(height=24, width=24, resize=resize)
+    reduced = read(data, at_least=least_size(spec))
+    assert reduced.reduction is not None
+    assert reduced.reduction.factor >= 4
+    whole = read(data)
+    assert (reduced.reduction.height, reduced.reduction.width) == whole.pixels.shape[1:3]
+    difference = prepare(reduced, spec).astype(int) - prepare(whole, spec)
+    assert np.abs(difference).max() <= 3
+    np.testing.assert_array_equal(load_prepared(partial(read, data), spec), prepare(reduced, spec))
+
+
+def test_what_is_small_or_not_jpeg_is_never_reduced() -> None:
+    assert read(saved(smooth(64, 64), "PNG"), at_least=AtLeast(8, 8)).reduction is None
+    assert read(saved(smooth(64, 64), "JPEG"), at_least=AtLeast(64, 64)).reduction is None
+    assert read(saved(smooth(64, 64), "JPEG")).reduction is None
+
+
+def test_damage_is_noticed_at_a_reduced_scale_and_in_verified_files() -> None:
+    for options in ({}, {"restart_marker_blocks": 4}, {"progressive": True}):
+        data = saved(smooth(160, 160, "L"), "JPEG", **options)
+        n = len(data) * 2 // 3
+        for verified in (False, True):
+            with pytest.raises(UnreadableError):
+                read(data[:n] + b"\xff\xd9", at_least=AtLeast(20, 20), verified=verified)

@@ -88,7 +88,7 @@ def load_prepared(opener: Opener, spec: PixelSpec) -> NDArray[np.uint8]:
 def least_size(spec: PixelSpec) -> AtLeast:
     """Return how large a picture must be decoded at least.
 
-    Where the aspect ratio is kept and borders are added, the longer side alone decides the scale.
+    Where the aspect ratio is kept and borders are added, the side that fills the input decides.
     """
     both = spec.resize != "letterbox"
     return AtLeast(MARGIN * spec.height, MARGIN * spec.width, both)
