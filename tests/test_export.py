@@ -126,7 +126,7 @@ def test_every_calibrator_is_in_the_graph(calibrator: Calibrator) -> None:
     network = build_network(settings, 2, mean=[90.0], std=[20.0]).eval()
     with torch.no_grad():
         for parameter in network.head.parameters():
-            parameter *= 20
+            parameter.mul_(20)
     data = to_onnx(network, settings.pixel_spec, ["a", "b"], calibrator=calibrator)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 1, 1), dtype=np.uint8)
     pixels = np.broadcast_to(pixels, (40, 16, 16, 1)).copy()
