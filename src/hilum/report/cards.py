@@ -11,6 +11,7 @@ from typing import Any
 
 from hilum.report import methods, words
 from hilum.report.facts import SPLIT_NAMES, Estimate, RunFacts, figures_on, main_figures
+from hilum.report.kinds import title_of
 from hilum.report.reasons import judge
 
 BLANK = "[to be filled in by a person]"
@@ -290,7 +291,7 @@ def _audit(facts: RunFacts) -> tuple[Entry, ...]:
         return (Entry("Findings", "None"),)
     return tuple(
         Entry(
-            f"{str(finding['kind']).replace('_', ' ').capitalize()} ({finding['severity']})",
+            f"{title_of(finding)} ({finding['severity']})",
             str(finding["message"]),
         )
         for finding in facts.findings

@@ -17,7 +17,7 @@ from hilum.report.answer import Scale, common_scale
 from hilum.report.cohort import Sample
 from hilum.report.facts import Estimate
 from hilum.report.gallery import Album
-from hilum.report.kinds import KIND_WORDS, NOT_LOOKED_FOR, title_of
+from hilum.report.kinds import KIND_WORDS, NOT_LOOKED_FOR, TOGETHER, title_of
 
 N_GROUPS = 12  # groups of pictures shown for one finding
 N_IN_GROUP = 4  # pictures of one group
@@ -121,7 +121,7 @@ def show_findings(
         room -= sum(len(group.tiles) for group in groups)
         shown.append(_shown(finding, groups, n_more))
     present = {finding["kind"] for finding in findings}
-    rows = [row for finding in findings for row in shortcut_figures(finding)]
+    rows = shortcut_figures(findings)
     scale = common_scale([figure for _, figure, _ in rows])
     return Findings(
         found=tuple(shown),
@@ -141,7 +141,7 @@ def _shown(finding: Mapping[str, Any], groups: tuple[TileGroup, ...], n_more: in
     found = KIND_WORDS.get(kind)
     return ShownFinding(
         kind=kind,
-        title=title_of(kind),
+        title=title_of(finding),
         severity=str(finding["severity"]),
         count=int(finding["count"]),
         message=str(finding["message"]),
@@ -170,6 +170,8 @@ def _groups(
     if finding["kind"] == "unreadable":
         return (), 0
     paths = [tuple(map(str, group)) for group in finding.get("paths") or ()]
+    if finding["kind"] not in TOGETHER:
+        paths = [(path,) for group in paths for path in group]
     groups: list[TileGroup] = []
     for group in paths[:N_GROUPS]:
         shown = group[:N_IN_GROUP]
@@ -184,17 +186,24 @@ def _groups(
     return tuple(groups), len(paths) - len(groups)
 
 
-def shortcut_figures(finding: Mapping[str, Any]) -> list[tuple[str, Estimate, bool]]:
-    """Take what predicts the label out of a finding: its name, how well, whether the image."""
-    if finding["kind"] != "shortcut":
-        return []
-    rows = (finding.get("details") or {}).get("predictors") or ()
-    return [(str(row["name"]), _auroc(row), bool(row.get("is_image"))) for row in rows]
+def shortcut_figures(
+    findings: Sequence[Mapping[str, Any]],
+) -> list[tuple[str, Estimate, bool]]:
+    """Take what predicts the label: its name, how well, and whether it is the image itself.
 
-
-def _auroc(row: Mapping[str, Any]) -> Estimate:
-    figure = row.get("auroc")
-    return Estimate.of({"auroc": figure if isinstance(figure, Mapping) else dict(row)}, "auroc")
+    Every finding of a shortcut holds all of them; the best comes first, the image last.
+    """
+    for finding in findings:
+        details = finding.get("details") or {}
+        if finding["kind"] == "shortcut" and details.get("clues"):
+            rows = [
+                (words.capitalised(str(clue["words"])), Estimate.of(dict(clue), "auroc"), False)
+                for clue in details["clues"]
+            ]
+            rows.sort(key=lambda row: -(row[1].value or 0.0))
+            picture = Estimate.of({"auroc": details["picture"]}, "auroc")
+            return [*rows, ("The image itself, by a small model", picture, True)]
+    return []
 
 
 def _shortcut_row(name: str, figure: Estimate, is_image: bool, scale: Scale) -> ShortcutRow:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,27 @@ NOT_LOOKED_FOR = (
 """What can make figures wrong and no program of ours sees; reports and audits say so."""
 
 
-def title_of(kind: str) -> str:
-    """Name a kind of finding as people would."""
+TOGETHER = frozenset(
+    ("exact_duplicates", "near_duplicates", "contradictory_labels", "patients_across_splits")
+)
+"""Kinds whose images belong together in groups; those of others stand alone."""
+
+
+def title_of(finding: Mapping[str, Any]) -> str:
+    """Name what was found as people would."""
+    kind = str(finding["kind"])
+    if kind == "shortcut":
+        return _shortcut_title(finding.get("details") or {})
     if kind in KIND_WORDS:
         return KIND_WORDS[kind].title
     return kind.replace("_", " ").capitalize()
+
+
+def _shortcut_title(details: Mapping[str, Any]) -> str:
+    found = details.get("clue")
+    if found == "mark":
+        return "A mark at the edge gives the class away"
+    if found == "restated":
+        return "Columns that say the label in other words"
+    named = [str(clue["words"]) for clue in details.get("clues") or () if clue["name"] == found]
+    return f"The class can be told by {named[0]}" if named else KIND_WORDS["shortcut"].title

@@ -308,6 +308,7 @@ AUGMENTATIONS: tuple[tuple[str, str], ...] = (
     ("noise", "noise"),
     ("blur", "blur"),
     ("low_resolution", "loss of resolution"),
+    ("erasing", "erased patches (up to {:.0%} of the side)"),
 )
 
 
@@ -341,8 +342,11 @@ def _decisions(facts: RunFacts, sources: _Bibliography) -> list[str]:
         first = f"Probabilities were calibrated by temperature scaling{source} on validation " + (
             f"(temperature {float(temperature):.2f})."
         )
+    elif method == "none":
+        first = "Probabilities were not calibrated."
     elif calibration:
-        first = f"Probabilities were calibrated on validation by the method “{method}”."
+        name = {"platt": "Platt scaling", "isotonic": "isotonic regression"}.get(method, method)
+        first = f"Probabilities were calibrated by {name} on validation."
     else:
         first = ""
     return [first, threshold(facts, sources.cite), _prediction_sets(facts, sources)]

@@ -499,7 +499,7 @@ def _check_findings(facts: RunFacts, found: _Found) -> None:
     for finding in findings:
         found.add(
             f"finding_{finding['severity']}",
-            title_of(str(finding["kind"])),
+            title_of(finding),
             str(finding["message"]),
             [str(example) for example in (finding.get("examples") or ())[:N_EXAMPLES]],
             "findings",

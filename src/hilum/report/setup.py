@@ -31,7 +31,7 @@ GROUPS = (
         "Augmentation",
         (
             *("rotation", "zoom", "shift", "shear", "flip_horizontal", "flip_vertical"),
-            *("brightness", "contrast", "gamma", "noise", "blur", "low_resolution"),
+            *("brightness", "contrast", "gamma", "noise", "blur", "low_resolution", "erasing"),
         ),
     ),
     (
@@ -39,7 +39,7 @@ GROUPS = (
         ("calibration", "operating_point", "set_coverage", "refer_uncertain", "refer_unlike"),
     ),
     ("Splits", ("val_share", "test_share")),
-    ("Machine", ("seed", "precision", "accelerator")),
+    ("Machine", ("seed", "precision", "layout", "accelerator")),
 )
 OTHER = "Other"
 
