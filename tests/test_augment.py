@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hilum.augment import augment
+from hilum.augment import _sampling_grid, augment
 from hilum.settings import Settings
 
 
@@ -20,6 +20,7 @@ def images(n: int = 4, height: int = 24, width: int = 32) -> torch.Tensor:
 ALL = Settings(
     rotation=20, zoom=0.2, shift=0.1, shear=5, flip_horizontal=True, flip_vertical=True,
     brightness=0.2, contrast=0.2, gamma=0.3, noise=0.1, blur=1.5, low_resolution=0.5,
+    erasing=0.3,
 )  # fmt: skip
 
 
@@ -103,3 +104,27 @@ def test_contrast_keeps_each_mean_and_brightness_moves_it() -> None:
     moved = (brightened - batch).mean(dim=(1, 2, 3))
     assert moved.abs().max() <= 0.2 * 255 + 1e-3
     assert moved.min() < 0 < moved.max()
+
+
+def test_sampling_grid_is_that_of_affine_grid() -> None:
+    theta = torch.randn(5, 2, 3, generator=generator())
+    expected = torch.nn.functional.affine_grid(theta, [5, 1, 24, 32], align_corners=False)
+    edge = torch.tensor([1 - 1 / 32, 1 - 1 / 24])
+    found = _sampling_grid(theta, 24, 32)
+    torch.testing.assert_close(found, torch.minimum(torch.maximum(expected, -edge), edge))
+
+
+def test_erasing_fills_a_rectangle_of_half_of_the_images_with_their_mean() -> None:
+    batch = images(64)
+    changed = augment(batch, Settings(erasing=0.5), generator())
+    different = (changed != batch)[:, 0]
+    touched = different.flatten(1).any(dim=1)
+    assert 20 <= touched.sum() <= 44
+    for place, mean, new in zip(
+        different[touched], batch[touched].mean(dim=(1, 2, 3)), changed[touched], strict=True
+    ):
+        rows, columns = place.any(dim=1).nonzero(), place.any(dim=0).nonzero()
+        assert rows.max() - rows.min() <= 12  # half of the side
+        assert columns.max() - columns.min() <= 16
+        patch = new[0, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        torch.testing.assert_close(patch, mean.expand_as(patch))

@@ -13,6 +13,7 @@ from hilum import SettingError
 from hilum.hardware import Hardware, find_hardware
 from hilum.pixels import PixelSpec, prepare
 from hilum.planning import Fingerprint, make_plan, take_fingerprint
+from hilum.probing import Probe
 from hilum.readers import read
 from hilum.recipes import load_recipe, recipe_names
 from hilum.settings import Settings
@@ -31,6 +32,16 @@ def fingerprint(**changes: Any) -> Fingerprint:
         "highest": {"uint8": 255.0},
     }
     return Fingerprint(**{**facts, **changes})
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(settings: Settings, n_classes: int, hardware: Hardware) -> Probe:
+        return Probe(
+            "bfloat16" if hardware.has_bfloat16 else "float32", "channels_last", {"float32": 9.0}
+        )
+
+    monkeypatch.setattr("hilum.planning.probe", answer)
 
 
 def scanned(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

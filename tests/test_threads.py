@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
-from hilum.threads import available_cores, in_threads
+from hilum.threads import ahead, available_cores, in_threads
 
 
 def test_results_come_in_order() -> None:
@@ -39,3 +40,33 @@ def test_an_error_comes_out() -> None:
 
     with pytest.raises(ZeroDivisionError):
         list(in_threads(fail, range(3)))
+
+
+def test_ahead_gives_the_same_and_makes_the_next_meanwhile() -> None:
+    made = []
+
+    def make() -> Iterator[int]:
+        for n in range(3):
+            made.append(n)
+            yield n
+
+    items = ahead(make())
+    assert next(items) == 0
+    for _ in range(200):
+        if made == [0, 1]:
+            break
+        time.sleep(0.01)
+    assert made == [0, 1]
+    assert list(items) == [1, 2]
+    assert list(ahead([])) == []
+
+
+def test_ahead_lets_an_error_out_in_its_place() -> None:
+    def make() -> Iterator[int]:
+        yield 7
+        raise ZeroDivisionError
+
+    items = ahead(make())
+    assert next(items) == 7
+    with pytest.raises(ZeroDivisionError):
+        next(items)

@@ -17,12 +17,14 @@ from hilum.progress import LogProgress
 from hilum.settings import Settings
 from hilum.training import (
     Samples,
+    Source,
     Trained,
     average,
     batches,
     class_weights,
     classification_loss,
     make_scheduler,
+    make_source,
     pixel_statistics,
     train_network,
 )
@@ -190,19 +192,27 @@ def test_a_loss_that_is_not_finite_is_told(tmp_path: Path) -> None:
         fit(tmp_path, settings)
 
 
+def test_samples_copied_to_the_device_give_the_same_batches() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (20, 16, 12, 1), dtype=np.uint8)
+    mapped = make_source(Samples(pixels, rng.integers(0, 2, 20)), torch.device("cpu"))
+    copied = Source(torch.from_numpy(pixels), mapped.labels, mapped.device)
+    for one, other in zip(batches(mapped, SETTINGS, 3), batches(copied, SETTINGS, 3), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 def test_batches_hold_each_sample_at_most_once_an_epoch_in_a_new_order() -> None:
     plain = SETTINGS.model_copy(update={"rotation": 0.0, "noise": 0.0, "batch_size": 7})
     pixels = np.arange(30, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2)
-    samples = Samples(pixels, np.arange(30))
+    source = make_source(Samples(pixels, np.arange(30)), torch.device("cpu"))
     epochs = [
-        torch.cat([labels for _, labels in batches(samples, plain, epoch, torch.device("cpu"))])
-        for epoch in (0, 1)
+        torch.cat([labels for _, labels in batches(source, plain, epoch)]) for epoch in (0, 1)
     ]
     for labels in epochs:
         assert len(labels) == 28
         assert len(set(labels.tolist())) == 28
     assert not torch.equal(*epochs)
-    for images, labels in batches(samples, plain, 0, torch.device("cpu")):
+    for images, labels in batches(source, plain, 0):
         assert torch.equal(images[:, 0, 0, 0].long(), labels)
 
 

@@ -40,6 +40,8 @@ def augment(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
         images = _intensity(images, settings, generator)
     if settings.noise:
         images = _noise(images, settings.noise, generator)
+    if settings.erasing:
+        images = _erase(images, settings.erasing, generator)
     return images
 
 
@@ -151,3 +153,20 @@ def _low_resolution(images: Tensor, limit: float, generator: Generator) -> Tenso
     small = F.interpolate(images, size, mode="bilinear", antialias=True)
     coarse = F.interpolate(small, [height, width], mode="bilinear")
     return torch.where(chosen.view(-1, 1, 1, 1), coarse, images)
+
+
+def _erase(images: Tensor, limit: float, generator: Generator) -> Tensor:
+    """Fill a rectangle of half of the images with their own mean (Zhong et al., 2020)."""
+    n, _, height, width = images.shape
+
+    def inside(size: int) -> Tensor:
+        """Mark which of `size` places lie in a stretch at random, of shape (n, size)."""
+        length = torch.rand(n, 1, generator=generator) * limit * size
+        start = torch.rand(n, 1, generator=generator) * (size - length)
+        places = torch.arange(size) + 0.5
+        return (places > start) & (places < start + length)
+
+    chosen = torch.rand(n, 1, generator=generator) < 0.5
+    rows, columns = inside(height) & chosen, inside(width)
+    patch = (rows[:, None, :, None] & columns[:, None, None, :]).to(images.device)
+    return torch.where(patch, images.mean(dim=(2, 3), keepdim=True), images)

@@ -17,6 +17,13 @@ from torch.nn import functional as F
 from hilum.errors import SettingError
 from hilum.settings import Settings
 
+NETWORK_SETTINGS = (
+    *("input_height", "input_width", "channels", "network", "conv_channels", "kernel_size"),
+    *("padding", "activation", "batch_norm", "pool", "dropout_conv", "dense_units"),
+    *("dropout_dense", "blocks_per_stage"),
+)
+"""The settings that a network is built from; stored with its weights."""
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,

@@ -11,6 +11,7 @@ import torch
 
 from hilum.hardware import Hardware
 from hilum.networks import build_network
+from hilum.probing import probe
 from hilum.recipes import Recipe
 from hilum.settings import Settings, make_settings
 
@@ -26,6 +27,10 @@ SMALL_SET = 1000
 
 # How many training images the network sees in all, by default.
 IMAGES_SEEN = 60_000
+
+
+PROBED = ("precision", "layout")
+"""Settings that are timed unless the user gives them."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,6 @@ def make_plan(
         If the user's settings are unknown or impossible, alone or together.
     """
     found = _rules(fingerprint) if recipe is None else _recipe_rules(fingerprint, recipe)
-    found["precision"] = _precision(hardware)
     found["accelerator"] = (hardware.device, f"The fastest device found is {hardware.name}.")
     values = {name: value for name, (value, _) in found.items()}
     settings = make_settings({**values, **(chosen or {})})
@@ -121,7 +125,7 @@ def make_plan(
         name: reason for name, (_, reason) in found.items()
     }
     reasons |= dict.fromkeys(chosen or {}, "Set by the user.")
-    return Plan(_resolved(settings, hardware), reasons)
+    return _resolved(Plan(settings, reasons), len(fingerprint.class_counts), hardware)
 
 
 def _check_network(settings: Settings, n_classes: int) -> None:
@@ -130,25 +134,23 @@ def _check_network(settings: Settings, n_classes: int) -> None:
         build_network(settings, n_classes)
 
 
-def _resolved(settings: Settings, hardware: Hardware) -> Settings:
+def _resolved(plan: Plan, n_classes: int, hardware: Hardware) -> Plan:
     """Put what 'auto' stands for in its place, so that a plan means one thing."""
+    settings, reasons = plan.settings, dict(plan.reasons)
     found: dict[str, Any] = {}
     if settings.accelerator == "auto":
         found["accelerator"] = hardware.device
-    if settings.precision == "auto":
-        found["precision"] = _precision(hardware)[0]
-    return settings.model_copy(update=found)
+    open_choices = [name for name in PROBED if getattr(settings, name) == "auto"]
+    if open_choices:
+        timed = probe(settings, n_classes, hardware)
+        found |= {name: getattr(timed, name) for name in open_choices}
+        reasons |= dict.fromkeys(open_choices, timed.reason)
+    return Plan(settings.model_copy(update=found), reasons)
 
 
 def _default_reason(name: str) -> str:
     about = Settings.model_fields[name].description
     return f"The default; {about}." if about else "The default."
-
-
-def _precision(hardware: Hardware) -> tuple[str, str]:
-    if hardware.has_bfloat16:
-        return "bfloat16", f"{hardware.name} multiplies bfloat16 itself, which is faster."
-    return "float32", f"{hardware.name} has no fast bfloat16."
 
 
 def _recipe_rules(fingerprint: Fingerprint, recipe: Recipe) -> dict[str, tuple[Any, str]]:

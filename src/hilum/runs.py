@@ -6,10 +6,12 @@ that a later step needs is in the folder, so a run killed at any moment is not l
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 import hilum
 from hilum.cache import stored_images
 from hilum.calibrators import choose_calibrator
+from hilum.crossvalidation import work_folds
 from hilum.dataset import Columns, Dataset
 from hilum.errors import HilumError, RunError
 from hilum.evaluation import (
@@ -35,15 +38,23 @@ from hilum.evaluation import (
 )
 from hilum.export import agreeing_probabilities, check_resizing, run_exported, to_onnx
 from hilum.files import write_csv, write_json
-from hilum.hardware import find_hardware
 from hilum.inference import load
+from hilum.locks import LOCK_FILE, locked
 from hilum.map_checks import check_maps
 from hilum.model import ModelFacts, TrainingData, write_model
 from hilum.neighbours import References, choose_references, make_references, see
 from hilum.networks import NETWORK_SETTINGS, n_parameters
 from hilum.preparation import DataOptions, prepare
 from hilum.progress import LogProgress, Progress
-from hilum.records import Run, load_prepared, open_run, read_back, save_prepared
+from hilum.records import (
+    Run,
+    finished_run,
+    load_prepared,
+    open_run,
+    read_back,
+    save_prepared,
+    several_models,
+)
 from hilum.settings import Settings
 from hilum.training import Samples, Trained, network_logits, train_network
 
@@ -86,49 +97,63 @@ def train(
     >>> run.metrics["test"]["auroc"]["value"]  # doctest: +SKIP
     0.95
     """
-    progress = progress or LogProgress()
-    run = Run(_new_folder(Path(out)))
-    run.save(
-        hilum=hilum.__version__,
-        command=list(command),
-        status="reading",
-        started=now(),
-        elapsed_s=0.0,
-        request={
-            "data": str(Path(data).absolute()),
-            "recipe": recipe,
-            "settings": dict(settings or {}),
-            "options": asdict(options or DataOptions()),
-        },
-    )
+    progress, folder = progress or LogProgress(), Path(out)
+    _check_new(folder)
     try:
-        _prepare(run, progress)
+        with locked(folder):
+            _check_new(folder)  # another process may have been faster
+            run = Run(folder)
+            run.save(
+                hilum=hilum.__version__,
+                command=list(command),
+                status="reading",
+                started=now(),
+                elapsed_s=0.0,
+                request={
+                    "data": str(Path(data).absolute()),
+                    "recipe": recipe,
+                    "settings": dict(settings or {}),
+                    "options": asdict(options or DataOptions()),
+                },
+            )
+            try:
+                _prepare(run, progress)
+            except HilumError:
+                # Nothing worth keeping: once the data are mended, the same command should work.
+                (folder / "run.json").unlink()
+                raise
+            return _go_on(run, progress, command)
     except HilumError:
-        # Nothing worth keeping: once the data are mended, the same command should work.
-        (run.folder / "run.json").unlink()
-        run.folder.rmdir()
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # as far as it is empty
         raise
-    return _work(run, progress)
 
 
-def resume(folder: str | Path, *, progress: Progress | None = None) -> Run:
+def resume(
+    folder: str | Path,
+    *,
+    progress: Progress | None = None,
+    command: Sequence[str] = ("hilum.resume",),
+) -> Run:
     """Go on with a run that was interrupted.
 
     Raises
     ------
     RunError
-        If the folder is no run, or a finished one.
+        If the folder is no run, a finished one, or in use by another process.
     """
-    run = open_run(folder)
-    progress = progress or LogProgress()
-    if run.facts["status"] == "reading":
-        _prepare(run, progress)
-    if run.facts["status"] != "finished":
-        return _work(run, progress)
-    if (run.folder / "report.html").exists():
-        raise RunError(f"{folder} is finished. See {run.folder / 'report.html'}.")
-    _report(run)
-    return run
+    open_run(folder)
+    with locked(Path(folder)):
+        run = open_run(folder)
+        progress = progress or LogProgress()
+        if run.facts["status"] == "reading":
+            _prepare(run, progress)
+        if run.facts["status"] != "finished":
+            return _go_on(run, progress, command)
+        if (run.folder / "report.html").exists():
+            raise RunError(f"{folder} is finished. See {run.folder / 'report.html'}.")
+        _report(run)
+        return run
 
 
 def evaluate(
@@ -156,30 +181,31 @@ def evaluate(
     SettingError
         If a prevalence is not between 0 and 1, or the data have no such column.
     """
-    run = open_run(folder)
-    if run.facts["status"] != "finished":
-        raise RunError(f"{folder} is not finished. Finish it with: hilum resume {folder}")
-    if prevalences or subgroups:
-        _measure_again(run, prevalences, subgroups)
+    run = finished_run(folder)
+    if run.n_folds is not None:
+        raise RunError(several_models(run.folder, "evaluate"))
+    with locked(run.folder):
+        if prevalences or subgroups:
+            _measure_again(run, prevalences, subgroups)
+        else:
+            _evaluate(run, progress or LogProgress(), command)
         _report(run)
-        return run
-    _evaluate(run, progress or LogProgress(), command)
-    _report(run)
     return run
 
 
 # -- the run's folder -----------------------------------------------------------------------------
 
 
-def _new_folder(folder: Path) -> Path:
+def _check_new(folder: Path) -> None:
     if (folder / "run.json").exists():
         raise RunError(
             f"{folder} already holds a run. Go on with it by: hilum resume {folder}, or choose "
             "another folder."
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (
+        not folder.is_dir() or any(path.name != LOCK_FILE for path in folder.iterdir())
+    ):
         raise RunError(f"{folder} exists and is not empty. Choose a new folder for the run.")
-    return folder
 
 
 def _prepare(run: Run, progress: Progress) -> None:
@@ -206,10 +232,20 @@ def _prepare(run: Run, progress: Progress) -> None:
 # -- the steps -------------------------------------------------------------------------------------
 
 
-def _work(run: Run, progress: Progress) -> Run:
+def _go_on(run: Run, progress: Progress, command: Sequence[str]) -> Run:
+    """Finish a run that is prepared, whether it trains once or in folds."""
+    if run.n_folds is None:
+        return _work(run, progress, command)
+    work_folds(run, partial(_work, progress=progress, command=command), progress)
+    _report(run)
+    return run
+
+
+def _work(run: Run, progress: Progress, command: Sequence[str]) -> Run:
     started, before = time.monotonic(), run.facts["elapsed_s"]
     dataset, samples, settings = load_prepared(run)
-    find_hardware(settings.accelerator)  # a run may be resumed on a machine that lacks the device
+    # A run may be resumed on a machine that lacks the device; this tells.
+    run.begin_session(command, settings.accelerator)
     train_samples, val_samples = (
         split_samples(dataset, samples, split, settings, progress) for split in ("train", "val")
     )

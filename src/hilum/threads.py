@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import TypeVar, cast
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -33,3 +33,13 @@ def in_threads(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[O
             result = waiting.pop(0).result()
             waiting += [pool.submit(function, item) for item in islice(iterator, 1)]
             yield result
+
+
+def ahead(items: Iterable[Out]) -> Iterator[Out]:
+    """Yield the same items, the next one being made in a thread meanwhile."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, iterator, end)
+        while (item := waiting.result()) is not end:
+            waiting = pool.submit(next, iterator, end)
+            yield cast(Out, item)

@@ -43,6 +43,15 @@ from hilum.networks import Network, build_network, log_probabilities
 from hilum.pixels import Images
 from hilum.progress import Progress
 from hilum.settings import MONITORS_LOWER_IS_BETTER, Settings
+from hilum.threads import ahead
+
+MEMORY_FORMATS = {
+    "auto": torch.channels_last,
+    "channels_last": torch.channels_last,
+    "contiguous": torch.contiguous_format,
+}
+
+NOTE_EVERY_S = 0.5
 
 HISTORY_COLUMNS = (
     *("epoch", "train_loss", "val_loss", "val_auroc", "val_balanced_accuracy"),
@@ -117,7 +126,8 @@ def train_network(
     torch.manual_seed(settings.seed)
     mean, std = pixel_statistics(train.pixels)
     network = build_network(settings, len(class_names), mean=mean, std=std)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    memory_format = MEMORY_FORMATS[settings.layout]
+    network = network.to(memory_format=memory_format)  # type: ignore[call-overload]
     optimizer = make_optimizer(network, settings)
     averaged = copy.deepcopy(network) if settings.weight_averaging else None
     n_steps = len(train) // settings.batch_size or 1
@@ -127,16 +137,16 @@ def train_network(
         averaged.to(fabric.device)
     weights = class_weights(train.labels, len(class_names), settings).to(fabric.device)
     state = load_checkpoint(folder, network, averaged, optimizer, scheduler)
+    source = make_source(train, fabric.device)
 
     with progress.task("Training", settings.epochs * n_steps) as task:
         task.advance(state.epoch * n_steps)
         while state.epoch < settings.epochs and not _is_stopped(state, settings):
-            started, loss_sum = time.monotonic(), 0.0
+            started, noted = time.monotonic(), 0.0
+            loss_sum = torch.zeros((), device=fabric.device)
             torch.manual_seed(_epoch_seed(settings, state.epoch))
             model.train()
-            for step, (images, labels) in enumerate(
-                batches(train, settings, state.epoch, fabric.device)
-            ):
+            for step, (images, labels) in enumerate(batches(source, settings, state.epoch)):
                 with fabric.autocast():
                     logits = model(images)
                 loss = classification_loss(logits.float(), labels, weights, settings)
@@ -149,17 +159,21 @@ def train_network(
                     scheduler.step()
                 if averaged is not None:
                     average(averaged, network, settings, state.epoch * n_steps + step)
-                loss_sum += loss.item()
-                rate = (step + 1) * settings.batch_size / (time.monotonic() - started)
-                task.advance(note=_note(state, loss_sum / (step + 1), rate))
+                loss_sum += loss.detach()
+                task.advance()
+                # To read a number off a device, one waits for it: not after every step.
+                if (elapsed := time.monotonic() - started) - noted > NOTE_EVERY_S:
+                    noted, rate = elapsed, (step + 1) * settings.batch_size / elapsed
+                    task.advance(0, note=_note(state, loss_sum.item() / (step + 1), rate))
+            train_loss = loss_sum.item() / n_steps
             trained_s = time.monotonic() - started
             scores = validate(averaged or network, val, settings, fabric)
-            check_finite((loss_sum, scores["val_loss"]), state, settings)
+            check_finite((train_loss, scores["val_loss"]), state, settings)
             state.epoch += 1
             state.history.append(
                 {
                     "epoch": state.epoch,
-                    "train_loss": loss_sum / n_steps,
+                    "train_loss": train_loss,
                     **scores,
                     "learning_rate": optimizer.param_groups[0]["lr"],
                     "images_per_s": n_steps * settings.batch_size / trained_s,
@@ -232,11 +246,13 @@ def make_optimizer(network: nn.Module, settings: Settings) -> Optimizer:
     rate, momentum = settings.learning_rate, settings.momentum
     match settings.optimizer:
         case "adam":
-            return torch.optim.Adam(groups, lr=rate)
+            return torch.optim.Adam(groups, lr=rate, fused=True)
         case "adamw":
-            return torch.optim.AdamW(groups, lr=rate)
+            return torch.optim.AdamW(groups, lr=rate, fused=True)
         case "sgd":
-            return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0)
+            return torch.optim.SGD(
+                groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True
+            )
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr=rate, momentum=momentum)
 
@@ -309,26 +325,67 @@ def classification_loss(
     return (by_image * chosen).sum() / chosen.sum()
 
 
-def batches(
-    samples: Samples, settings: Settings, epoch: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield shuffled, augmented batches; the last, smaller one is left for another epoch."""
+@dataclass(frozen=True)
+class Source:
+    """Where batches come from: samples on the disk, or a copy of them on the device."""
+
+    images: Images | Tensor
+    labels: Tensor
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images as `to_tensor` gives them, and their labels, on the device."""
+        if isinstance(self.images, Tensor):
+            pixels, rows = self.images, rows.to(self.device)
+            return _to_float(pixels[rows]), self.labels[rows]
+        images = to_tensor(self.images[rows.numpy()], self.device)
+        return images, self.labels[rows.to(self.device)]
+
+
+def make_source(samples: Samples, device: torch.device) -> Source:
+    """Put the samples on a GPU if they fill no more than half of its free memory."""
+    labels = torch.from_numpy(samples.labels).to(device)
+    images: Images | Tensor = samples.pixels
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if math.prod(samples.pixels.shape) < free / 2:
+            images = torch.from_numpy(np.array(samples.pixels[:])).to(device)
+    return Source(images, labels, device)
+
+
+def batches(source: Source, settings: Settings, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield shuffled, augmented batches; the last, smaller one is left for another epoch.
+
+    The next batch is made while a GPU works on the one before. A processor that trains has no core
+    to spare for that.
+    """
+    made = _batches(source, settings, epoch)
+    return made if source.device.type == "cpu" else ahead(made)
+
+
+def _batches(source: Source, settings: Settings, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(_epoch_seed(settings, epoch))
-    order = torch.randperm(len(samples), generator=generator).numpy()
-    size = min(settings.batch_size, len(samples))
-    for start in range(0, len(samples) - size + 1, size):
+    order = torch.randperm(len(source), generator=generator)
+    size = min(settings.batch_size, len(source))
+    for start in range(0, len(source) - size + 1, size):
         # Sorted, a map on disk is read forward; the order inside a batch does not matter.
-        rows = np.sort(order[start : start + size])
-        images = to_tensor(samples.pixels[rows], device)
-        labels = torch.from_numpy(samples.labels[rows]).to(device)
-        yield augment(images, settings, generator), labels
+        rows = order[start : start + size].sort().values
+        images, labels = source.batch(rows)
+        changed = augment(images, settings, generator)
+        yield changed.contiguous(memory_format=MEMORY_FORMATS[settings.layout]), labels
 
 
 def to_tensor(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Turn (n, h, w, c) uint8 into (n, c, h, w) float in [0, 255], channels last in memory."""
     # A copy, since a tensor must not stand on the read-only memory of a map.
-    tensor = torch.from_numpy(np.array(pixels)).to(device)
-    return tensor.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+    return _to_float(torch.from_numpy(np.array(pixels)).to(device))
+
+
+def _to_float(pixels: Tensor) -> Tensor:
+    return pixels.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

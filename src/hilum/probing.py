@@ -1,0 +1,156 @@
+"""Time a training step: which precision and memory layout are fastest on this machine.
+
+Measured and not assumed: whether bfloat16 pays depends on the processor, the network and the
+installed PyTorch. What was measured once is kept, so that the same machine answers the same way
+and the same seed gives the same weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hilum.cache import cache_folder
+from hilum.errors import HilumError
+from hilum.files import read_json, write_json
+from hilum.hardware import Hardware
+from hilum.networks import NETWORK_SETTINGS, build_network
+from hilum.settings import Settings
+from hilum.training import classification_loss, keep_pages, make_optimizer
+
+Precision = Literal["float32", "bfloat16"]
+Layout = Literal["channels_last", "contiguous"]
+
+# Images a timed step; the order of the candidates is the same at 8 and at 32.
+N_IMAGES = 8
+N_STEPS = 3
+# By how much bfloat16 must be faster; below, its rounding buys nothing.
+LEAST_GAIN = 1.1
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was picked, and images a second of every candidate that was timed.
+
+    Attributes
+    ----------
+    rates : dict
+        By 'precision, layout'.
+    """
+
+    precision: Precision
+    layout: Layout
+    rates: dict[str, float]
+
+    @property
+    def rate(self) -> float:
+        """Images a second of what was picked, without augmentation."""
+        return self.rates[_name(self.precision, self.layout)]
+
+    @property
+    def reason(self) -> str:
+        """Say what was timed, for the plan."""
+        shown = "; ".join(f"{name} {rate:,.0f}" for name, rate in self.rates.items())
+        return f"The fastest of what was timed here, images a second: {shown}."
+
+
+def _name(precision: str, layout: str) -> str:
+    return f"{precision}, {layout.replace('_', ' ')}"
+
+
+def probe(settings: Settings, n_classes: int, hardware: Hardware) -> Probe:
+    """Time a few training steps in each precision, then in each layout, and pick the fastest.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the network and the optimizer; precision and layout may be 'auto'.
+    hardware : Hardware
+
+    Returns
+    -------
+    Probe
+        From the cache where this machine was asked the same before.
+    """
+    path = cache_folder() / "probes" / f"{_key(settings, n_classes, hardware)}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return Probe(**read_json(path))
+    found = _measure(settings, n_classes, hardware)
+    with contextlib.suppress(HilumError):  # a cache that cannot be written costs a second
+        write_json(path, vars(found))
+    return found
+
+
+def _key(settings: Settings, n_classes: int, hardware: Hardware) -> str:
+    facts = {
+        "settings": settings.model_dump(
+            mode="json",
+            include={*NETWORK_SETTINGS, "batch_size", "optimizer"},
+        ),
+        "n_classes": n_classes,
+        "hardware": hardware.to_dict(),
+        "torch": torch.__version__,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _measure(settings: Settings, n_classes: int, hardware: Hardware) -> Probe:
+    rates: dict[str, float] = {}
+
+    def rate(precision: Precision, layout: Layout) -> float:
+        found = _rate(settings, n_classes, hardware, precision, layout)
+        rates[_name(precision, layout)] = round(found, 1)
+        return found
+
+    keep_pages()
+    precision: Precision = "float32"
+    plain = rate("float32", "channels_last")
+    if hardware.has_bfloat16 and rate("bfloat16", "channels_last") > LEAST_GAIN * plain:
+        precision = "bfloat16"
+    layout: Layout = "channels_last"
+    if rate(precision, "contiguous") > LEAST_GAIN * rates[_name(precision, layout)]:
+        layout = "contiguous"
+    return Probe(precision, layout, rates)
+
+
+def _rate(
+    settings: Settings, n_classes: int, hardware: Hardware, precision: Precision, layout: Layout
+) -> float:
+    """Return images a second of the fastest of a few steps on made-up images."""
+    n = min(settings.batch_size, N_IMAGES)
+    with torch.random.fork_rng():  # the run's own numbers must not depend on a timing
+        torch.manual_seed(0)
+        network = build_network(settings, n_classes).to(hardware.device)
+        size = (n, settings.channels, settings.input_height, settings.input_width)
+        images = torch.rand(size, device=hardware.device) * 255
+    if layout == "channels_last":
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(n, device=hardware.device) % n_classes
+    optimizer = make_optimizer(network, settings)
+    weights = torch.ones(n_classes, device=hardware.device)
+
+    def step() -> Tensor:
+        autocast = torch.autocast(hardware.device, torch.bfloat16, precision == "bfloat16")
+        with autocast:
+            logits = network(images)
+        loss = classification_loss(logits.float(), labels, weights, settings)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    step().item()  # the first one allocates
+    times = []
+    for _ in range(N_STEPS):
+        started = time.perf_counter()
+        step().item()  # waits for the device
+        times.append(time.perf_counter() - started)
+    return n / min(times)
