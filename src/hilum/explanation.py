@@ -254,8 +254,8 @@ def heat_thumbnails(
 class _Opened:
     """A picture in 8 bits as people see it, and as the network does."""
 
-    def __init__(self, picture: Picture, spec: PixelSpec) -> None:
-        self._picture, self._spec = picture, spec
+    def __init__(self, picture: Picture, spec: PixelSpec, opener: Opener | None = None) -> None:
+        self._picture, self._spec, self._opener = picture, spec, opener
         self._prepared: NDArray[np.uint8] | None = None
         self.n_frames = picture.n_frames
 
@@ -263,6 +263,9 @@ class _Opened:
         """Return one frame at its own resolution, and prepared."""
         if self._prepared is None:
             self._prepared = prepare(self._picture, self._spec)
+            if self._picture.reduction is not None and self._opener is not None:
+                # Large JPEGs are decoded small for the network, and whole to be drawn on.
+                self._picture = self._opener()
         low, high = value_range(self._picture, self._spec.ranges)
         return to_8_bits(self._picture.pixels[number], low, high), self._prepared[number]
 
@@ -272,23 +275,24 @@ def _predict_opened(
 ) -> Iterator[tuple[int, Prediction, _Opened | None]]:
     """Predict, and give with each answer its input's number and picture: each is opened once."""
     spec = model.facts.preprocessing
-    kept: dict[int, Picture] = {}
+    kept: dict[int, _Opened] = {}
 
     def keep(number: int, opener: Opener, *, at_least: AtLeast | None = None) -> Picture:
-        kept[number] = opener(at_least=at_least)
-        return kept[number]
+        picture = opener(at_least=at_least)
+        kept[number] = _Opened(picture, spec, opener)
+        return picture
 
     keeping = (
         (name, partial(keep, number, opener))
         for number, (name, opener) in enumerate(openers, start=1)
     )
-    number, opened = 0, None
+    number = 0
+    opened: _Opened | None = None
     for prediction in model.predict_each(keeping):
         if prediction.frame == 0:
             number += 1
-            picture = kept.pop(number, None)
-            opened = _Opened(picture, spec) if picture and not prediction.error else None
-        yield number, prediction, opened
+            opened = kept.pop(number, None)
+        yield number, prediction, None if prediction.error else opened
 
 
 def _warm(
