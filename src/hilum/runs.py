@@ -300,7 +300,9 @@ def split_samples(
 def _sizes(samples: pd.DataFrame, split: str) -> list[tuple[int, int]]:
     """Return height and width of the pictures of a split."""
     rows = samples[samples["split"] == split]
-    return list(zip(rows["height"].astype(int), rows["width"].astype(int), strict=True))
+    # Beside an unreadable file, which has no size, a table keeps sizes as '288.0'.
+    height, width = (rows[name].astype(float).astype(int) for name in ("height", "width"))
+    return list(zip(height, width, strict=True))
 
 
 def _write_model(

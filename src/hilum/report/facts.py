@@ -245,6 +245,10 @@ def _samples(path: Path) -> pd.DataFrame:
         path, table, ("path", "sha256", "label", "patient", "split", "excluded", "reason")
     )
     table["excluded"] = table["excluded"].str.lower() == "true"
+    for name in ("height", "width"):
+        if name in table:
+            # Beside an unreadable file, which has no size, a table keeps sizes as '288.0'.
+            table[name] = table[name].str.removesuffix(".0")
     return table
 
 
