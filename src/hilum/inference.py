@@ -110,7 +110,7 @@ class Model:
     ) -> None:
         self.facts = facts
         self._session = session
-        self._references = references
+        self.references = references
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -181,9 +181,9 @@ class Model:
         float array of shape (n,) or None
             As `neighbours.References.strangeness` says.
         """
-        if self._references is None:
+        if self.references is None:
             return None
-        return self._references.strangeness(see(features, pixels))
+        return self.references.strangeness(see(features, pixels))
 
     def decide(self, probs: Sequence[float]) -> str:
         """Return the class: by the locked threshold for two classes, else the most probable."""
