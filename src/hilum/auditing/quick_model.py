@@ -30,10 +30,6 @@ N_FOLDS = 5
 # some twenty things are tried on every data set.
 CLEAR = 3.3
 
-SIDE = 32
-PATCH = 6
-N_FILTERS = 64
-POOL = 4
 MAX_COMPONENTS = 200
 _N_PATCHES = 20_000
 _N_TO_LEARN = 1000
@@ -166,34 +162,73 @@ def shrink(looks: Looks, side: int) -> Features:
     return np.asarray(tiles.mean(axis=(2, 4), dtype=np.float32) / 255, dtype=np.float32)
 
 
-def picture_features(looks: Looks, *, seed: int = 0) -> Features:
-    """Describe whole pictures by a few hundred numbers at most, without a label.
+@dataclass(frozen=True)
+class Scale:
+    """How finely pictures are looked at.
 
-    Parameters
+    Attributes
     ----------
-    looks : uint8 array of shape (n, 64, 64)
+    side : int
+        Pixels a side that looks are averaged down to.
+    patch : int
+        Pixels a side of a filter.
+    n_filters : int
+    n_regions : int
+        A side; responses are averaged in each.
+    """
 
-    Returns
-    -------
-    float32 array of shape (n, n_components)
+    side: int
+    patch: int
+    n_filters: int
+    n_regions: int
+
+
+QUICK = Scale(side=32, patch=6, n_filters=64, n_regions=4)
+# Few images allow, and need, more care: chosen on phantoms and brain-mri (docs/audit.md).
+CAREFUL = (
+    Scale(side=32, patch=6, n_filters=128, n_regions=6),
+    Scale(side=16, patch=4, n_filters=64, n_regions=4),
+)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns looks into a few hundred numbers at most, learnt from looks without labels.
 
     References
     ----------
     Coates, Ng & Lee, An analysis of single-layer networks in unsupervised feature learning,
-    AISTATS 2011; here with patches of the pictures as filters (as their sparse coding control).
+    AISTATS 2011; here with whitened patches of the pictures themselves as filters.
     """
-    rng = np.random.default_rng(seed)
-    learn = np.sort(rng.permutation(len(looks))[:_N_TO_LEARN])
-    small = shrink(looks[learn], SIDE)
-    filters = _learn_filters(small, rng)
-    pooled = _pooled_responses(small, filters)
-    projection = Projection.of(pooled, n_components(len(looks)))
-    out = np.empty((len(looks), projection.n), dtype=np.float32)
-    # Some at a time, so that memory does not grow with what is thrown away again.
-    for start in range(0, len(looks), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        out[rows] = projection(_pooled_responses(shrink(looks[rows], SIDE), filters))
-    return out
+
+    scale: Scale
+    filters: Features  # (patch², n_filters)
+    projection: Projection
+
+    @classmethod
+    def of(cls, looks: Looks, scale: Scale, *, seed: int = 0) -> Encoder:
+        rng = np.random.default_rng(seed)
+        learn = np.sort(rng.permutation(len(looks))[:_N_TO_LEARN])
+        small = shrink(looks[learn], scale.side)
+        filters = _learn_filters(small, scale, rng)
+        pooled = _pooled_responses(small, filters, scale)
+        return cls(scale, filters, Projection.of(pooled, n_components(len(looks))))
+
+    def __call__(self, looks: Looks, *, mirrored: bool = False) -> Features:
+        """Return features (n, n_components), of the mirror images if wanted."""
+        out = np.empty((len(looks), self.projection.n), dtype=np.float32)
+        # Some at a time, so that memory does not grow with what is thrown away again.
+        for start in range(0, len(looks), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            small = shrink(looks[rows], self.scale.side)
+            small = np.ascontiguousarray(small[:, :, ::-1]) if mirrored else small
+            out[rows] = self.projection(_pooled_responses(small, self.filters, self.scale))
+        return out
+
+
+def picture_features(looks: Looks) -> Features:
+    """Describe whole pictures, (n, 64, 64) uint8, by a few hundred numbers at most."""
+    return Encoder.of(looks, QUICK)(looks)
 
 
 def flat_features(pixels: Features) -> Features:
@@ -239,27 +274,27 @@ class Projection:
         return np.asarray(((features - self.mean) / self.scale) @ self.axes, dtype=np.float32)
 
 
-def _learn_filters(small: Features, rng: np.random.Generator) -> Features:
+def _learn_filters(small: Features, scale: Scale, rng: np.random.Generator) -> Features:
     """Cut patches from the pictures and turn them into filters that whiten what they see."""
-    windows = np.lib.stride_tricks.sliding_window_view(small, (PATCH, PATCH), axis=(1, 2))
+    windows = _windows(small, scale)
     n, m = len(small), windows.shape[1]
     places = (rng.integers(k, size=_N_PATCHES) for k in (n, m, m))
     patches = _even(windows[tuple(places)].reshape(_N_PATCHES, -1))
     values, vectors = np.linalg.eigh(np.cov(patches.T.astype(np.float64)))
     whiten = (vectors / np.sqrt(np.maximum(values, 0) + _WHITENING)) @ vectors.T
-    chosen = patches[:N_FILTERS] @ whiten
+    chosen = patches[: scale.n_filters] @ whiten
     chosen /= np.linalg.norm(chosen, axis=1, keepdims=True) + 1e-9
     return np.asarray(whiten @ chosen.T, dtype=np.float32)
 
 
-def _pooled_responses(small: Features, filters: Features) -> Features:
-    """Return mean positive and negative responses (n, 2 × filters × POOL²) by region."""
-    windows = np.lib.stride_tricks.sliding_window_view(small, (PATCH, PATCH), axis=(1, 2))
+def _pooled_responses(small: Features, filters: Features, scale: Scale) -> Features:
+    """Return mean positive and negative responses (n, 2 × filters × regions²) by region."""
+    windows = _windows(small, scale)
     m = windows.shape[1]
-    edges = np.linspace(0, m, POOL + 1).astype(int)[:-1]
+    edges = np.linspace(0, m, scale.n_regions + 1).astype(int)[:-1]
     parts = []
     for start in range(0, len(small), _CHUNK):
-        patches = _even(windows[start : start + _CHUNK].reshape(-1, PATCH * PATCH))
+        patches = _even(windows[start : start + _CHUNK].reshape(-1, len(filters)))
         response = (patches @ filters).reshape(-1, m, m, filters.shape[1])
         sides = []
         for sign in (1, -1):
@@ -268,6 +303,11 @@ def _pooled_responses(small: Features, filters: Features) -> Features:
             sides.append(pooled.reshape(len(pooled), -1))
         parts.append(np.hstack(sides))
     return np.concatenate(parts)
+
+
+def _windows(small: Features, scale: Scale) -> Features:
+    window = (scale.patch, scale.patch)
+    return np.lib.stride_tricks.sliding_window_view(small, window, axis=(1, 2))
 
 
 def _even(patches: Features) -> Features:
@@ -282,7 +322,13 @@ def _even(patches: Features) -> Features:
 
 
 def out_of_fold(
-    features: NDArray[Any], y: Ints, fold: Ints, n_classes: int, *, strength: float = 0.03
+    features: NDArray[Any],
+    y: Ints,
+    fold: Ints,
+    n_classes: int,
+    *,
+    strength: float = 0.03,
+    mirrored: NDArray[Any] | None = None,
 ) -> Floats:
     """Predict each image by a logistic regression on the other folds.
 
@@ -291,6 +337,8 @@ def out_of_fold(
     features : float array of shape (n, n_features)
     strength : float
         Inverse of the penalty on standardised features: higher follows the data more closely.
+    mirrored : float array of shape (n, n_features), optional
+        Features of the mirror images, learnt from and asked too.
 
     Returns
     -------
@@ -300,17 +348,20 @@ def out_of_fold(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
+    views = [features] if mirrored is None else [features, mirrored]
     probs = np.zeros((len(y), n_classes))
     for k in np.unique(fold):
         learn, ask = fold != k, fold == k
-        mean, spread = features[learn].mean(axis=0), features[learn].std(axis=0)
+        known = np.concatenate([view[learn] for view in views])
+        mean, spread = known.mean(axis=0), known.std(axis=0)
         scale = np.where(spread > 1e-6, spread, 1.0)
         model = LogisticRegression(C=strength, max_iter=300)
         with warnings.catch_warnings():
             # A fit that stops early ranks images hardly worse, and is judged on others anyway.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit((features[learn] - mean) / scale, y[learn])
-        probs[np.ix_(ask, model.classes_)] = model.predict_proba((features[ask] - mean) / scale)
+            model.fit((known - mean) / scale, np.tile(y[learn], len(views)))
+        answers = [model.predict_proba((view[ask] - mean) / scale) for view in views]
+        probs[np.ix_(ask, model.classes_)] = np.mean(answers, axis=0)
     return probs
 
 
