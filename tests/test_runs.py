@@ -203,7 +203,7 @@ class KilledError(Exception):
 
 KILL_AT = (
     ("hilum.runs", "prepare", 0),
-    ("hilum.runs", "write_json", 1),
+    ("hilum.records", "write_json", 1),
     ("hilum.runs", "train_network", 0),
     ("hilum.training", "validate", 1),
     ("hilum.training", "save_checkpoint", 1),

@@ -238,7 +238,7 @@ FACTS = (
 """Columns that the scan of the files adds to the table of samples."""
 
 RESERVED = (
-    *("path", "label", "patient", "group", "given_split", "split", "excluded", "reason"),
+    *("path", "label", "patient", "group", "given_split", "split", "fold", "excluded", "reason"),
     *FACTS,
 )  # fmt: skip
 """Columns that Hilum writes into samples.csv itself."""

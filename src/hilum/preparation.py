@@ -20,7 +20,7 @@ from hilum.progress import LogProgress, Progress
 from hilum.recipes import load_recipe
 from hilum.scan import scan
 from hilum.settings import Settings, make_settings
-from hilum.splits import Split, join_groups, make_split
+from hilum.splits import OUT_OF_FOLD, Split, join_groups, make_folds, make_split
 
 # Names for the absence of disease; the other of two classes is then the positive one.
 HEALTHY = frozenset(
@@ -49,6 +49,8 @@ class DataOptions:
         Go on without files that cannot be read.
     dicom_columns : bool
         Take patients and metadata from DICOM headers, patients as pseudonyms.
+    folds : int or None
+        Cross-validate over this many folds instead of training once.
     """
 
     classes: tuple[str, ...] | None = None
@@ -59,6 +61,7 @@ class DataOptions:
     allow_patient_overlap: bool = False
     skip_unreadable: bool = False
     dicom_columns: bool = False
+    folds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -119,10 +122,14 @@ def prepare(
     findings = find_flaws(dataset, checked, progress)
     split = _split(samples, given, options)
     samples.loc[~samples["excluded"], "split"] = split.names
+    if split.folds is not None:
+        samples["fold"] = ""
+        samples.loc[~samples["excluded"], "fold"] = [str(fold or "") for fold in split.folds]
     for reason in split.reasons:
         progress.say(reason)
     plan = make_plan(
-        take_fingerprint(samples),
+        # Where folds take turns, one plan is made of all that any of them may train on.
+        take_fingerprint(samples.replace({"split": {OUT_OF_FOLD: "train"}})),
         hardware,
         recipe=loaded_recipe,
         chosen=chosen,
@@ -220,11 +227,21 @@ def _split(samples: pd.DataFrame, settings: Settings, options: DataOptions) -> S
         list(readable["group"]), list(readable["sha256"])
     )
     readable = samples.loc[readable.index]
-    given = readable["given_split"]
+    given = [""] * len(readable) if options.new_split else list(readable["given_split"])
+    if options.folds is not None:
+        return make_folds(
+            list(readable["label"]),
+            list(readable["group"]),
+            given,
+            patients=list(readable["patient"]),
+            n_folds=options.folds,
+            seed=settings.seed,
+            allow_overlap=options.allow_patient_overlap,
+        )
     return make_split(
         list(readable["label"]),
         list(readable["group"]),
-        [""] * len(given) if options.new_split else list(given),
+        given,
         patients=list(readable["patient"]),
         val_share=settings.val_share,
         test_share=settings.test_share,

@@ -14,13 +14,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.errors import DataError, PatientOverlapError
+from hilum.errors import DataError, PatientOverlapError, SettingError
 
 SPLITS = ("train", "val", "test")
+OUT_OF_FOLD = "oof"
+"""Split of what cross-validation holds out once."""
 
 # A validation split given with the data is believed when its rarest class has this many images:
 # with 20, the 95 % interval of a sensitivity of 0.9 already spans 0.70 to 0.97 (Wilson).
 MIN_VAL_PER_CLASS = 20
+
+MIN_FOLD_GROUPS = 3
 
 
 @dataclass(frozen=True)
@@ -30,19 +34,22 @@ class Split:
     Attributes
     ----------
     names : str array of shape (n_samples,)
-        'train', 'val' or 'test'.
+        'train', 'val' or 'test'; for cross-validation 'oof' (out of fold) or 'test'.
     source : str
         'given' with the data, 'drawn' here, or 'mixed'.
     reasons : tuple of str
         One sentence for each choice.
     overlap : dict or None
         Patients in more than one split ('n_patients', 'examples'), where that was allowed.
+    folds : int array of shape (n_samples,) or None
+        For cross-validation: 1 to the number of folds; 0 in a sealed test split.
     """
 
     names: NDArray[np.str_]
     source: Literal["given", "drawn", "mixed"]
     reasons: tuple[str, ...]
     overlap: dict[str, Any] | None = None
+    folds: NDArray[np.int_] | None = None
 
 
 def assign(
@@ -211,13 +218,78 @@ def make_split(
         reasons.append(reason)
     else:
         reasons.append("The validation split that came with the data was kept.")
-    _check_classes(label_array, names)
+    check_classes(label_array, names)
     kept = bool(present & {"val", "test"})
     drawn = "test" not in present or bool(reason)
     source: Literal["given", "drawn", "mixed"] = (
         "mixed" if kept and drawn else "given" if kept else "drawn"
     )
     return Split(names, source, tuple(reasons), find_overlap(patients, list(names)))
+
+
+def make_folds(
+    labels: Sequence[str],
+    groups: Sequence[str],
+    given: Sequence[str],
+    *,
+    patients: Sequence[str],
+    n_folds: int,
+    seed: int = 0,
+    allow_overlap: bool = False,
+) -> Split:
+    """Share out all samples outside a given test split, so that each is held out exactly once.
+
+    Parameters are those of `make_split`; `n_folds` is at least 2.
+
+    Raises
+    ------
+    SettingError
+        If there are fewer than two folds.
+    PatientOverlapError
+        If the given test split shares patients with the rest and that is not allowed.
+    DataError
+        If a class comes from too few patients.
+    """
+    if n_folds < 2:
+        raise SettingError(f"--folds {n_folds} is no cross-validation: give 2 or more, such as 5.")
+    label_array, group_array = np.asarray(labels), np.asarray(groups)
+    names = np.where(np.asarray(given) == "test", "test", OUT_OF_FOLD)
+    overlap = find_overlap(patients, list(names))
+    if overlap and not allow_overlap:
+        raise PatientOverlapError(_overlap_message(overlap))
+    rest = names == OUT_OF_FOLD
+    _check_folds(label_array, group_array, rest, n_folds)
+    found = np.zeros(len(names), dtype=int)
+    found[rest] = 1 + folds(label_array[rest], group_array[rest], n_folds, seed=seed)
+    served = (
+        "No test split came with the data: all of them served cross-validation."
+        if rest.all()
+        else "The test split that came with the data was kept sealed: no fold holds any of it."
+    )
+    reason = (
+        f"{n_folds} folds were drawn, whole patients and every class in its share; each is held "
+        "out once."
+    )
+    return Split(names, "drawn", (served, reason), overlap, found)
+
+
+def _check_folds(
+    labels: NDArray[np.str_], groups: NDArray[np.str_], rest: NDArray[np.bool_], n_folds: int
+) -> None:
+    """Have each class in every fold, and besides in training and in validation."""
+    for name in np.unique(labels):
+        n = len(np.unique(groups[rest & (labels == name)]))
+        if n < MIN_FOLD_GROUPS:
+            raise DataError(
+                f"The class '{name}' comes from {n} patient{'' if n == 1 else 's'} outside the "
+                f"test split, and cross-validation needs {MIN_FOLD_GROUPS}: one to train on, one "
+                "to choose the threshold by, one to hold out. Add patients or leave the class out."
+            )
+        if n < n_folds:
+            raise DataError(
+                f"--folds {n_folds}: the class '{name}' comes from {n} patients outside the test "
+                f"split, too few to have one in each fold. Pass --folds {n} or fewer."
+            )
 
 
 def find_overlap(patients: Sequence[str], splits: Sequence[str]) -> dict[str, Any] | None:
@@ -235,14 +307,14 @@ def find_overlap(patients: Sequence[str], splits: Sequence[str]) -> dict[str, An
     shared = {patient: where for patient, where in seen.items() if len(where) > 1}
     if not shared:
         return None
-    where = sorted(set().union(*shared.values()), key=SPLITS.index)
+    where = sorted(set().union(*shared.values()), key=(*SPLITS, OUT_OF_FOLD).index)
     return {"n_patients": len(shared), "examples": sorted(shared), "splits": where}
 
 
 def _overlap_message(overlap: dict[str, Any]) -> str:
     names = overlap["examples"]
     shown = ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
-    splits = " and ".join(overlap["splits"])
+    splits = " and ".join(overlap["splits"]).replace(OUT_OF_FOLD, "the rest")
     number = "1 patient is" if len(names) == 1 else f"{len(names)} patients are"
     return (
         f"{number} in more than one split ({splits}): {shown}. Figures would be too good. "
@@ -270,7 +342,14 @@ def _why_draw_val(
     )
 
 
-def _check_classes(labels: NDArray[np.str_], names: NDArray[np.str_]) -> None:
+def check_classes(labels: NDArray[np.str_], names: NDArray[np.str_]) -> None:
+    """Have every class in training and in validation.
+
+    Raises
+    ------
+    DataError
+        If one is missing.
+    """
     for split, what in (("train", "learnt"), ("val", "given a threshold")):
         absent = sorted(set(labels) - set(labels[names == split]))
         if absent:

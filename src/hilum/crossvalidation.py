@@ -1,0 +1,247 @@
+"""Cross-validation: every patient held out once, by a network that never saw that patient.
+
+Each fold is a complete run in a folder of its own. Its held-out patients stand for the test split;
+best epoch, calibration and threshold come from a validation part of its other patients. What is
+pooled here was decided in the folds, each image at the threshold of its own fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hilum.dataset import Dataset
+from hilum.estimates import study_of
+from hilum.evaluation import now
+from hilum.files import read_json, write_csv, write_json
+from hilum.progress import Progress
+from hilum.records import (
+    Run,
+    as_written,
+    count_classes,
+    data_facts,
+    fold_name,
+    load_prepared,
+    open_run,
+    read_back,
+)
+from hilum.settings import Settings
+from hilum.splits import OUT_OF_FOLD, SPLITS, assign, check_classes
+from hilum.subgroups import describe_subgroups
+
+SPREAD_OF = (
+    *("auroc", "sensitivity", "specificity", "balanced_accuracy", "accuracy"),
+    *("average_precision", "precision", "f1", "brier", "ece"),
+)  # fmt: skip
+
+COPIED = (
+    *("hilum", "command", "request", "class_names", "positive_class", "positive_reason"),
+    *("target_kind", "patients", "findings", "looked_for", "seed", "hardware", "versions"),
+)  # fmt: skip
+"""Facts of run.json that the run of a fold shares with the whole."""
+
+
+def work_folds(run: Run, work: Callable[[Run], Run], progress: Progress) -> None:
+    """Train and evaluate each fold that is not finished, then pool what they held out.
+
+    Parameters
+    ----------
+    run : Run
+        Prepared for cross-validation.
+    work : function
+        Trains and evaluates a prepared run, or goes on with it.
+    """
+    assert run.n_folds is not None
+    dataset, samples, settings = load_prepared(run)
+    for fold in range(1, run.n_folds + 1):
+        folder = run.folder / fold_name(fold)
+        begun = (folder / "run.json").exists()
+        one = open_run(folder) if begun else _begin_fold(run, fold, dataset, samples, settings)
+        if one.facts["status"] != "finished" or not (folder / "report.html").exists():
+            progress.say(f"Fold {fold} of {run.n_folds}, in {folder}")
+            work(one)
+    _pool(run, dataset, samples)
+    elapsed = [
+        open_run(run.folder / fold_name(fold)).facts["elapsed_s"]
+        for fold in range(1, run.n_folds + 1)
+    ]
+    run.save(status="finished", finished=now(), elapsed_s=round(sum(elapsed), 1))
+
+
+def _begin_fold(
+    run: Run, fold: int, dataset: Dataset, samples: pd.DataFrame, settings: Settings
+) -> Run:
+    """Write the folder of a fold's run; run.json last, so that a folder that has it is whole."""
+    assert run.n_folds is not None
+    rows = fold_samples(samples, fold, settings)
+    folder = run.folder / fold_name(fold)
+    write_csv(folder / "samples.csv", as_written(rows))
+    write_json(folder / "plan.json", read_json(run.folder / "plan.json"))
+    one = Run(folder)
+    request = run.facts["request"]
+    whole = {name: run.facts[name] for name in COPIED}
+    one.save(
+        **whole | {"request": request | {"options": request["options"] | {"folds": None}}},
+        status="prepared",
+        started=now(),
+        finished=None,
+        elapsed_s=0.0,
+        fold={"fold": fold, "n_folds": run.n_folds},
+        data=data_facts(dataset, rows),
+        splits={
+            "source": "drawn",
+            "reasons": [
+                f"Fold {fold} of {run.n_folds} of a cross-validation: its patients were held out, "
+                "and are the test split here.",
+                f"{settings.val_share:.0%} of the other samples, whole patients, were drawn for "
+                "validation.",
+            ],
+            "overlap": None,
+            "allowed_overlap": False,
+            "counts": {name: count_classes(rows, name, dataset) for name in SPLITS},
+        },
+    )
+    return one
+
+
+def fold_samples(samples: pd.DataFrame, fold: int, settings: Settings) -> pd.DataFrame:
+    """Return the samples as one fold's run sees them.
+
+    Parameters
+    ----------
+    samples : DataFrame
+        Of the whole, with the columns `fold` and `split`.
+    fold : int
+        The one to hold out, counted from 1.
+
+    Returns
+    -------
+    DataFrame
+        Without the rows of a sealed test split. Those of the fold are in 'test', the others in
+        'train' and 'val', groups whole.
+
+    Raises
+    ------
+    DataError
+        If a class is missing from training or validation.
+    """
+    rows = samples[samples["excluded"] | (samples["split"] == OUT_OF_FOLD)].copy()
+    held_out = rows["fold"] == str(fold)
+    others = rows[~rows["excluded"] & ~held_out]
+    rows.loc[held_out, "split"] = "test"
+    rows.loc[others.index, "split"] = assign(
+        list(others["label"]),
+        list(others["group"]),
+        {"train": 1 - settings.val_share, "val": settings.val_share},
+        seed=settings.seed + fold,
+    )
+    used = rows[~rows["excluded"]]
+    check_classes(used["label"].to_numpy(str), used["split"].to_numpy(str))
+    return rows.drop(columns="fold")
+
+
+# -- what the folds held out -----------------------------------------------------------------------
+
+
+def _pool(run: Run, dataset: Dataset, samples: pd.DataFrame) -> None:
+    """Write predictions.csv and metrics.json of the whole."""
+    assert run.n_folds is not None
+    folders = {fold: run.folder / fold_name(fold) for fold in range(1, run.n_folds + 1)}
+    predictions = pd.concat(
+        [_held_out(folder, fold) for fold, folder in folders.items()], ignore_index=True
+    )
+    rows = samples.set_index("path", drop=False).loc[predictions["path"]]
+    assert sorted(predictions["path"]) == sorted(
+        samples["path"][samples["split"] == OUT_OF_FOLD]
+    ), "every image is held out once"
+    write_csv(run.folder / "predictions.csv", predictions)
+    folds = [
+        {"fold": fold} | read_json(folder / "metrics.json")["test"]
+        for fold, folder in folders.items()
+    ]
+    metrics = {
+        "class_names": list(dataset.class_names),
+        "positive_class": run.facts["positive_class"],
+        OUT_OF_FOLD: measure_pooled(
+            predictions,
+            rows.drop(columns="fold"),
+            dataset.class_names,
+            run.facts["positive_class"],
+            patients_known=dataset.patients.n_patients is not None,
+        ),
+        "folds": folds,
+        "spread": {name: _spread([fold[name]["value"] for fold in folds]) for name in SPREAD_OF},
+    }
+    write_json(run.folder / "metrics.json", metrics)
+
+
+def _held_out(folder: Path, fold: int) -> pd.DataFrame:
+    """Return the test rows of a fold's predictions.csv, marked with the fold."""
+    table: pd.DataFrame = read_back(folder / "predictions.csv")
+    table = table[table["split"] == "test"].assign(split=OUT_OF_FOLD)
+    table.insert(list(table.columns).index("split") + 1, "fold", str(fold))
+    return table
+
+
+def measure_pooled(
+    predictions: pd.DataFrame,
+    rows: pd.DataFrame,
+    class_names: tuple[str, ...],
+    positive_class: str | None,
+    *,
+    patients_known: bool,
+) -> dict[str, Any]:
+    """Compute the figures of all out-of-fold predictions together.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Rows of predictions.csv; `predicted` was decided at the threshold of each row's fold.
+    rows : DataFrame
+        What samples.csv holds of each, in the same order: `group`, and columns for subgroups.
+
+    Returns
+    -------
+    dict
+        As for one split; `threshold` is null, since each fold has its own.
+    """
+    index = {name: number for number, name in enumerate(class_names)}
+    positive = None if positive_class is None else index[positive_class]
+    study = study_of(
+        predictions["label"].map(index).to_numpy(int),
+        predictions[[f"p_{name}" for name in class_names]].to_numpy(float),
+        class_names=class_names,
+        positive=positive,
+        threshold=None if positive is None else 0.5,  # its decisions are replaced below
+        groups=rows["group"].to_numpy(str),
+    )
+    study = replace(study, pred=predictions["predicted"].map(index).to_numpy(np.int64))
+    found = study.describe(None, ())
+    parts = describe_subgroups(study, rows)
+    found |= {"subgroups": parts.rows, "subgroup_notes": parts.notes}
+    if not patients_known:
+        found |= {
+            "n_patients": None,
+            "subgroups": [row | {"n_patients": None} for row in parts.rows],
+        }
+    return found
+
+
+def _spread(values: list[float | None]) -> dict[str, Any]:
+    """Say how a figure varies over the folds; folds that lack it are not counted."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        empty = dict.fromkeys(("mean", "sd", "lowest", "highest"))
+        return {**empty, "n_folds": len(known), "reason": "fewer than two folds have this figure"}
+    return {
+        "mean": float(np.mean(known)),
+        "sd": float(np.std(known, ddof=1)),
+        "lowest": min(known),
+        "highest": max(known),
+        "n_folds": len(known),
+    }

@@ -1,0 +1,245 @@
+"""The files of a run folder: written whole, read back with every doubt named.
+
+Here is what a later step, session or reader needs of a run: run.json, samples.csv, plan.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hilum.auditing import KINDS
+from hilum.dataset import Dataset
+from hilum.errors import RunError
+from hilum.evaluation import now
+from hilum.files import read_json, write_csv, write_json
+from hilum.hardware import find_hardware
+from hilum.patients import Patients
+from hilum.preparation import DataOptions, Prepared
+from hilum.settings import Settings, make_settings
+from hilum.splits import OUT_OF_FOLD, SPLITS
+
+VERSIONS_OF = ("hilum", "torch", "lightning-fabric", "onnxruntime", "numpy", "pillow", "pydicom")
+
+
+@dataclass
+class Run:
+    """A run folder.
+
+    Attributes
+    ----------
+    folder : Path
+    facts : dict
+        Content of run.json.
+    """
+
+    folder: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, **facts: Any) -> None:
+        """Add facts and write run.json; what is kept is what a later reader will find there."""
+        write_json(self.folder / "run.json", self.facts | facts)
+        self.facts = read_json(self.folder / "run.json")
+
+    def begin_session(self, command: Sequence[str], accelerator: str) -> None:
+        """Write down when, by which command, on what and with which versions work goes on."""
+        session = {
+            "started": now(),
+            "command": list(command),
+            "hardware": find_hardware(accelerator).to_dict(),
+            "versions": versions(),
+        }
+        self.save(sessions=[*self.facts.get("sessions", []), session])
+
+    @property
+    def n_folds(self) -> int | None:
+        """Folds of a cross-validation; None for a run that trains once."""
+        n_folds: int | None = self.facts["request"]["options"].get("folds")
+        return n_folds
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Content of metrics.json."""
+        metrics: dict[str, Any] = read_json(self.folder / "metrics.json")
+        return metrics
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open a run folder.
+
+    Raises
+    ------
+    RunError
+        If it is none, or its run.json is damaged.
+    """
+    path = Path(folder)
+    if not (path / "run.json").is_file():
+        raise RunError(f"{path} is not a run folder: there is no run.json in it.")
+    facts = read_back(path / "run.json")
+    if not isinstance(facts, dict) or "status" not in facts:
+        raise RunError(f"{path / 'run.json'} is not the record of a run. Start a new run.")
+    return Run(path, facts)
+
+
+def finished_run(folder: str | Path) -> Run:
+    """Open the folder of a finished run.
+
+    Raises
+    ------
+    RunError
+        If it is none, or not finished.
+    """
+    run = open_run(folder)
+    if run.facts["status"] != "finished":
+        raise RunError(f"{folder} is not finished. Finish it with: hilum resume {folder}")
+    return run
+
+
+def several_models(folder: Path, command: str) -> str:
+    """Say that a cross-validation has no one model, and what to do."""
+    return (
+        f"{folder} is a cross-validation: it says what this way of training is worth, and holds a "
+        f"model for each fold but none of all data. Take one of them (hilum {command} "
+        f"{folder / fold_name(1)}), or train one model with: hilum train, without --folds."
+    )
+
+
+def fold_name(fold: int) -> str:
+    """Name the folder of a fold's run in the cross-validation's."""
+    return f"fold-{fold}"
+
+
+def save_prepared(run: Run, prepared: Prepared, options: DataOptions) -> None:
+    dataset, samples, split = prepared.dataset, prepared.samples, prepared.split
+    samples["split"] = samples["split"].fillna("")
+    reasons = list(split.reasons)
+    if options.new_split and (samples["given_split"] != "").any():
+        reasons.insert(0, "The split that came with the data was left aside, as the user asked.")
+    write_csv(run.folder / "samples.csv", as_written(samples))
+    write_json(run.folder / "plan.json", prepared.plan.to_dict())
+    settings = prepared.plan.settings
+    hardware = find_hardware(settings.accelerator)
+    run.save(
+        status="prepared",
+        data=data_facts(dataset, samples),
+        class_names=list(dataset.class_names),
+        positive_class=prepared.positive,
+        positive_reason=prepared.positive_reason,
+        target_kind=dataset.target_kind,
+        patients=dataset.patients.to_dict(),
+        splits={
+            "source": split.source,
+            "reasons": reasons,
+            "overlap": split.overlap,
+            "allowed_overlap": options.allow_patient_overlap,
+            "counts": {
+                name: count_classes(samples, name, dataset)
+                for name in (*SPLITS, OUT_OF_FOLD)
+                if name in SPLITS or split.folds is not None
+            },
+        },
+        findings=[finding.to_dict() for finding in prepared.findings],
+        looked_for=list(KINDS),
+        seed=settings.seed,
+        hardware={
+            "device": hardware.device,
+            "precision": settings.precision,
+            "cpu": hardware.name,
+            "n_cores": hardware.n_cores,
+        },
+        versions=versions(),
+        finished=None,
+    )
+
+
+def as_written(samples: pd.DataFrame) -> pd.DataFrame:
+    """Return samples as samples.csv holds them."""
+    return samples.assign(excluded=samples["excluded"].map({True: "true", False: "false"}))
+
+
+def data_facts(dataset: Dataset, samples: pd.DataFrame) -> dict[str, Any]:
+    """Say what data a run stands on, for run.json."""
+    return {
+        "path": str(dataset.source.resolve()),
+        "kind": dataset.kind,
+        "sha256": data_hash(samples),
+        "n_files": len(samples),
+        "n_samples": int((~samples["excluded"]).sum()),
+        "n_excluded": int(samples["excluded"].sum()),
+        "notes": list(dataset.notes),
+    }
+
+
+def data_hash(samples: pd.DataFrame) -> str:
+    """Hash all readable files of a data set: their paths and contents."""
+    readable = samples[~samples["excluded"]].sort_values("path")
+    lines = [
+        f"{digest}  {path}\n"
+        for path, digest in zip(readable["path"], readable["sha256"], strict=True)
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def count_classes(samples: pd.DataFrame, split: str, dataset: Dataset) -> dict[str, Any]:
+    rows = samples[samples["split"] == split]
+    known = rows["patient"][rows["patient"] != ""]
+    return {
+        "n": len(rows),
+        "n_patients": int(known.nunique()) if dataset.patients.n_patients else None,
+        "classes": {name: int((rows["label"] == name).sum()) for name in dataset.class_names},
+    }
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in VERSIONS_OF:
+        found[package] = importlib.metadata.version(package)
+    return found
+
+
+def load_prepared(run: Run) -> tuple[Dataset, pd.DataFrame, Settings]:
+    """Read back what `save_prepared` wrote."""
+    samples = read_back(run.folder / "samples.csv")
+    samples["excluded"] = samples["excluded"] == "true"
+    plan = read_back(run.folder / "plan.json")
+    settings = make_settings({name: entry["value"] for name, entry in plan.items()})
+    facts = run.facts
+    source = Path(facts["data"]["path"])
+    if not source.exists():
+        raise RunError(f"The data of this run, {source}, are not there any more. Put them back.")
+    dataset = Dataset(
+        source,
+        facts["data"]["kind"],
+        samples,
+        tuple(facts["class_names"]),
+        facts["target_kind"],
+        Patients(**facts["patients"]),
+    )
+    return dataset, samples, settings
+
+
+def read_back(path: Path) -> Any:
+    """Read a JSON or CSV file that a run wrote.
+
+    Raises
+    ------
+    RunError
+        If it is missing or damaged.
+    """
+    try:
+        if path.suffix == ".csv":
+            return pd.read_csv(path, dtype=str, keep_default_na=False)
+        return read_json(path)
+    except FileNotFoundError:
+        raise RunError(
+            f"{path} is missing, and the run cannot go on without it. Start a new run."
+        ) from None
+    except (ValueError, pd.errors.ParserError, pd.errors.EmptyDataError):
+        raise RunError(f"{path} is damaged: it cannot be read. Start a new run.") from None
