@@ -145,6 +145,25 @@ def _dropout(share: float) -> list[nn.Module]:
     return [nn.Dropout(share)] if share else []
 
 
+class ClassicBackbone(nn.Sequential):
+    """Layers one after another; in training, ReLU, batch norm and max-pooling as one function."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and x.device.type == "cpu"):
+            return cast(Tensor, super().forward(x))  # type: ignore[no-untyped-call]
+        # Numba takes half a second to import, and prediction never needs it.
+        from hilum.kernels import is_fusable, relu_norm_pool
+
+        layers = list(self)
+        while layers:
+            if is_fusable(layers[:3], x):
+                x = relu_norm_pool(x, cast(nn.BatchNorm2d, layers[1]))
+                layers = layers[3:]
+            else:
+                x = layers.pop(0)(x)
+        return x
+
+
 def classic_backbone(settings: Settings) -> tuple[nn.Sequential, nn.Module, int]:
     """Blocks of convolution, activation, batch norm, 2×2 pooling, dropout; then flatten."""
     parts: list[nn.Module] = []
@@ -167,7 +186,7 @@ def classic_backbone(settings: Settings) -> tuple[nn.Sequential, nn.Module, int]
         if settings.dropout_conv:
             parts.append(nn.Dropout(settings.dropout_conv))
         channels = out
-    return nn.Sequential(*parts), nn.Flatten(), channels * height * width
+    return ClassicBackbone(*parts), nn.Flatten(), channels * height * width
 
 
 class ResidualBlock(nn.Module):
