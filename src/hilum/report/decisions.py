@@ -58,9 +58,10 @@ class Sets:
 
 @dataclass(frozen=True)
 class Referral:
-    """Images that should go to a person."""
+    """Images that should go to a person: by which rules, how many, and what it buys."""
 
     text: str
+    rules: tuple[str, ...]
     reasons: tuple[Share, ...]
     plot: Plot | None
 
@@ -117,7 +118,7 @@ def make_decisions(facts: RunFacts) -> Decisions:
         predictive_note=_predictive_note(facts),
         net_benefit=_net_benefit(facts, test.get("net_benefit")),
         sets=_sets(test.get("conformal")),
-        referral=_referral(test.get("referral")),
+        referral=_referral(test.get("referral"), facts.run.get("referral") or {}),
     )
 
 
@@ -174,7 +175,7 @@ def _predictive(rows: Iterable[Mapping[str, Any]]) -> list[PredictiveRow]:
 def _true_alarms(ppv: Estimate) -> str:
     if ppv.value is None:
         return ""
-    if ppv.value >= 0.5:
+    if ppv.value >= 0.2:
         return f"{ppv.value * 100:.0f} of 100 alarms are true"
     return f"1 of {1 / ppv.value:.0f} alarms is true" if ppv.value > 0 else "no alarm is true"
 
@@ -265,7 +266,7 @@ def _share(name: str, value: Any) -> Share:
     )
 
 
-def _referral(found: Mapping[str, Any] | None) -> Referral | None:
+def _referral(found: Mapping[str, Any] | None, rules: Mapping[str, Any]) -> Referral | None:
     if not found:
         return None
     parts = _as_figures({k: v for k, v in found.items() if k not in ("reasons", "curve")})
@@ -279,8 +280,10 @@ def _referral(found: Mapping[str, Any] | None) -> Referral | None:
     reasons = tuple(
         _share(words.capitalised(str(name)), value)
         for name, value in (found.get("reasons") or {}).items()
+        if Estimate.of(_as_figures({"share": value}), "share").value
     )
-    return Referral(text, reasons, _referral_plot(found.get("curve") or ()))
+    told = tuple(map(str, rules.get("reasons") or ()))
+    return Referral(text, told, reasons, _referral_plot(found.get("curve") or ()))
 
 
 def _referral_plot(points: Sequence[Mapping[str, Any]]) -> Plot | None:

@@ -32,6 +32,7 @@ class Tile:
     label: str
     patient: str
     split: str
+    note: str = ""
 
     @property
     def name(self) -> str:
@@ -78,6 +79,7 @@ class ShownFinding:
     groups: tuple[TileGroup, ...]
     is_pairs: bool
     n_groups_more: int
+    measured: tuple[tuple[str, str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ def _shown(finding: Mapping[str, Any], groups: tuple[TileGroup, ...], n_more: in
         groups=groups,
         is_pairs=any(len(group.tiles) > 1 for group in groups),
         n_groups_more=n_more,
+        measured=_measured(finding),
     )
 
 
@@ -172,6 +175,7 @@ def _groups(
     paths = [tuple(map(str, group)) for group in finding.get("paths") or ()]
     if finding["kind"] not in TOGETHER:
         paths = [(path,) for group in paths for path in group]
+    notes = _notes(finding)
     groups: list[TileGroup] = []
     for group in paths[:N_GROUPS]:
         shown = group[:N_IN_GROUP]
@@ -179,11 +183,45 @@ def _groups(
             break
         room -= len(shown)
         tiles = tuple(
-            Tile(Sample(path, album.thumbnail(path)), *about.get(path, ("", "", "")))
+            Tile(
+                Sample(path, album.thumbnail(path)),
+                *about.get(path, ("", "", "")),
+                note=notes.get(path, ""),
+            )
             for path in shown
         )
         groups.append(TileGroup(tiles, len(group) - len(shown)))
     return tuple(groups), len(paths) - len(groups)
+
+
+def _notes(finding: Mapping[str, Any]) -> dict[str, str]:
+    """Say under a picture what is doubted of it."""
+    suspects = (finding.get("details") or {}).get("suspects") or ()
+    return {str(one["path"]): f"rather {one['suggested']}" for one in suspects}
+
+
+def _measured(finding: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    """Figures of a drift, for its table: name, value, interval or what chance gives."""
+    if finding["kind"] != "drift":
+        return ()
+    details = finding.get("details") or {}
+    rows = []
+    for key, name in (
+        ("auroc", "Test told from training, AUROC"),
+        ("auroc_within_classes", "The same among images of one class"),
+    ):
+        if details.get(key):
+            figure = Estimate.of(dict(details), key)
+            text = words.estimate(figure, percent=False)
+            rows.append((name, text, words.interval(figure, percent=False)))
+    grey = details.get("grey_levels")
+    if grey:
+        chance = f"{grey['by_chance']:.1f} by chance"
+        rows.append(("Distance of grey levels, of 255", f"{grey['distance']:.1f}", chance))
+    for name, shares in (details.get("labels") or {}).items():
+        before, after = (words.number(share, percent=True) for share in shares)
+        rows.append((f"Share of {name}: training, test", before, after))
+    return tuple(rows)
 
 
 def shortcut_figures(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from hilum.auditing.drift import describe
 from hilum.report import figures, words
 from hilum.report.decisions import curve_of, numbers
 from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures
@@ -38,7 +39,10 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class GroupTable:
+    """Figures of several groups, under the names of the figures."""
+
     title: str
+    heads: tuple[str, ...]
     rows: tuple[GroupRow, ...]
 
 
@@ -54,8 +58,8 @@ class Drift:
 class Reach:
     """The section on where the figures hold."""
 
-    heads: tuple[str, ...]
     subgroups: tuple[GroupTable, ...]
+    subgroup_notes: tuple[str, ...]
     robustness: tuple[Plot, ...]
     robustness_falls: tuple[str, ...]
     folds: GroupTable | None
@@ -72,8 +76,8 @@ def make_reach(facts: RunFacts) -> Reach:
     test = facts.metrics["test"]
     plots, falls = _robustness(facts.metrics.get("robustness") or {})
     return Reach(
-        heads=tuple(words.BY_KEY[key].name for key in keys),
         subgroups=_subgroups(test.get("subgroups") or (), keys),
+        subgroup_notes=tuple(map(str, test.get("subgroup_notes") or ())),
         robustness=plots,
         robustness_falls=falls,
         folds=_folds(facts.metrics, keys),
@@ -94,7 +98,8 @@ def _cells(figures_of: Mapping[str, Any], keys: Sequence[str]) -> tuple[Cell, ..
     return tuple(cells)
 
 
-def _row(name: str, found: Mapping[str, Any], keys: Sequence[str]) -> GroupRow:
+def figure_row(name: str, found: Mapping[str, Any], keys: Sequence[str]) -> GroupRow:
+    """Put figures of one part of metrics.json into a row of a table."""
     n_patients = found.get("n_patients")
     reasons = {Estimate.of(dict(found), key).reason for key in keys}
     lost = all(Estimate.of(dict(found), key).value is None for key in keys)
@@ -110,12 +115,20 @@ def _row(name: str, found: Mapping[str, Any], keys: Sequence[str]) -> GroupRow:
 
 
 def _subgroups(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> tuple[GroupTable, ...]:
+    # A figure that no group has gets no column.
+    known = [key for key in (*keys, "accuracy") if any(key in row for row in rows)]
     return tuple(
         GroupTable(
-            column, tuple(_row(str(row["group"]) or "not stated", row, keys) for row in part)
+            column,
+            _heads(known),
+            tuple(figure_row(str(row["group"]) or "not stated", row, known) for row in part),
         )
         for column, part in groupby(rows, key=lambda row: str(row["column"]))
     )
+
+
+def _heads(keys: Sequence[str]) -> tuple[str, ...]:
+    return tuple(words.BY_KEY[key].name for key in keys)
 
 
 def _robustness(
@@ -155,23 +168,27 @@ def _folds(metrics: Mapping[str, Any], keys: Sequence[str]) -> GroupTable | None
     folds, oof = metrics.get("folds"), metrics.get("oof")
     if not folds and not oof:
         return None
-    rows = [_row("All folds together", oof, keys)] if oof else []
-    rows += [_row(f"Fold {fold.get('fold', i)}", fold, keys) for i, fold in enumerate(folds or ())]
-    return GroupTable("Cross-validation", tuple(rows))
+    rows = [figure_row("All folds together", oof, keys)] if oof else []
+    rows += [
+        figure_row(f"Fold {fold.get('fold', i)}", fold, keys) for i, fold in enumerate(folds or ())
+    ]
+    return GroupTable("Cross-validation", _heads(keys), tuple(rows))
 
 
 def _external(facts: RunFacts, keys: Sequence[str]) -> GroupTable | None:
     if not facts.external:
         return None
-    rows = [_row("This test split", facts.metrics["test"], keys)]
-    rows += [_row(name, figures_on(found), keys) for name, found in facts.external.items()]
-    return GroupTable("Other data", tuple(rows))
+    rows = [figure_row("This test split", facts.metrics["test"], keys)]
+    rows += [figure_row(name, figures_on(found), keys) for name, found in facts.external.items()]
+    return GroupTable("Other data", _heads(keys), tuple(rows))
 
 
 def _drift_lines(found: Mapping[str, Any]) -> list[str]:
     drift = found.get("drift")
     if isinstance(drift, Mapping):
-        message = drift.get("message")
+        if "grey_levels" in drift:
+            return [describe(dict(drift), "the training data", "these data")]
+        message = drift.get("message") or drift.get("reason")
         return [str(message)] if message else []
     if isinstance(drift, Sequence) and not isinstance(drift, str):
         return [str(item["message"]) for item in drift if isinstance(item, Mapping)]
