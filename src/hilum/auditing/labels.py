@@ -36,6 +36,10 @@ LEAST_EVIDENCE = 2.7
 """Twice the gain in log-likelihood by allowing for wrong labels; chance reaches it in 1 of 20 sets
 whose labels are right (half of a chi-square of one degree of freedom)."""
 
+USUAL_SHARE = 0.025
+"""Of wrong labels, where little is known: an expectation that data soon overrule. Without one, a
+hundred patients of whom some are hard to tell may pass for a tenth of wrong labels."""
+
 LEAST_DOUBT = 0.3
 """A label is listed when it is wrong with this probability at least."""
 
@@ -49,13 +53,14 @@ class Noise:
     """How often labels are wrong, judged by what a model of other patients expects.
 
     The model's scores become probabilities by a temperature T; a label is then wrong with
-    probability `share`, in favour of any other class. Both are fitted by maximum likelihood.
+    probability `share`, in favour of any other class. Both are fitted by maximum likelihood, the
+    share with an exponential prior of mean `USUAL_SHARE`.
 
     Attributes
     ----------
     temperature, share : float
     evidence : float
-        Twice the gain in log-likelihood over no wrong label.
+        Twice the gain in penalised log-likelihood over no wrong label.
     probs : float array of shape (n_units, n_classes)
         Probability of each true class before its label is known.
     doubt : float array of shape (n_units,)
@@ -199,7 +204,8 @@ def fit_noise(scores: Floats, y: Ints) -> Noise:
     def cost(log_temperature: float, share: float) -> float:
         given = of_given(log_temperature)
         likelihood = (1 - share) * given + share * (1 - given) / others
-        return -float(np.log(np.clip(likelihood, 1e-12, 1)).sum())
+        fit = float(np.log(np.clip(likelihood, 1e-12, 1)).sum())
+        return share / USUAL_SHARE - fit
 
     def with_noise(at: Floats) -> float:
         return cost(float(at[0]), _logistic(float(at[1])))
@@ -282,8 +288,8 @@ def _finding(samples: pd.DataFrame, study: Study, suspects: Suspects, quality: A
         f"{number_of(n, 'image')} of {len(study):,} with a label that a small model of other "
         f"patients' images contradicts; about {expected:.0f} of them may be wrong if its doubts "
         f"are right (its AUROC is {quality}), the others are merely unusual. Wrong labels blur "
-        "what is learnt and make figures too low, or too high where the mistakes have a system. Look at "
-        "each, the first in the list first, without the label in view, and correct what is wrong "
+        "what is learnt and make figures too low, or too high where the mistakes have a system. "
+        "Look at each, the first in the list first, without the label in view, and correct what is wrong "
         "by the source; do not drop images because a model disagrees."
     )
     return Finding(

@@ -267,6 +267,8 @@ class Projection:
         values, vectors = eigh(gram, subset_by_index=(max(0, last + 1 - n), last))
         values, vectors = values[::-1], vectors[:, ::-1]
         real = values > max(1e-6 * float(values[0]), 1e-9)
+        real[0] = True  # of pictures all alike a component that says nothing
+        values = np.maximum(values, 1e-9)
         axes = standard.T @ (vectors[:, real] / values[real]).astype(np.float32)
         return cls(mean, scale, axes * np.float32(math.sqrt(len(features))))
 
