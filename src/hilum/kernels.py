@@ -20,7 +20,7 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -33,8 +33,21 @@ from torch.autograd.function import once_differentiable
 
 Array = NDArray[Any]
 
-# NaN must stay NaN, so that a training that diverges is noticed: no 'nnan' here.
-FASTMATH = {"contract", "reassoc", "nsz"}
+Kernel = TypeVar("Kernel", bound=Callable[..., None])
+
+
+def compiled(function: Kernel) -> Kernel:
+    """Compile a function when it is first called, and keep what came out as Python keeps its own.
+
+    In float32 and bfloat16 alike; without the interpreter's lock, so that threads run at once.
+    """
+    # NaN must stay NaN, so that a training that diverges is noticed: no 'nnan' here.
+    fastmath = {"contract", "reassoc", "nsz"}
+    try:
+        made = njit(nogil=True, error_model="numpy", fastmath=fastmath, cache=True)(function)
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        made = njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
+    return cast(Kernel, made)
 
 
 def is_fusable(parts: list[nn.Module], maps: Tensor) -> bool:
@@ -221,7 +234,7 @@ def _typed_store(_: Any, value: Any, like: Any) -> Any:
 _load, _store = cast(Any, intrinsic(_typed_load)), cast(Any, intrinsic(_typed_store))
 
 
-@njit(nogil=True, error_model="numpy", fastmath=FASTMATH)
+@compiled
 def _add_up(row: Array, total: Array, square: Array) -> None:
     """Add the values of one place that the pooling leaves out, where a side is odd."""
     zero = np.float32(0)
@@ -232,7 +245,7 @@ def _add_up(row: Array, total: Array, square: Array) -> None:
         square[k] += value * value
 
 
-@njit(nogil=True, error_model="numpy", fastmath=FASTMATH)
+@compiled
 def _sweep(
     start: int, stop: int, maps: Array, sign: Array, sums: Array, squares: Array, raw: Array,
     chosen: Array,
@@ -273,7 +286,7 @@ def _sweep(
         squares[i] = square
 
 
-@njit(nogil=True, error_model="numpy", fastmath=FASTMATH)
+@compiled
 def _scale(start: int, stop: int, raw: Array, scale: Array, shift: Array, pooled: Array) -> None:
     for i in range(start, stop):
         for r in range(raw.shape[1]):
@@ -283,7 +296,7 @@ def _scale(start: int, stop: int, raw: Array, scale: Array, shift: Array, pooled
                     out[k] = _store(_load(given[k]) * scale[k] + shift[k], out[k])
 
 
-@njit(nogil=True, error_model="numpy", fastmath=FASTMATH)
+@compiled
 def _products(
     start: int, stop: int, gradient: Array, raw: Array, mean: Array, inverse: Array, sums: Array,
     products: Array,
@@ -305,7 +318,7 @@ def _products(
         products[i] = product
 
 
-@njit(nogil=True, error_model="numpy", fastmath=FASTMATH)
+@compiled
 def _hand_on(row: Array, constant: Array, slope: Array, out: Array) -> None:
     """Give one place that was pooled nowhere what the statistics hand on."""
     zero = np.float32(0)
@@ -315,7 +328,7 @@ def _hand_on(row: Array, constant: Array, slope: Array, out: Array) -> None:
         out[k] = _store(zero if value <= zero else share, out[k])
 
 
-@njit(nogil=True, error_model="numpy", fastmath=FASTMATH)
+@compiled
 def _spread(
     start: int, stop: int, maps: Array, gradient: Array, chosen: Array, factor: Array,
     constant: Array, slope: Array, out: Array,
