@@ -181,6 +181,16 @@ class TestRules:
             "false alarm 5."
         )
 
+    def test_costs_that_want_no_classifier_are_named(self) -> None:
+        assert point("cost:30:1").reason.endswith("30 and a false alarm 1.")
+        # Any threshold misses the lowest image, which is positive: 30 against 3 for all called so.
+        assert point("cost:30:1", [1, 0, 1, 0, 0, 1]).reason.endswith(
+            "; to call every image positive would cost less still."
+        )
+        assert point("cost:1:30", [0, 1, 0, 1, 1, 0]).reason.endswith(
+            "; to call every image negative would cost less still."
+        )
+
     def test_fixed(self) -> None:
         found = point("fixed:0.5")
         assert (found.threshold, found.sensitivity, found.specificity) == (0.5, 2 / 3, 1.0)

@@ -327,10 +327,11 @@ def _best(cuts: _Cuts, rule: str, kind: str, numbers: tuple[float, ...]) -> tupl
         )
     if kind == "cost":
         missed, alarm = numbers
-        cost = missed * (cuts.n_positive - cuts.tp) + alarm * cuts.fp
-        return _first(-np.round(cost, 9), cuts.tp), (
+        cost = np.round(missed * (cuts.n_positive - cuts.tp) + alarm * cuts.fp, 9)
+        best = _first(-cost, cuts.tp)
+        return best, (
             f"It gives the least cost on {n:,} validation images, a missed positive counting "
-            f"{missed:g} and a false alarm {alarm:g}."
+            f"{missed:g} and a false alarm {alarm:g}{_cheaper(cuts, missed, alarm, cost[best])}."
         )
     kept, other = (cuts.tp, tn) if kind == "sensitivity" else (tn, cuts.tp)
     out_of = cuts.n_positive if kind == "sensitivity" else cuts.n_negative
@@ -350,6 +351,15 @@ def _best(cuts: _Cuts, rule: str, kind: str, numbers: tuple[float, ...]) -> tupl
         f"It gives the greatest {opposite} with a {kind} of at least {numbers[0]:g} on {n:,} "
         "validation images."
     )
+
+
+def _cheaper(cuts: _Cuts, missed: float, alarm: float, least: float) -> str:
+    """Say so where these costs want no classifier at all."""
+    every, none = alarm * cuts.n_negative, missed * cuts.n_positive
+    if min(every, none) >= least - 1e-9:
+        return ""
+    called = "positive" if every <= none else "negative"
+    return f"; to call every image {called} would cost less still"
 
 
 def _first(*keys: NDArray[Any]) -> int:
