@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import safetensors.numpy
 from PIL import Image
 
 import hilum
@@ -17,7 +18,8 @@ import tiny
 from hilum import tables
 from hilum.cli import _write_rows
 from hilum.inference import BATCH_SIZE, TABLE_SUFFIXES, Prediction, find_inputs
-from hilum.model import load_facts, write_model
+from hilum.model import REFERENCES_FILE, load_facts, write_model
+from hilum.referral import UNLIKE
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +196,100 @@ def test_inputs_that_are_not_there(tmp_path: Path) -> None:
         assert str(error.value) == f"{path} {message}"
 
 
+def test_an_image_unlike_the_training_data_is_referred(model: hilum.Model, data: Path) -> None:
+    rules = model.facts.referral
+    assert rules is not None
+    assert rules.strangeness is not None
+    stripes = np.tile(np.array([[0, 255]], dtype=np.uint8), (20, 12))
+    (found,) = model.predict(stripes)
+    assert found.decision == "refer"
+    assert UNLIKE in found.reason.split("; ")
+    assert found.predicted in model.class_names
+    honest = model.predict(data)
+    assert sum(UNLIKE in p.reason for p in honest) < 0.2 * len(honest)
+
+
+def test_a_model_without_rules_answers_everything(data: Path, tmp_path: Path) -> None:
+    off = {"set_coverage": None, "refer_uncertain": None, "refer_unlike": None, "epochs": 1}
+    run = tiny.train_tiny(data, tmp_path / "run", **off)
+    assert not (run.folder / "model" / REFERENCES_FILE).exists()
+    found = hilum.predict(run.folder, data)
+    assert all(p.decision == p.predicted and p.prediction_set is None for p in found)
+    assert run.metrics["test"]["referral"]["share_referred"]["value"] == 0
+    assert "conformal" not in run.metrics["test"]
+
+
+def test_sets_and_referral_are_as_the_run_wrote_them(tmp_path: Path) -> None:
+    data = tiny.make_folder(tmp_path / "data", n_images=1)
+    changes = {"set_coverage": 0.5, "refer_uncertain": 0.4, "val_share": 0.4}
+    run = tiny.train_tiny(data, tmp_path / "run", **changes)
+    with (run.folder / "predictions.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    found = hilum.predict(run.folder, [data / row["path"] for row in rows])
+    assert [p.row(["clear", "opacity"])["prediction_set"] for p in found] == [
+        row["prediction_set"] for row in rows
+    ]
+    assert [(p.decision, p.reason) for p in found] == [(r["decision"], r["reason"]) for r in rows]
+    for split in ("val", "test"):
+        mine = [row for row in rows if row["split"] == split]
+        figures = run.metrics[split]
+        held = [row["label"] in row["prediction_set"].split("|") for row in mine]
+        assert figures["conformal"]["coverage"]["value"] == pytest.approx(np.mean(held))
+        share = np.mean([row["decision"] == "refer" for row in mine])
+        assert figures["referral"]["share_referred"]["value"] == pytest.approx(share)
+    rules = load_facts(run.folder / "model").referral
+    assert rules is not None
+    assert run.facts["referral"]["sha256"] == rules.sha256
+
+
+def test_prediction_imports_no_training_libraries(run: hilum.Run, data: Path) -> None:
+    code = (
+        "import sys, hilum\n"
+        f"hilum.predict({str(run.folder)!r}, {str(data / 'clear' / 'case000_0.png')!r})\n"
+        "sys.exit(' '.join({'torch', 'pandas', 'sklearn', 'scipy', 'onnx'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
+
+
+def rewritten(run: hilum.Run, folder: Path, references: bytes | None) -> Path:
+    """Write the model anew with other references, hashed as its own."""
+    source = run.folder / "model"
+    parts = [(source / name).read_bytes() for name in ("weights.safetensors", "model.onnx")]
+    write_model(folder, load_facts(source), weights=parts[0], onnx=parts[1], references=references)
+    return folder
+
+
+def test_references_that_do_not_belong_are_refused(run: hilum.Run, tmp_path: Path) -> None:
+    path = run.folder / "model" / REFERENCES_FILE
+    tensors = safetensors.numpy.load(path.read_bytes())
+    for number, (references, message) in enumerate(
+        (
+            (None, "is missing. Copy the whole model folder again."),
+            (b"nonsense", "holds no reference images"),
+            (
+                safetensors.numpy.save(
+                    tensors
+                    | {
+                        "features.vectors": np.ones((len(tensors["features.vectors"]), 5), "f4"),
+                        "features.spread": np.ones(5, "f4"),
+                    }
+                ),
+                "does not belong to model.onnx",
+            ),
+        )
+    ):
+        folder = rewritten(run, tmp_path / str(number), references)
+        with pytest.raises(hilum.ModelError) as error:
+            hilum.load(folder)
+        assert str(error.value).startswith(str(folder / REFERENCES_FILE))
+        assert message in str(error.value)
+    exchanged = rewritten(run, tmp_path / "exchanged", path.read_bytes())
+    (exchanged / REFERENCES_FILE).write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(hilum.ModelError, match="it was damaged or exchanged"):
+        hilum.load(exchanged)
+
+
 @pytest.mark.parametrize("fault", ["not a number", "nonsense", "wrong classes"])
 def test_a_model_that_cannot_answer_is_refused_when_loaded(
     run: hilum.Run, tmp_path: Path, fault: str
@@ -214,10 +310,12 @@ def test_a_model_that_cannot_answer_is_refused_when_loaded(
                 "class_names": ("a", "b", "c"),
                 "positive_class": None,
                 "operating_point": point,
+                "referral": None,
             }
         )
     data = b"nonsense" if fault == "nonsense" else network.SerializeToString()
-    write_model(tmp_path / "model", facts, weights=b"", onnx=data)
+    references = (source / REFERENCES_FILE).read_bytes()
+    write_model(tmp_path / "model", facts, weights=b"", onnx=data, references=references)
     with pytest.raises(hilum.ModelError) as error:
         hilum.load(tmp_path)
     expected = "is not a model that can run" if fault == "nonsense" else "fails its self-check"
