@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from hilum.calibrators import Calibrator
 from hilum.errors import ModelError
-from hilum.export import agreeing_probabilities, run_exported, to_onnx
+from hilum.export import Outputs, check_agreement, check_resizing, run_exported, to_onnx
 from hilum.networks import Network, build_network, log_probabilities
 from hilum.pixels import PixelSpec, resize
+from hilum.readers import Facts, Picture
 from hilum.settings import Settings
 
 HALVED = Calibrator(method="temperature", slope=0.5)
@@ -25,6 +26,10 @@ def smooth_image(height: int, width: int, channels: int) -> NDArray[np.uint8]:
     rows, columns = np.mgrid[0:height, 0:width]
     waves = [np.sin(rows / (9 + c)) + np.cos(columns / (7 + c)) for c in range(channels)]
     return (255 * (np.stack(waves, axis=-1) + 2) / 4).astype(np.uint8)
+
+
+def read_array(pixels: NDArray[np.uint8]) -> Picture:
+    return Picture(pixels[None], (0.0, 255.0), Facts("array", "L", 8))
 
 
 def make(resize_mode: str, channels: int, n_classes: int) -> tuple[Network, PixelSpec, bytes]:
@@ -41,6 +46,13 @@ def make(resize_mode: str, channels: int, n_classes: int) -> tuple[Network, Pixe
     names = [f"class {i}" for i in range(n_classes)]
     data = to_onnx(network, settings.pixel_spec, names, calibrator=HALVED)
     return network, settings.pixel_spec, data
+
+
+def torch_logits(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    with torch.no_grad():
+        logits = network(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float())
+    found: NDArray[np.float32] = logits.numpy()
+    return found
 
 
 def torch_probabilities(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -75,20 +87,38 @@ def test_prepared_images_pass_unchanged_in_any_number() -> None:
     for n in (1, 3, 70):
         pixels = np.random.default_rng(n).integers(0, 256, (n, 24, 32, 1), dtype=np.uint8)
         expected = torch_probabilities(network, pixels)
-        probs, features = run_exported(data, pixels)
-        assert agreeing_probabilities(probs, expected) == pytest.approx(expected, abs=1e-5)
+        found = run_exported(data, pixels)
+        assert found.probabilities == pytest.approx(expected, abs=1e-5)
+        check_agreement(found, torch_logits(network, pixels), HALVED)
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
         with torch.no_grad():
             seen = network.feature_map(images).mean(dim=(2, 3))
-        assert features == pytest.approx(seen.numpy(), abs=1e-4)
+        assert found.features == pytest.approx(seen.numpy(), abs=1e-4)
 
 
 def test_disagreement_is_refused() -> None:
     network, _, data = make("letterbox", 1, 2)
     pixels = np.zeros((2, 24, 32, 1), dtype=np.uint8)
-    wrong = torch_probabilities(network, pixels) + 0.01
-    with pytest.raises(ModelError, match=r"differs from the trained one by 0\.01 in probability"):
-        agreeing_probabilities(run_exported(data, pixels)[0], wrong)
+    found, logits = run_exported(data, pixels), torch_logits(network, pixels)
+    with pytest.raises(ModelError, match=r"differs from the trained one by 0\.0\d* in probability"):
+        check_agreement(found, logits + 0.2, HALVED)
+    with pytest.raises(ModelError, match="in probability on 2 images"):
+        check_agreement(found, logits, Calibrator(method="platt", slope=0.5, intercept=0.1))
+
+
+def test_a_steep_calibrator_does_not_turn_the_last_bits_into_a_disagreement() -> None:
+    steep = Calibrator(method="isotonic", knots=((0.0, -4.0), (1e-5, 4.0)))
+    raw = np.array([[0.0], [1e-5]], dtype=np.float32)
+    found = Outputs(raw, steep.probabilities(raw), np.zeros((2, 1), np.float32))
+    check_agreement(found, raw + np.float32(5e-6), steep)
+
+
+def test_a_graph_that_resizes_otherwise_is_refused() -> None:
+    _, spec, data = make("letterbox", 1, 2)
+    picture = read_array(smooth_image(50, 90, 1))
+    check_resizing(data, [picture], spec)
+    with pytest.raises(ModelError, match=r"an image of 50×90 pixels .* by \d+ grey levels"):
+        check_resizing(data, [picture], spec.model_copy(update={"resize": "crop"}))
 
 
 def test_the_graph_knows_its_classes_and_nothing_of_this_machine() -> None:
@@ -133,6 +163,6 @@ def test_every_calibrator_is_in_the_graph(calibrator: Calibrator) -> None:
     with torch.no_grad():
         raw = network(torch.from_numpy(pixels).permute(0, 3, 1, 2).float()).numpy()
     assert raw.max() - raw.min() > 5
-    expected = calibrator.probabilities(raw)
-    probs = run_exported(data, pixels)[0]
-    assert agreeing_probabilities(probs, expected) == pytest.approx(expected, abs=1e-5)
+    found = run_exported(data, pixels)
+    assert found.probabilities == pytest.approx(calibrator.probabilities(raw), abs=1e-5)
+    check_agreement(found, raw, calibrator)

@@ -36,9 +36,10 @@ from hilum.evaluation import (
     open_test,
     predict_split,
 )
-from hilum.export import agreeing_probabilities, check_resizing, run_exported, to_onnx
+from hilum.export import check_agreement, check_resizing, run_exported, to_onnx
+from hilum.external import OtherData, evaluate_on
 from hilum.files import write_csv, write_json
-from hilum.inference import load
+from hilum.inference import Model, load
 from hilum.locks import LOCK_FILE, locked
 from hilum.map_checks import check_maps
 from hilum.model import ModelFacts, TrainingData, write_model
@@ -55,6 +56,7 @@ from hilum.records import (
     save_prepared,
     several_models,
 )
+from hilum.robustness import measure_robustness
 from hilum.settings import Settings
 from hilum.training import Samples, Trained, network_logits, train_network
 
@@ -158,16 +160,36 @@ def resume(
 
 def evaluate(
     folder: str | Path,
+    data: str | Path | None = None,
     *,
+    name: str | None = None,
+    class_map: Mapping[str, str] | None = None,
+    options: DataOptions | None = None,
+    skip_seen: bool = False,
     prevalences: Sequence[float] = (),
     subgroups: Sequence[str] | None = None,
     progress: Progress | None = None,
     command: Sequence[str] = ("hilum.evaluate",),
 ) -> Run:
-    """Evaluate a finished run anew, which opens its test split once more and says so.
+    """Evaluate a finished run on other data, or anew on its own.
+
+    Without `data`, and without `prevalences` and `subgroups`, the run's test split is opened once
+    more, and the report says so.
 
     Parameters
     ----------
+    data : path, optional
+        Other data, as for `train`: figures at the locked threshold go to external/NAME.json in the
+        run folder, and into its report. The run's test split is not opened.
+    name : str, optional
+        What to call these data; the name of their file or folder by default.
+    class_map : mapping, optional
+        Class of the data → class of the model, where names differ.
+    options : DataOptions, optional
+        How these data are to be read.
+    skip_seen : bool
+        Leave out patients of these data with an image that the run holds already; without it
+        such data are refused.
     prevalences : sequence of float in (0, 1)
         Add predictive values and net benefit at these prevalences. This, and `subgroups`, needs
         only predictions.csv: the test split is not opened for it.
@@ -184,11 +206,22 @@ def evaluate(
     run = finished_run(folder)
     if run.n_folds is not None:
         raise RunError(several_models(run.folder, "evaluate"))
+    progress = progress or LogProgress()
     with locked(run.folder):
-        if prevalences or subgroups:
+        if data is not None:
+            other = OtherData(data, name, class_map or {}, options or DataOptions(), skip_seen)
+            evaluate_on(
+                run,
+                other,
+                prevalences=prevalences,
+                subgroups=subgroups,
+                progress=progress,
+                command=command,
+            )
+        elif prevalences or subgroups:
             _measure_again(run, prevalences, subgroups)
         else:
-            _evaluate(run, progress or LogProgress(), command)
+            _evaluate(run, progress, command)
         _report(run)
     return run
 
@@ -320,8 +353,9 @@ def _write_model(
     groups = list(samples["group"][samples["split"] == "val"])
     calibrator, why = choose_calibrator(logits, val.labels, groups, settings.calibration)
     exported = to_onnx(trained.network, settings.pixel_spec, names, calibrator=calibrator)
-    found, features = run_exported(exported, val.pixels)
-    probs = agreeing_probabilities(found, calibrator.probabilities(logits))
+    found = run_exported(exported, val.pixels)
+    check_agreement(found, logits, calibrator)
+    probs = found.probabilities
     originals = samples["path"][samples["split"] == "val"][:N_ORIGINALS]
     pictures = [dataset.picture(path) for path in originals]
     check_resizing(exported, pictures, settings.pixel_spec)
@@ -332,7 +366,7 @@ def _write_model(
         point = lock_operating_point(labels, list(column), positive, settings.operating_point)
     references, strangeness = None, None
     if settings.refer_unlike is not None:
-        views = see(features, val.pixels)
+        views = see(found.features, val.pixels)
         references = _references(exported, train, views, seed=settings.seed)
         strangeness = references.strangeness(views)
     referral = lock_referral(
@@ -384,7 +418,7 @@ def _references(
     """Keep training images by which images unlike them are told."""
     chosen = choose_references(len(train), val_views["features"].shape[1], seed=seed)
     pixels = train.pixels[chosen]
-    features = run_exported(exported, pixels)[1]
+    features = run_exported(exported, pixels).features
     return make_references(see(features, pixels), val_views)
 
 
@@ -394,7 +428,7 @@ N_ORIGINALS = 8
 
 def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
     """Predict validation, then open the test split; write predictions and figures."""
-    dataset, samples, _ = load_prepared(run)
+    dataset, samples, settings = load_prepared(run)
     model = load(run.folder)
     point = model.facts.operating_point
     val = predict_split(model, dataset, samples, "val", progress)
@@ -412,6 +446,7 @@ def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
         metrics[split] = measure(
             table, list(rows["group"]), model, patients_known=known, columns=rows
         )
+    metrics |= _robustness(run, model, dataset, samples, settings, progress)
     metrics["n_openings"] = n_openings(run.folder)
     write_json(run.folder / "metrics.json", metrics)
     rules = model.facts.referral
@@ -419,6 +454,26 @@ def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
         operating_point=point.model_dump(mode="json") if point else None,
         referral=rules.model_dump(mode="json") if rules else None,
     )
+
+
+def _robustness(
+    run: Run,
+    model: Model,
+    dataset: Dataset,
+    samples: pd.DataFrame,
+    settings: Settings,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Measure validation images under changes, once for each model; not in a fold, for its time."""
+    if "fold" in run.facts:
+        return {}
+    before = run.metrics if (run.folder / "metrics.json").exists() else {}
+    keys = ("robustness", "robustness_on")
+    if all(key in before for key in keys):
+        return {key: before[key] for key in keys}
+    val = split_samples(dataset, samples, "val", settings, progress)
+    groups = list(samples["group"][samples["split"] == "val"])
+    return measure_robustness(model, val.pixels, val.labels, groups, progress)
 
 
 def _measure_again(run: Run, prevalences: Sequence[float], subgroups: Sequence[str] | None) -> None:
