@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +116,14 @@ def prepare(
         progress.say(f"The class to be found is '{positive}': {positive_reason}")
     scanned = scan(dataset, progress)
     samples = scanned.samples
-    _check_unreadable(samples, dataset, options)
+    check_unreadable(samples, dataset, options)
     # A split that is left aside has no flaws.
     checked = scanned.without_given_splits() if options.new_split else scanned
     findings = find_flaws(dataset, checked, progress)
+    grouping = _group(samples, findings)
     split = _split(samples, given, options)
+    if grouping and split.source != "given":
+        split = replace(split, reasons=(*split.reasons, grouping))
     samples.loc[~samples["excluded"], "split"] = split.names
     if split.folds is not None:
         samples["fold"] = ""
@@ -189,7 +192,13 @@ def choose_positive(names: Sequence[str], wanted: str | None) -> tuple[str | Non
     return names[1], "The second of the two by order. Choose with --positive."
 
 
-def _check_unreadable(samples: pd.DataFrame, dataset: Dataset, options: DataOptions) -> None:
+def check_unreadable(samples: pd.DataFrame, dataset: Dataset, options: DataOptions) -> None:
+    """Go on without unreadable files only as the user agreed, and with every class.
+
+    Raises
+    ------
+    DataError
+    """
     bad = samples[samples["excluded"]]
     if len(bad) == len(samples):
         raise DataError(
@@ -217,16 +226,33 @@ def _check_unreadable(samples: pd.DataFrame, dataset: Dataset, options: DataOpti
             )
 
 
-def _split(samples: pd.DataFrame, settings: Settings, options: DataOptions) -> Split:
-    """Split the readable samples; adds the column `group`."""
+def _group(samples: pd.DataFrame, findings: Sequence[Finding]) -> str | None:
+    """Add the column `group`, what must stay together; say what near duplicates changed in it."""
     # Without a patient, an image is a patient of its own; '#' keeps it apart from real names.
     own = "#" + samples["path"]
     samples["group"] = samples["patient"].where(samples["patient"] != "", own)
     readable = samples[~samples["excluded"]]
-    samples.loc[readable.index, "group"] = join_groups(
-        list(readable["group"]), list(readable["sha256"])
+    by_file = join_groups(list(readable["group"]), list(readable["sha256"]))
+    clusters = [
+        paths for each in findings if each.kind == "near_duplicates" for paths in each.paths
+    ]
+    cluster_of = {path: f"{n}" for n, paths in enumerate(clusters) for path in paths}
+    # No path begins with a space, so that none is taken for a cluster.
+    twins = [f" {cluster_of[path]}" if path in cluster_of else path for path in readable["path"]]
+    joined = join_groups(by_file, twins)
+    samples.loc[readable.index, "group"] = joined
+    before, after = len(set(by_file)), len(set(joined))
+    if before == after:
+        return None
+    return (
+        f"Near duplicates were kept together: {before:,} patients (or images without one) became "
+        f"{after:,} groups, named in samples.csv."
     )
-    readable = samples.loc[readable.index]
+
+
+def _split(samples: pd.DataFrame, settings: Settings, options: DataOptions) -> Split:
+    """Split the readable samples by the column `group`."""
+    readable = samples[~samples["excluded"]]
     given = [""] * len(readable) if options.new_split else list(readable["given_split"])
     if options.folds is not None:
         return make_folds(

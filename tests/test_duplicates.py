@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from hilum.auditing.duplicates import find_near_duplicates, least_agreement
+from hilum.auditing.findings import Finding
+from hilum.looks import LOOK_SIDE
+from hilum.phantom import draw_chest
+from hilum.preparation import prepare
+from hilum.progress import LogProgress
+
+N = 60
+
+
+def look(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    image = Image.fromarray(pixels).resize((LOOK_SIDE, LOOK_SIDE), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def chests(n: int = N, *, size: tuple[int, int] = (160, 128)) -> list[np.ndarray[Any, Any]]:
+    return [draw_chest(np.random.default_rng(seed), size=size) for seed in range(n)]
+
+
+def table(n: int, **columns: list[str]) -> pd.DataFrame:
+    samples = pd.DataFrame(
+        {
+            "path": [f"{i}.png" for i in range(n)],
+            "label": "a",
+            "patient": [f"p{i}" for i in range(n)],
+            "given_split": "",
+            "sha256": [f"hash{i}" for i in range(n)],
+            "height": 160,
+            "width": 128,
+        }
+    )
+    return samples.assign(**columns)
+
+
+def find(samples: pd.DataFrame, images: list[np.ndarray[Any, Any]]) -> Finding | None:
+    looks = np.stack([look(image) for image in images])
+    found = find_near_duplicates(samples, looks, progress=LogProgress())
+    return found[0] if found else None
+
+
+def turned(pixels: np.ndarray[Any, Any], angle: float) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.fromarray(pixels).rotate(angle, Image.Resampling.BILINEAR))
+
+
+def recompressed(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=40)
+    return np.asarray(Image.open(stream))
+
+
+def shifted(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    moved = np.zeros_like(pixels)
+    moved[10:, :-8] = pixels[:-10, 8:]
+    return moved
+
+
+def test_chests_alone_are_no_copies() -> None:
+    assert find(table(N), chests()) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x[:, ::-1], "flipped"),
+        (lambda x: x[::-1], "flipped, turned by 180°"),
+        (lambda x: turned(x, 10), "turned by 10°"),
+        (lambda x: turned(x[:, ::-1], -7), "flipped, turned by 7°"),
+        (recompressed, "same place"),
+        (lambda x: np.clip(x * 0.7 + 40, 0, 255).astype(np.uint8), "same place"),
+        (shifted, "shifted"),
+        (lambda x: np.asarray(Image.fromarray(x).resize((80, 100))), "same place"),
+    ],
+)
+def test_changed_copies_are_found(change: Any, words: str) -> None:
+    images = chests()
+    images[41] = change(images[7])
+    found = find(table(N), images)
+    assert found is not None
+    assert (found.count, found.severity) == (1, "medium")
+    assert found.paths == (("7.png", "41.png"),)
+    assert found.examples == (f"7.png ~ 41.png ({words})",)
+
+
+def test_what_a_cluster_crosses_decides_how_grave_it_is() -> None:
+    images = chests()
+    images[1], images[3] = turned(images[0], 5), turned(images[2], 5)
+    patients = [f"p{i}" for i in range(N)]
+    one = find(table(N, patient=["p", "p", "q", "q", *patients[4:]]), images)
+    assert one is not None
+    assert (one.severity, one.details["n_across_patients"]) == ("low", 0)
+    splits = ["train", "train", "train", "test", *["train"] * (N - 4)]
+    across = find(table(N, given_split=splits), images)
+    assert across is not None
+    assert (across.severity, across.details["n_across_splits"]) == ("high", 1)
+    assert across.paths[0] == ("2.png", "3.png")
+    classes = find(table(N, label=["a", "b", *["a"] * (N - 2)]), images)
+    assert classes is not None
+    assert (classes.severity, classes.details["n_across_classes"]) == ("high", 1)
+
+
+def test_a_cluster_holds_all_files_of_one_original() -> None:
+    images = chests()
+    images[1], images[2], images[3] = images[0], turned(images[0], 6), images[0][:, ::-1]
+    samples = table(N)
+    samples.loc[1, "sha256"] = "hash0"
+    found = find(samples, images)
+    assert found is not None
+    assert found.paths == (("0.png", "1.png", "2.png", "3.png"),)
+
+
+def test_identical_files_are_left_to_another_check() -> None:
+    images = chests()
+    images[1] = images[0]
+    samples = table(N)
+    samples.loc[1, "sha256"] = "hash0"
+    assert find(samples, images) is None
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 5])
+def test_few_images(n: int) -> None:
+    looks = np.stack([look(image) for image in chests(5)])[:n]
+    assert find_near_duplicates(table(n), looks, progress=LogProgress()) == []
+
+
+def test_blank_images_are_not_copies_of_each_other() -> None:
+    images = chests()
+    images[3:6] = [np.full((160, 128), value, np.uint8) for value in (0, 90, 255)]
+    assert find(table(N), images) is None
+
+
+def test_threshold_follows_what_is_usual() -> None:
+    rng = np.random.default_rng(0)
+    assert least_agreement(np.tanh(rng.normal(0.0, 0.05, 300))) == 0.7
+    assert least_agreement(np.tanh(rng.normal(0.1, 0.4, 300))) == pytest.approx(0.97, abs=0.02)
+    middling = least_agreement(np.tanh(rng.normal(0.1, 0.2, 300)))
+    assert middling == pytest.approx(np.tanh(1.1), abs=0.06)
+    assert least_agreement(np.full(10, 0.2)) == 0.9
+
+
+def test_copies_stay_in_one_split(tmp_path: Path) -> None:
+    for n, pixels in enumerate(chests()):
+        folder = tmp_path / "ab"[n % 2]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{n}.png")
+        if n < 20:
+            Image.fromarray(turned(pixels, 6)).save(folder / f"{n}_copy.png")
+    prepared = prepare(tmp_path)
+    samples = prepared.samples.set_index("path")
+    for n in range(20):
+        pair = [f"{'ab'[n % 2]}/{n}{end}.png" for end in ("", "_copy")]
+        assert samples["group"][pair[0]] == samples["group"][pair[1]]
+        assert samples["split"][pair[0]] == samples["split"][pair[1]]
+    assert prepared.split.reasons[-1] == (
+        "Near duplicates were kept together: 80 patients (or images without one) became 60 "
+        "groups, named in samples.csv."
+    )
