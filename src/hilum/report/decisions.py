@@ -196,8 +196,8 @@ def _net_benefit(facts: RunFacts, found: Mapping[str, Any] | None) -> Plot | Non
     x = numbers(found["thresholds"])
     traces = [
         Trace("this classifier", "main", curve_of(x, found["model"])),
-        Trace("act on all", "other", _bare(curve_of(x, found["all"]))),
-        Trace("act on none", "base", _bare(curve_of(x, found["none"]))),
+        Trace("act on all", "other", bare(curve_of(x, found["all"]))),
+        Trace("act on none", "base", bare(curve_of(x, found["none"]))),
     ]
     best = traces[0].curve.y
     prevalence = float(np.nanmax(best)) if np.isfinite(best).any() else 0.0
@@ -213,7 +213,7 @@ def _net_benefit(facts: RunFacts, found: Mapping[str, Any] | None) -> Plot | Non
     )
 
 
-def _bare(curve: Curve) -> Curve:
+def bare(curve: Curve) -> Curve:
     """Leave the band out, so that only one is in a plot."""
     return Curve(curve.x, curve.y)
 
@@ -300,7 +300,7 @@ def _referral_plot(points: Sequence[Mapping[str, Any]]) -> Plot | None:
         Trace(
             key.replace("_", " "),
             styles.get(key, "base"),
-            curve if key == "accuracy" else _bare(curve),
+            curve if key == "accuracy" else bare(curve),
         )
         for key in keys[:3]
         for curve in [curve_of(x, [point.get(key) for point in points])]

@@ -228,6 +228,9 @@ def draw_history(
         return Plot(to_svg(figure, name, alt))
 
 
+Style = Literal["main", "other", "base"]
+
+
 @dataclass(frozen=True)
 class Trace:
     """One of several lines in a plot.
@@ -241,7 +244,7 @@ class Trace:
     """
 
     label: str
-    style: Literal["main", "other", "base"]
+    style: Style
     curve: Curve
 
 

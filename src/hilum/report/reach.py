@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from hilum.auditing.drift import describe
 from hilum.report import figures, words
-from hilum.report.decisions import curve_of, numbers
+from hilum.report.decisions import bare, curve_of, numbers
 from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures
-from hilum.report.figures import Plot, Trace
+from hilum.report.figures import Plot, Style, Trace
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Reach:
     subgroups: tuple[GroupTable, ...]
     subgroup_notes: tuple[str, ...]
     robustness: tuple[Plot, ...]
-    robustness_falls: tuple[str, ...]
+    robustness_on: str
     folds: GroupTable | None
     external: GroupTable | None
     drifts: tuple[Drift, ...]
@@ -74,17 +73,14 @@ class Reach:
 def make_reach(facts: RunFacts) -> Reach:
     keys = main_figures(facts)
     test = facts.metrics["test"]
-    plots, falls = _robustness(facts.metrics.get("robustness") or {})
     return Reach(
         subgroups=_subgroups(test.get("subgroups") or (), keys),
         subgroup_notes=tuple(map(str, test.get("subgroup_notes") or ())),
-        robustness=plots,
-        robustness_falls=falls,
+        robustness=_robustness(facts.metrics),
+        robustness_on=str((facts.metrics.get("robustness_on") or {}).get("reason") or ""),
         folds=_folds(facts.metrics, keys),
         external=_external(facts, keys),
-        drifts=tuple(
-            Drift(name, tuple(_drift_lines(found))) for name, found in facts.external.items()
-        ),
+        drifts=tuple(Drift(name, tuple(_notes(found))) for name, found in facts.external.items()),
     )
 
 
@@ -131,37 +127,38 @@ def _heads(keys: Sequence[str]) -> tuple[str, ...]:
     return tuple(words.BY_KEY[key].name for key in keys)
 
 
-def _robustness(
-    found: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> tuple[tuple[Plot, ...], tuple[str, ...]]:
-    plots, falls = [], []
-    for i, (key, points) in enumerate(found.items()):
-        if not isinstance(points, Sequence) or len(points) < 2:
-            continue
-        name = words.corruption(key)
-        aurocs = [Estimate.of(dict(point), "auroc") for point in points]
-        curve = curve_of(
-            numbers([point["level"] for point in points]), [p.get("auroc") for p in points]
-        )
-        first, last = aurocs[0], aurocs[-1]
-        ends = (
-            f"{words.with_interval(first, percent=False)} to "
-            f"{words.with_interval(last, percent=False)}"
-        )
-        plots.append(
-            figures.draw_traces(
-                f"robust{i}",
-                [Trace("AUROC", "main", curve)],
-                x_label="Level",
-                y_label="AUROC",
-                title=name,
-                y_range=(0.4, 1.01),
-                small=True,
-                alt=f"AUROC on validation images against {name.lower()}: {ends}.",
-            )
-        )
-        falls.append(f"{name}: AUROC {ends}")
-    return tuple(plots), tuple(falls)
+def _robustness(metrics: Mapping[str, Any]) -> tuple[Plot, ...]:
+    units = (metrics.get("robustness_on") or {}).get("units") or {}
+    return tuple(
+        _change(f"robust{i}", key, str(units.get(key) or ""), points)
+        for i, (key, points) in enumerate((metrics.get("robustness") or {}).items())
+        if len(points) > 1
+    )
+
+
+def _change(name: str, key: str, unit: str, points: Sequence[Mapping[str, Any]]) -> Plot:
+    """Draw AUROC, sensitivity and specificity as images are changed more and more."""
+    x = numbers([point["level"] for point in points])
+    styles: dict[str, Style] = {"auroc": "main", "sensitivity": "other", "specificity": "base"}
+    traces = [
+        Trace(words.BY_KEY[figure].name, style, curve if style == "main" else bare(curve))
+        for figure, style in styles.items()
+        if any(figure in point for point in points)
+        for curve in [curve_of(x, [point.get(figure) for point in points])]
+    ]
+    ends = [Estimate.of(dict(point), "auroc") for point in (points[0], points[-1])]
+    first, last = (words.with_interval(end, percent=False) for end in ends)
+    title = words.corruption(key)
+    return figures.draw_traces(
+        name,
+        traces,
+        x_label="Level",
+        y_label="AUROC",
+        title=f"{title} ({unit})" if unit else title,
+        y_range=(-0.02, 1.02),
+        small=True,
+        alt=f"Figures on validation images against {title.lower()}: AUROC {first} to {last}.",
+    )
 
 
 def _folds(metrics: Mapping[str, Any], keys: Sequence[str]) -> GroupTable | None:
@@ -183,11 +180,29 @@ def _external(facts: RunFacts, keys: Sequence[str]) -> GroupTable | None:
     return GroupTable("Other data", _heads(keys), tuple(rows))
 
 
+def _notes(found: Mapping[str, Any]) -> list[str]:
+    """Say what must be known of other data: names taken for ours, images left out, drift."""
+    lines = []
+    renamed = {
+        str(theirs): str(ours)
+        for theirs, ours in (found.get("class_map") or {}).items()
+        if theirs != ours
+    }
+    if renamed:
+        pairs = [f"“{theirs}” was taken for {ours}" for theirs, ours in renamed.items()]
+        lines.append(f"{words.join(pairs)}.")
+    n_left_out = int((found.get("seen") or {}).get("n_left_out") or 0)
+    if n_left_out:
+        lines.append(
+            f"{words.plural(n_left_out, 'image')} of patients that the run knows already "
+            f"{'was' if n_left_out == 1 else 'were'} left out."
+        )
+    return [*lines, *_drift_lines(found)]
+
+
 def _drift_lines(found: Mapping[str, Any]) -> list[str]:
     drift = found.get("drift")
     if isinstance(drift, Mapping):
-        if "grey_levels" in drift:
-            return [describe(dict(drift), "the training data", "these data")]
         message = drift.get("message") or drift.get("reason")
         return [str(message)] if message else []
     if isinstance(drift, Sequence) and not isinstance(drift, str):

@@ -76,6 +76,7 @@ MUCH_REFERRED = 0.30
 MUCH_HEAT = 1.5  # times the share of the area
 LEAST_HEAT = 0.10  # and this much more than it
 N_EXAMPLES = 3
+N_FALLS = 3
 
 
 @dataclass(frozen=True)
@@ -583,23 +584,28 @@ def _check_robustness(facts: RunFacts, found: _Found) -> None:
     falls = []
     curves = facts.metrics.get("robustness") or {}
     for name, points in curves.items():
-        ends = [Estimate.of(dict(point), "auroc") for point in (points[0], points[-1])]
-        first, last = ends
-        if first.ci_low is not None and last.ci_high is not None and last.ci_high < first.ci_low:
-            falls.append(
-                f"{words.corruption(name).lower()} ({words.estimate(first, percent=False)} to "
-                f"{words.estimate(last, percent=False)})"
-            )
+        for key in ("auroc", "sensitivity", "specificity"):
+            first, last = (Estimate.of(dict(point), key) for point in (points[0], points[-1]))
+            if first.ci_low is None or last.ci_high is None or last.ci_high >= first.ci_low:
+                continue
+            term = words.BY_KEY[key]
+            ends = [words.estimate(end, percent=term.percent) for end in (first, last)]
+            change = words.corruption(name)
+            text = f"{change[:1].lower()}{change[1:]}: {term.in_text} {ends[0]} to {ends[1]}"
+            falls.append(((first.value or 0) - (last.value or 0), text))
     if falls:
+        falls.sort(key=lambda fall: -fall[0])
+        more = f"; and {len(falls) - N_FALLS} more" if len(falls) > N_FALLS else ""
         found.add(
             "fragile",
             "It does not bear every change of the images",
-            f"AUROC on validation falls by more than chance under {words.join(falls)}, at the "
-            "strongest change tried.",
+            "On validation, by more than chance under the strongest change tried: "
+            + "; ".join(text for _, text in falls[:N_FALLS])
+            + f"{more}.",
             anchor="robustness",
         )
     elif curves:
-        found.fine.append("changes of the images do not lower AUROC beyond its interval")
+        found.fine.append("changes of the images lower no main figure beyond its interval")
 
 
 def _check_heat_maps(facts: RunFacts, found: _Found) -> None:

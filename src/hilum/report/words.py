@@ -202,11 +202,11 @@ def rule(text: str) -> str:
 
 
 CORRUPTIONS = {
-    "blur": "Blur",
-    "noise": "Noise",
-    "contrast": "Contrast",
-    "brightness": "Brightness",
-    "rotation": "Rotation",
+    "less_contrast": "Less contrast",
+    "more_contrast": "More contrast",
+    "gamma_above_1": "Darker mid-tones, gamma",
+    "gamma_below_1": "Brighter mid-tones, gamma",
+    "rotation": "Turning",
     "jpeg": "JPEG compression",
     "resolution": "Loss of resolution",
 }
