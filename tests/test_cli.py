@@ -99,6 +99,7 @@ def test_predict_gives_every_input_a_row(run: hilum.Run, data: Path, tmp_path: P
     rows = list(csv.DictReader(io.StringIO(out.read_text(encoding="utf-8"))))
     assert list(rows[0]) == [
         "path", "frame", "predicted", "confidence", "p_clear", "p_opacity", "decision", "error",
+        "prediction_set", "reason",
     ]  # fmt: skip
     assert [row["path"] for row in rows] == [str(good), str(bad), str(good)]
     assert rows[0] == rows[2]

@@ -24,6 +24,7 @@ from hilum.settings import Settings
 RUN_FILES = (
     "run.json", "samples.csv", "plan.json", "history.csv", "checkpoints/last.pt",
     "checkpoints/best.pt", "model/model.json", "model/weights.safetensors", "model/model.onnx",
+    "model/references.safetensors",
     "predictions.csv", "metrics.json", "openings.jsonl", "report.html",
 )  # fmt: skip
 
