@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from hilum.preparation import DataOptions, plan
     from hilum.readers import Facts, Picture, read
     from hilum.recipes import describe_recipe, recipe_names
+    from hilum.records import Run, open_run
     from hilum.report import write_audit, write_report
-    from hilum.runs import Run, evaluate, open_run, resume, train
+    from hilum.runs import evaluate, resume, train
 
 __version__ = "0.1.0"
 
@@ -95,8 +96,9 @@ _MODULES = {
     "preparation": ("DataOptions", "plan"),
     "readers": ("Facts", "Picture", "read"),
     "recipes": ("describe_recipe", "recipe_names"),
+    "records": ("Run", "open_run"),
     "report": ("write_audit", "write_report"),
-    "runs": ("Run", "evaluate", "open_run", "resume", "train"),
+    "runs": ("evaluate", "resume", "train"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hilum.dataset import Columns
     from hilum.inference import Prediction
     from hilum.preparation import DataOptions
-    from hilum.runs import Run
+    from hilum.records import Run
 
 app = typer.Typer(
     name="hilum",
@@ -77,6 +77,13 @@ Set = Annotated[
 ]
 Epochs = Annotated[int | None, typer.Option(help="Short for --set epochs=E.")]
 Seed = Annotated[int | None, typer.Option(help="Short for --set seed=S.")]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        help="Cross-validate: hold every patient out once, over this many folds, such as 5. A test "
+        "split that came with the data stays sealed."
+    ),
+]
 NewSplit = Annotated[
     bool, typer.Option("--new-split", help="Draw a split by patient; leave the one that came.")
 ]
@@ -193,6 +200,7 @@ def plan_command(
 def train_command(
     data: Data,
     out: Annotated[str, typer.Option(help="Folder of the run; new or empty.")],
+    folds: Folds = None,
     recipe: Recipe = None,
     set_: Set = None,
     epochs: Epochs = None,
@@ -214,7 +222,7 @@ def train_command(
     columns = _columns(path_column, label_column, patient_column, split_column)
     options = _options(
         classes, positive, patient_pattern, columns,
-        new_split, allow_patient_overlap, skip_unreadable, dicom_columns,
+        new_split, allow_patient_overlap, skip_unreadable, dicom_columns, folds,
     )  # fmt: skip
     with _resumable(out):
         run = hilum.train(
@@ -233,13 +241,41 @@ def train_command(
 def resume_command(run: RunPath, as_json: AsJson = False) -> None:
     """Go on with a run that was interrupted, as if it never had been."""
     with _resumable(run):
-        finished = hilum.resume(run, progress=_progress())
+        finished = hilum.resume(run, progress=_progress(), command=["hilum", *sys.argv[1:]])
     _print_run(finished, as_json)
 
 
 @app.command("evaluate")
 def evaluate_command(
     run: RunPath,
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[DATA]", help="Other data. [default: the run's own validation and test splits]"
+        ),
+    ] = None,
+    map_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map", help="A class of DATA and what it is to the model, as other=name. Repeatable."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What to call DATA. [default: its file or folder]")
+    ] = None,
+    skip_seen: Annotated[
+        bool,
+        typer.Option(
+            "--skip-seen",
+            help="Leave out patients of DATA with an image that the run holds already.",
+        ),
+    ] = False,
+    patient_pattern: PatientPattern = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    patient_column: PatientColumn = None,
+    skip_unreadable: SkipUnreadable = False,
+    dicom_columns: DicomColumns = False,
     prevalence: Annotated[
         list[float] | None,
         typer.Option(
@@ -256,15 +292,35 @@ def evaluate_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate a finished run anew; the test split is opened once more, and the report says so."""
+    """Evaluate a finished run on other data, or anew on its own.
+
+    Without DATA, --prevalence and --subgroup, the test split of the run is opened once more, and
+    the report says so. With DATA it stays closed: figures at the locked threshold, and what
+    differs from the training images, go to RUN/external and into the report.
+    """
+    _check_evaluation(data, {"--map": map_, "--name": name, "--skip-seen": skip_seen})
+    columns = _columns(path_column, label_column, patient_column, None)
     done = hilum.evaluate(
         run,
+        data,
+        name=name,
+        class_map=_class_map(map_),
+        options=hilum.DataOptions(
+            patient_pattern=patient_pattern,
+            columns=columns,
+            skip_unreadable=skip_unreadable,
+            dicom_columns=dicom_columns,
+        ),
+        skip_seen=skip_seen,
         prevalences=prevalence or (),
         subgroups=subgroup,
         progress=_progress(),
         command=["hilum", *sys.argv[1:]],
     )
-    _print_run(done, as_json)
+    if data is None:
+        _print_run(done, as_json)
+    else:
+        _print_external(done, name or Path(data).resolve().stem, as_json)
 
 
 @app.command("compare")
@@ -471,6 +527,23 @@ def _list(text: str | None) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in text.split(",")) if text else None
 
 
+def _class_map(pairs: Sequence[str] | None) -> dict[str, str]:
+    found = {}
+    for pair in pairs or ():
+        other, equals, own = pair.partition("=")
+        if not equals:
+            raise hilum.SettingError(f"--map {pair} has no '='. Write it as --map other=name.")
+        found[other] = own
+    return found
+
+
+def _check_evaluation(data: str | None, given: dict[str, Any]) -> None:
+    """Refuse options that other data alone give a meaning."""
+    for option, value in given.items():
+        if value and data is None:
+            raise hilum.SettingError(f"{option} needs other data: hilum evaluate RUN DATA {option}")
+
+
 def _columns(
     path: str | None, label: str | None, patient: str | None, split: str | None
 ) -> Columns | None:
@@ -488,6 +561,7 @@ def _options(
     allow_patient_overlap: bool,
     skip_unreadable: bool,
     dicom_columns: bool,
+    folds: int | None = None,
 ) -> DataOptions:
     return hilum.DataOptions(
         classes=_list(classes),
@@ -498,6 +572,7 @@ def _options(
         allow_patient_overlap=allow_patient_overlap,
         skip_unreadable=skip_unreadable,
         dicom_columns=dicom_columns,
+        folds=folds,
     )
 
 
@@ -559,15 +634,45 @@ def _print_run(run: Run, as_json: bool) -> None:
     if as_json:
         _print_json({"run": str(run.folder), "metrics": run.metrics})
         return
+    metrics = run.metrics
+    for split, what in (("val", "Validation"), ("test", "Test"), ("oof", "Out of fold")):
+        if split not in metrics:
+            continue
+        _print_figures(what, metrics[split])
+        if split == "oof":
+            _print_spread(metrics)
+    typer.echo(f"Report: {run.folder / 'report.html'}")
+
+
+def _print_external(run: Run, name: str, as_json: bool) -> None:
+    path = run.folder / "external" / f"{name}.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if as_json:
+        _print_json({"run": str(run.folder), "external": found})
+        return
+    _print_figures(name, found["metrics"])
+    typer.echo(f"Figures: {path}\nReport: {run.folder / 'report.html'}")
+
+
+def _print_figures(what: str, figures: dict[str, Any]) -> None:
     from hilum.evaluation import figure_text
 
-    metrics = run.metrics
-    for split, what in (("val", "Validation"), ("test", "Test")):
-        figures = metrics[split]
-        typer.echo(f"{what}, n = {figures['n']:,}")
-        for name in ("auroc", "sensitivity", "specificity", "balanced_accuracy", "accuracy"):
-            typer.echo(f"    {name.replace('_', ' '):<18} {figure_text(figures[name])}")
-    typer.echo(f"Report: {run.folder / 'report.html'}")
+    typer.echo(f"{what}, n = {figures['n']:,}")
+    for name in ("auroc", "sensitivity", "specificity", "balanced_accuracy", "accuracy"):
+        typer.echo(f"    {name.replace('_', ' '):<18} {figure_text(figures[name])}")
+
+
+def _print_spread(metrics: dict[str, Any]) -> None:
+    typer.echo(f"Over the {len(metrics['folds'])} folds")
+    for name in ("auroc", "sensitivity", "specificity"):
+        spread = metrics["spread"][name]
+        text = f"not estimable: {spread.get('reason')}"
+        if spread["mean"] is not None:
+            text = (
+                f"mean {spread['mean']:.3f}, SD {spread['sd']:.3f}, "
+                f"{spread['lowest']:.3f} to {spread['highest']:.3f}"
+            )
+        typer.echo(f"    {name:<18} {text}")
 
 
 def _print_comparison(result: dict[str, Any]) -> None:

@@ -25,13 +25,12 @@ from hilum.records import (
     as_written,
     count_classes,
     data_facts,
-    fold_name,
     load_prepared,
     open_run,
     read_back,
 )
 from hilum.settings import Settings
-from hilum.splits import OUT_OF_FOLD, SPLITS, assign, check_classes
+from hilum.splits import OUT_OF_FOLD, SPLITS, assign, check_classes, fold_name
 from hilum.subgroups import describe_subgroups
 
 SPREAD_OF = (
@@ -220,7 +219,8 @@ def measure_pooled(
         threshold=None if positive is None else 0.5,  # its decisions are replaced below
         groups=rows["group"].to_numpy(str),
     )
-    study = replace(study, pred=predictions["predicted"].map(index).to_numpy(np.int64))
+    called = [index[name] for name in predictions["predicted"]]
+    study = replace(study, pred=np.array(called, dtype=np.int64))
     found = study.describe(None, ())
     parts = describe_subgroups(study, rows)
     found |= {"subgroups": parts.rows, "subgroup_notes": parts.notes}

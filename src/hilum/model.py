@@ -164,6 +164,11 @@ def find_model(path: str | Path) -> Path:
     for candidate in (folder / "model", folder):
         if (candidate / FACTS_FILE).is_file():
             return candidate
+    if (folder / "fold-1").is_dir():
+        raise ModelError(
+            f"{folder} is a cross-validation: it holds a model for each fold and none of all data. "
+            f"Give one of them, such as {folder / 'fold-1'}, or train one model without --folds."
+        )
     if (folder / "run.json").is_file():
         raise ModelError(
             f"{folder} is a run that has not come to a model yet. Finish it with: "

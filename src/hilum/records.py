@@ -24,7 +24,7 @@ from hilum.hardware import find_hardware
 from hilum.patients import Patients
 from hilum.preparation import DataOptions, Prepared
 from hilum.settings import Settings, make_settings
-from hilum.splits import OUT_OF_FOLD, SPLITS
+from hilum.splits import OUT_OF_FOLD, SPLITS, fold_name
 
 VERSIONS_OF = ("hilum", "torch", "lightning-fabric", "onnxruntime", "numpy", "pillow", "pydicom")
 
@@ -109,11 +109,6 @@ def several_models(folder: Path, command: str) -> str:
         f"model for each fold but none of all data. Take one of them (hilum {command} "
         f"{folder / fold_name(1)}), or train one model with: hilum train, without --folds."
     )
-
-
-def fold_name(fold: int) -> str:
-    """Name the folder of a fold's run in the cross-validation's."""
-    return f"fold-{fold}"
 
 
 def save_prepared(run: Run, prepared: Prepared, options: DataOptions) -> None:

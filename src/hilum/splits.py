@@ -123,6 +123,11 @@ def folds(
     return assign(labels, groups, shares, seed=seed).astype(int)
 
 
+def fold_name(fold: int) -> str:
+    """Name the folder of a fold's run inside that of the cross-validation."""
+    return f"fold-{fold}"
+
+
 def join_groups(groups: Sequence[str], twins: Sequence[str]) -> list[str]:
     """Join groups that share a twin: patients with an identical file count as one patient.
 

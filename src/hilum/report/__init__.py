@@ -12,7 +12,9 @@ from hilum.report.answer import title
 from hilum.report.audit_page import write_audit
 from hilum.report.cards import to_markdown
 from hilum.report.facts import read_run
+from hilum.report.folds_page import render_folds_page
 from hilum.report.page import make_page, render_template
+from hilum.splits import fold_name
 
 __all__ = ["write_audit", "write_report"]
 
@@ -38,10 +40,13 @@ def write_report(run: Path) -> Path:
         are no error: the report says which could not be shown.
     """
     run = Path(run)
+    path = run / "report.html"
+    if (run / fold_name(1)).is_dir():
+        write_text(path, render_folds_page(run))
+        return path
     facts = read_run(run)
     page = make_page(facts)
     for card in page.cards:
         write_text(run / card.file, to_markdown(card, title(facts)))
-    path = run / "report.html"
     write_text(path, render_template("page.html", page=page))
     return path

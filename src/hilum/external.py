@@ -1,0 +1,291 @@
+"""Other data: the figures of a finished model on images from elsewhere, and what differs there.
+
+Threshold and calibration stay as they were locked. The run's own test split is not opened: images
+of the run, known by their hash, are not counted a second time.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hilum.auditing.drift import describe, find_drift_between, judge
+from hilum.dataset import Dataset, load_dataset
+from hilum.errors import DataError, HilumError, RunError, SettingError, did_you_mean
+from hilum.evaluation import measure, now, predict_split
+from hilum.files import read_json, write_csv, write_json
+from hilum.headers import add_header_columns
+from hilum.inference import load
+from hilum.looks import empty_looks, make_look
+from hilum.names import quoted
+from hilum.preparation import DataOptions, check_unreadable, describe_data
+from hilum.progress import Progress
+from hilum.records import Run, data_facts, load_prepared
+from hilum.scan import scan, unchanged_picture
+from hilum.splits import join_groups
+from hilum.threads import in_threads
+
+SPLIT = "external"
+
+MOST_LOOKS = 1000
+"""Training images that other data are compared with."""
+
+
+@dataclass(frozen=True)
+class OtherData:
+    """Data from elsewhere, and how they are to be taken.
+
+    Attributes
+    ----------
+    data : path
+    name : str or None
+        What they are called in the report; the name of their file or folder by default.
+    class_map : mapping
+        Class of the data → class of the model, where the names differ.
+    options : DataOptions
+        How the data are to be read; what concerns splits is not used.
+    skip_seen : bool
+        Leave out patients with an image that the run holds, instead of refusing the data.
+    """
+
+    data: str | Path
+    name: str | None = None
+    class_map: Mapping[str, str] = field(default_factory=dict)
+    options: DataOptions = field(default_factory=DataOptions)
+    skip_seen: bool = False
+
+
+def evaluate_on(
+    run: Run,
+    other: OtherData,
+    *,
+    prevalences: Sequence[float],
+    subgroups: Sequence[str] | None,
+    progress: Progress,
+    command: Sequence[str],
+) -> Path:
+    """Evaluate the model of a finished run on other data.
+
+    Returns
+    -------
+    Path
+        external/NAME.json in the run folder; NAME.csv beside it holds the predictions.
+
+    Raises
+    ------
+    DataError
+        If classes do not match, files cannot be read, or the run holds some of the images.
+    SettingError
+        If a class of the map does not exist, or the name cannot name a file.
+    RunError
+        If the run holds figures of other data by this name.
+    """
+    data, options = other.data, other.options
+    model = load(run.folder)
+    chosen = _check_name(other.name or Path(data).resolve().stem)
+    dataset = load_dataset(data, patient_pattern=options.patient_pattern, columns=options.columns)
+    if dataset.target_kind == "multilabel":
+        raise DataError(f"{data} has several labels an image. Give one label an image.")
+    mapped = match_classes(dataset.class_names, model.class_names, other.class_map, str(data))
+    path = run.folder / "external" / f"{chosen}.json"
+    _check_free(path, dataset)
+    if options.dicom_columns:
+        dataset = add_header_columns(dataset, progress)
+    for line in describe_data(dataset):
+        progress.say(line)
+    scanned = scan(dataset, progress)
+    samples = scanned.samples
+    check_unreadable(samples, dataset, options)
+    samples["group"] = _groups(samples)
+    samples["label"] = samples["label"].map(mapped)
+    _, own, _ = load_prepared(run)
+    seen = _find_seen(samples, own)
+    if seen.any() and not other.skip_seen:
+        raise DataError(_seen_message(samples[seen], own, str(data)))
+    left_out = samples["group"].isin(set(samples["group"][seen])) & ~samples["excluded"]
+    used = samples[~samples["excluded"] & ~left_out].assign(split=SPLIT)
+    if used.empty:
+        raise DataError(f"Every image of {data} is in the run already. Give other data.")
+    predictions = predict_split(model, dataset, used, SPLIT, progress)
+    known = dataset.patients.n_patients is not None
+    figures = measure(
+        predictions,
+        list(used["group"]),
+        model,
+        patients_known=known,
+        columns=used,
+        prevalences=prevalences,
+        subgroups=subgroups,
+    )
+    shared = set(own["patient"]) & set(used["patient"]) - {""}
+    found = {
+        "name": chosen,
+        "evaluated": now(),
+        "command": shlex.join(command),
+        "data": data_facts(dataset, samples),
+        "patients": dataset.patients.to_dict(),
+        "class_map": mapped,
+        "seen": {
+            "n_images": int(seen.sum()),
+            "n_left_out": int(left_out.sum()),
+            "n_patients_of_equal_name": len(shared),
+            "examples": sorted(shared)[:10],
+        },
+        "metrics": figures,
+        "drift": compare_with_training(run, used, scanned.looks[used.index.to_numpy()], progress),
+    }
+    for line in notes(found):
+        progress.say(line)
+    write_csv(path.with_suffix(".csv"), predictions)
+    write_json(path, found)
+    return path
+
+
+def _groups(samples: pd.DataFrame) -> list[str]:
+    """Return the patient of each image, an image of its own where none is known."""
+    own = "#" + samples["path"]
+    groups = samples["patient"].where(samples["patient"] != "", own)
+    # What cannot be read has no content to share.
+    contents = samples["sha256"].where(~samples["excluded"], own)
+    return join_groups(list(groups), list(contents))
+
+
+def match_classes(
+    theirs: Sequence[str], ours: Sequence[str], class_map: Mapping[str, str], source: str
+) -> dict[str, str]:
+    """Say which class of the model each class of the data is; nothing is guessed.
+
+    Raises
+    ------
+    DataError
+        If a class has no counterpart, with what to pass.
+    SettingError
+        If the map names a class that does not exist.
+    """
+    for other, own in class_map.items():
+        if other not in theirs:
+            raise SettingError(
+                f"--map {other}={own}: {source} has no class '{other}'."
+                f"{did_you_mean(other, theirs)} It holds {quoted(theirs)}."
+            )
+        if own not in ours:
+            raise SettingError(
+                f"--map {other}={own}: the model has no class '{own}'.{did_you_mean(own, ours)} "
+                f"Its classes are {quoted(ours)}."
+            )
+    found = {other: class_map.get(other, other) for other in theirs}
+    lost = [other for other, own in found.items() if own not in ours]
+    if lost:
+        folded = {own.casefold(): own for own in ours}
+        pairs = [f"{other}={folded.get(other.casefold(), 'CLASS')}" for other in lost]
+        maps = " ".join(f"--map {shlex.quote(pair)}" for pair in pairs)
+        raise DataError(
+            f"{source} holds {'the class' if len(lost) == 1 else 'the classes'} {quoted(lost)}, "
+            f"and the model knows {quoted(ours)}. Say what they are to the model, if that is so, "
+            f"by: {maps}"
+        )
+    return found
+
+
+def notes(found: Mapping[str, Any]) -> list[str]:
+    """Say in sentences what a reader of the figures must know."""
+    seen, lines = found["seen"], []
+    if seen["n_left_out"]:
+        lines.append(
+            f"{seen['n_images']:,} images are in the run already; {seen['n_left_out']:,} images, "
+            "all of those patients, were left out."
+        )
+    if seen["n_patients_of_equal_name"]:
+        lines.append(
+            f"{seen['n_patients_of_equal_name']:,} patients bear the name of a patient of the run "
+            f"({', '.join(seen['examples'][:3])}). If they are the same people, the figures are "
+            "too good."
+        )
+    drift = found["drift"].get("message")
+    return [*lines, drift] if drift else lines
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[^\W_][\w .-]*", name):
+        raise SettingError(
+            f"'{name}' cannot name the data in the report: begin with a letter or digit, and go on "
+            "with letters, digits, space, '.', '-' or '_'. Pass --name."
+        )
+    return name
+
+
+def _check_free(path: Path, dataset: Dataset) -> None:
+    """Refuse to overwrite the figures of other data; the same data may be evaluated again."""
+    if not path.exists():
+        return
+    there = read_json(path)["data"]["path"]
+    if there != str(dataset.source.resolve()):
+        raise RunError(f"{path} holds the figures of {there}. Pass another name by --name.")
+
+
+# -- what the run has seen -------------------------------------------------------------------------
+
+
+def _find_seen(samples: pd.DataFrame, own: pd.DataFrame) -> pd.Series:
+    """Mark readable images whose content the run holds, in whatever split."""
+    hashes = set(own["sha256"][~own["excluded"]])
+    return samples["sha256"].isin(hashes) & ~samples["excluded"]
+
+
+def _seen_message(rows: pd.DataFrame, own: pd.DataFrame, source: str) -> str:
+    splits = own.drop_duplicates("sha256").set_index("sha256")["split"]
+    counts = splits[rows["sha256"]].value_counts()
+    where = ", ".join(f"{n:,} in {split}" for split, n in counts.items())
+    verb = "image is" if len(rows) == 1 else "images are"
+    return (
+        f"{len(rows):,} {verb} in both {source} and the run ({where}): "
+        f"{quoted(list(rows['path']))}. Figures on them would not be those of other data. Remove "
+        "them, or pass --skip-seen to leave out all images of their patients."
+    )
+
+
+# -- drift -----------------------------------------------------------------------------------------
+
+
+def compare_with_training(
+    run: Run, samples: pd.DataFrame, looks: NDArray[np.uint8], progress: Progress
+) -> dict[str, Any]:
+    """Say how other images differ from those trained on, with `message` for people.
+
+    Training images are read again; where that cannot be, there is a reason instead.
+    """
+    try:
+        dataset, own, _ = load_prepared(run)
+        train = own[own["split"] == "train"]
+        rows = np.unique(np.linspace(0, len(train) - 1, MOST_LOOKS).astype(int))
+        train = train.iloc[rows]
+        seen = empty_looks(len(train))
+
+        def one(sample: tuple[str, str]) -> NDArray[np.uint8]:
+            return make_look(unchanged_picture(dataset, *sample))
+
+        pairs = list(zip(train["path"], train["sha256"], strict=True))
+        with progress.task("Reading training images", len(pairs)) as task:
+            for place, look in enumerate(in_threads(one, pairs)):
+                seen[place] = look
+                task.advance()
+    except HilumError as error:
+        return {"reason": f"The training images could not be read again: {error}"}
+    found = find_drift_between(train, seen, samples, looks)
+    if "reason" in found:
+        return found | {
+            "message": f"What differs from the training images is not known: {found['reason']}."
+        }
+    if judge(found) is None:
+        return found | {
+            "message": "No difference from the training images that would matter was found."
+        }
+    return found | {"message": describe(found, "the training data", "these data")}

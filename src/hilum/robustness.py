@@ -1,0 +1,269 @@
+"""How well a model bears images that are worse, or from elsewhere: figures under changes of degree.
+
+Validation images are changed as other scanners, exposures and archives would change them, and
+predicted by the exported model at the locked threshold. The test split is not opened for it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from hilum.estimates import Study, study_of
+from hilum.inference import BATCH_SIZE, Model
+from hilum.intervals import Estimate
+from hilum.pixels import Images
+from hilum.progress import Progress
+from hilum.splits import assign
+from hilum.threads import in_threads
+
+Pixels = NDArray[np.uint8]
+
+MOST_PIXELS = 800 * 150 * 150
+"""Of all validation images together; beyond that a sample of patients is taken."""
+
+LEAST_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Change:
+    """One way to change an image, in degrees; level 0 leaves it as it is.
+
+    Attributes
+    ----------
+    unit : str
+        What a level counts.
+    levels : tuple of float
+        Rising; without 0.
+    apply : function
+        (pixels of shape (h, w, c), level, seed) → pixels.
+    """
+
+    unit: str
+    levels: tuple[float, ...]
+    apply: Callable[[Pixels, float, int], Pixels]
+
+
+def blur(pixels: Pixels, level: float, seed: int) -> Pixels:
+    """Blur with a Gaussian whose sigma is a share of the shorter side."""
+    del seed
+    sigma = level / 100 * min(pixels.shape[:2])
+    return _array(_image(pixels).filter(ImageFilter.GaussianBlur(sigma)), pixels)
+
+
+def add_noise(pixels: Pixels, level: float, seed: int) -> Pixels:
+    """Add Gaussian noise; the same image gets the same noise, stronger at a higher level."""
+    drawn = np.random.default_rng(seed).standard_normal(pixels.shape, dtype=np.float32)
+    return _clipped(pixels + drawn * np.float32(level / 100 * 255))
+
+
+def scale_contrast(pixels: Pixels, level: float, seed: int, *, sign: int) -> Pixels:
+    """Stretch or squeeze grey values about the image's mean."""
+    del seed
+    mean = float(pixels.mean())
+    return _clipped((np.arange(256) - mean) * (1 + sign * level / 100) + mean)[pixels]
+
+
+def shift_brightness(pixels: Pixels, level: float, seed: int, *, sign: int) -> Pixels:
+    """Add a share of the range to every value."""
+    del seed
+    return _clipped(np.arange(256) + sign * level / 100 * 255)[pixels]
+
+
+def bend_gamma(pixels: Pixels, level: float, seed: int, *, sign: int) -> Pixels:
+    """Raise values, as shares of the range, to a power: 1 + level, or its inverse."""
+    del seed
+    power = (1 + level / 100) ** sign
+    return _clipped(255 * (np.arange(256) / 255) ** power)[pixels]
+
+
+def rotate(pixels: Pixels, level: float, seed: int) -> Pixels:
+    """Turn by some degrees, every second image the other way; borders are repeated."""
+    height, width = pixels.shape[:2]
+    # A border this wide holds all that a turn of up to 45 degrees brings into the picture.
+    rim = max(height, width) // 4 + 1
+    wide = np.pad(pixels, ((rim, rim), (rim, rim), (0, 0)), mode="edge")
+    angle = level if seed % 2 else -level
+    turned = _array(_image(wide).rotate(angle, Image.Resampling.BILINEAR), wide)
+    return turned[rim : rim + height, rim : rim + width]
+
+
+def recompress(pixels: Pixels, level: float, seed: int) -> Pixels:
+    """Save as a JPEG of quality 100 - level."""
+    del seed
+    stream = io.BytesIO()
+    _image(pixels).save(stream, "JPEG", quality=int(100 - level))
+    with Image.open(stream) as image:
+        return _array(image, pixels)
+
+
+def coarsen(pixels: Pixels, level: float, seed: int) -> Pixels:
+    """Make smaller by a share of the side, and large again."""
+    del seed
+    height, width = pixels.shape[:2]
+    factor = 1 - level / 100
+    small = (max(1, round(width * factor)), max(1, round(height * factor)))
+    image = _image(pixels).resize(small, Image.Resampling.BILINEAR)
+    return _array(image.resize((width, height), Image.Resampling.BILINEAR), pixels)
+
+
+CHANGES: dict[str, Change] = {
+    "blur": Change("sigma, % of the side", (0.5, 1, 2), blur),
+    "noise": Change("standard deviation, % of the range", (2, 5, 10), add_noise),
+    "less_contrast": Change("%", (20, 40, 60), partial(scale_contrast, sign=-1)),
+    "more_contrast": Change("%", (20, 40, 80), partial(scale_contrast, sign=1)),
+    "darker": Change("% of the range", (10, 20, 30), partial(shift_brightness, sign=-1)),
+    "brighter": Change("% of the range", (10, 20, 30), partial(shift_brightness, sign=1)),
+    "gamma_above_1": Change("% above 1", (20, 50, 100), partial(bend_gamma, sign=1)),
+    "gamma_below_1": Change("% above 1, inverted", (20, 50, 100), partial(bend_gamma, sign=-1)),
+    "rotation": Change("degrees", (5, 10, 20), rotate),
+    "jpeg": Change("100 - quality", (50, 75, 90), recompress),
+    "resolution": Change("% of the side lost", (50, 65, 80), coarsen),
+}
+
+
+def changed(pixels: Images, name: str, level: float) -> Pixels:
+    """Change prepared images.
+
+    Parameters
+    ----------
+    pixels : uint8 images of shape (n, height, width, channels)
+    name : str
+        One of `CHANGES`.
+    level : float
+        As `CHANGES` lists them, or any between.
+
+    Returns
+    -------
+    uint8 array of shape (n, height, width, channels)
+        The same for the same input.
+    """
+    apply = CHANGES[name].apply
+    seeds = range(len(pixels))
+    return np.stack(list(in_threads(lambda seed: apply(pixels[seed], level, seed), seeds)))
+
+
+def measure_robustness(
+    model: Model,
+    pixels: Images,
+    labels: NDArray[np.int64],
+    groups: Sequence[str],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Measure a model on validation images under every change at every level.
+
+    Parameters
+    ----------
+    pixels : uint8 images of shape (n, height, width, channels)
+        Prepared validation images.
+    labels : int array of shape (n,)
+    groups : sequence of str
+        Patient of each.
+
+    Returns
+    -------
+    dict
+        'robustness': {change: [{'level', 'auroc', 'sensitivity', 'specificity'}]}, each beginning
+        with level 0; 'robustness_on': how many images, and which.
+    """
+    chosen, why = _sample(pixels, labels, groups)
+    images, true = np.asarray(pixels[chosen]), labels[chosen]
+    names = np.asarray(groups)[chosen]
+    n_levels = sum(len(change.levels) for change in CHANGES.values())
+    found: dict[str, list[dict[str, Any]]] = {}
+    with progress.task("Changing validation images", n_levels) as task:
+        unchanged = {"level": 0.0} | _figures(model, images, true, names)
+        for name, change in CHANGES.items():
+            found[name] = [unchanged]
+            for level in change.levels:
+                figures = _figures(model, changed(images, name, level), true, names)
+                found[name].append({"level": float(level)} | figures)
+                task.advance()
+    about = {
+        "split": "val",
+        "n": len(chosen),
+        "reason": why,
+        "units": {name: change.unit for name, change in CHANGES.items()},
+    }
+    return {"robustness": found, "robustness_on": about}
+
+
+def _sample(
+    pixels: Images, labels: NDArray[np.int64], groups: Sequence[str]
+) -> tuple[NDArray[np.intp], str]:
+    """Choose the images to change, whole patients with every class in its share, and say why."""
+    n = len(pixels)
+    most = max(LEAST_IMAGES, MOST_PIXELS // (pixels.shape[1] * pixels.shape[2]))
+    if n <= most:
+        return np.arange(n), "All validation images."
+    share = most / n
+    parts = assign(
+        labels.astype(str).tolist(), list(groups), {"in": share, "out": 1 - share}, seed=0
+    )
+    chosen = np.flatnonzero(parts == "in")
+    return chosen, f"A sample of {len(chosen):,} of {n:,} validation images, by patient."
+
+
+def _figures(
+    model: Model, images: Pixels, labels: NDArray[np.int64], groups: NDArray[np.str_]
+) -> dict[str, Any]:
+    batches = range(0, len(images), BATCH_SIZE)
+    probs = np.concatenate([model.probabilities(images[at : at + BATCH_SIZE]) for at in batches])
+    point = model.facts.operating_point
+    study = study_of(
+        labels,
+        probs,
+        class_names=model.class_names,
+        positive=model.facts.positive_index,
+        threshold=point.threshold if point else None,
+        groups=groups,
+    )
+    return _three_figures(study)
+
+
+def _three_figures(study: Study) -> dict[str, Any]:
+    """AUROC, sensitivity, specificity: of the positive class, or means over those present."""
+    classes = study.present if study.positive is None else [study.positive]
+    found = [_of_class(study, k) for k in classes]
+    names = ("auroc", "sensitivity", "specificity")
+    if study.positive is not None:
+        return {name: figure.as_json() for name, figure in zip(names, found[0], strict=True)}
+    columns = zip(*found, strict=True)
+    return {
+        name: study.mean(list(column)).as_json()
+        for name, column in zip(names, columns, strict=True)
+    }
+
+
+def _of_class(study: Study, k: int) -> tuple[Estimate, Estimate, Estimate]:
+    true, called = study.true == k, study.pred == k
+    name = study.class_names[k]
+    sensitivity = study.share(called, true, f"no {name} among the {study.images}")
+    specificity = study.share(~called, ~true, f"all {study.images} are {name}")
+    if true.all() or not true.any():
+        reason = sensitivity.reason or specificity.reason
+        return Estimate.undefined(reason, study.n), sensitivity, specificity
+    return study.area(true, study.probs[:, k]), sensitivity, specificity
+
+
+# -- pixels ----------------------------------------------------------------------------------------
+
+
+def _image(pixels: Pixels) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def _array(image: Image.Image, like: Pixels) -> Pixels:
+    return np.asarray(image).reshape(like.shape)
+
+
+def _clipped(values: NDArray[Any]) -> Pixels:
+    clipped: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return clipped
