@@ -309,6 +309,11 @@ def _finding(severity: str) -> Change:
     return _set(findings=[{**finding, "examples": ["a.png"]}])
 
 
+def _copies(*paths: str) -> Change:
+    finding = {"kind": "near_duplicates", "severity": "medium", "count": 1, "message": "Copies."}
+    return _set(findings=[{**finding, "examples": [], "paths": [list(paths)]}])
+
+
 CASES = (
     ("no_skill", _figure("test", "auroc", 0.55, 0.49, 0.6)),
     ("overlap", _sample(0, patient="P0test0")),
@@ -317,6 +322,7 @@ CASES = (
     ("patients_unknown", _patients(source="none", n_patients=None)),
     ("predictions_incomplete", _unpredict(159)),
     ("duplicates_across_splits", _sample(0, sha256="sha60")),
+    ("copies_across_splits", _copies("class0/train0.png", "class0/test0.png")),
     ("finding_high", _finding("high")),
     ("no_opening", lambda facts: facts.openings.clear()),
     ("label_conflicts", _sample(0, sha256="sha92")),
@@ -400,6 +406,14 @@ def test_own_check_goes_before_the_audit(clean: RunFacts) -> None:
     assert judge(facts).reasons == ()
     _sample(0, patient="P0test0")(facts)
     assert [reason.kind for reason in judge(facts).reasons] == ["overlap"]
+
+
+def test_copies_within_a_split_are_passed_on_as_found(clean: RunFacts) -> None:
+    facts = copy.deepcopy(clean)
+    _copies("class0/train0.png", "class0/train1.png")(facts)
+    verdict = judge(facts)
+    assert [reason.kind for reason in verdict.reasons] == ["finding_medium"]
+    assert "no copies of an image in two splits" in verdict.fine
 
 
 def test_value_without_interval_says_so(tmp_path: Path) -> None:

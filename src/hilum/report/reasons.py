@@ -33,6 +33,7 @@ WEIGHTS = {
     "patients_unknown": 94,
     "predictions_incomplete": 92,
     "duplicates_across_splits": 90,
+    "copies_across_splits": 89,
     "finding_high": 85,
     "no_opening": 80,
     "label_conflicts": 72,
@@ -255,6 +256,32 @@ def _check_duplicates(facts: RunFacts, found: _Found) -> None:
                 for digest in conflicts[:3]
             ],
         )
+
+
+def _check_copies(facts: RunFacts, found: _Found) -> None:
+    """Hold the copies that the audit found against the splits as they were used."""
+    groups = [
+        [str(path) for path in group]
+        for finding in facts.findings
+        if finding["kind"] == "near_duplicates"
+        for group in finding.get("paths") or ()
+    ]
+    if not groups:
+        return
+    split = dict(zip(facts.samples["path"], facts.samples["split"], strict=True))
+    across = [group for group in groups if len({split.get(path, "") for path in group} - {""}) > 1]
+    if across:
+        found.add(
+            "copies_across_splits",
+            f"Copies of {words.plural(len(across), 'image')} in more than one split",
+            "They were resized, recompressed, turned or brightened and are not the same file, but "
+            "what is tested on them was partly learnt by heart. Look at them; if they are copies, "
+            "draw a new split.",
+            [" ~ ".join(group[:3]) for group in across[:N_EXAMPLES]],
+            "findings",
+        )
+    else:
+        found.fine.append("no copies of an image in two splits")
 
 
 def _check_openings(facts: RunFacts, found: _Found) -> None:
@@ -513,6 +540,8 @@ def _is_checked_here(finding: dict[str, Any], found: _Found) -> bool:
     if finding["kind"] == "contradictory_labels":
         # Identical images are checked here; one patient's labels are not.
         return "label_conflicts" in found.kinds
+    if finding["kind"] == "near_duplicates":
+        return "copies_across_splits" in found.kinds
     return finding["kind"] in CHECKED_HERE
 
 
@@ -691,6 +720,7 @@ CHECKS: tuple[Callable[[RunFacts, _Found], None], ...] = (
     _check_overlap,
     _check_patients,
     _check_duplicates,
+    _check_copies,
     _check_openings,
     _check_predictions,
     _check_skill,

@@ -128,7 +128,7 @@ def _joined(facts: RunFacts) -> str:
     if named is None or counted is None or counted >= named:
         return ""
     return (
-        f" Patients who share an identical file count as one, which leaves {counted:,} of the "
+        f" Patients who share copies of an image count as one, which leaves {counted:,} of the "
         f"{named:,} on test."
     )
 
