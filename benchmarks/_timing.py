@@ -135,11 +135,14 @@ class Report:
     Attributes
     ----------
     rows : list of dict
-        what, unit, ours, theirs, ratio; the last three are (median, least, greatest).
+        what, unit, ours, theirs, ratio, each of these (median, least, greatest); wanted; rounds.
+    sides : (str, str)
+        Names of the columns of the table.
     """
 
     title: str
     command: str
+    sides: tuple[str, str] = ("hilum", "against")
     rows: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -187,7 +190,8 @@ class Report:
         )
         print(f"```console\n$ {self.command}\n```\n")
         if self.rows:
-            print("| what | ours | theirs | ratio | wanted |\n|---|---|---|---|---|")
+            columns = ("what", *self.sides, "ratio", "at least")
+            print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
         for row in self.rows:
             cells = (_cell(row["ours"], row["unit"]), _cell(row["theirs"], row["unit"]))
             ratio = _cell(row["ratio"], "×")

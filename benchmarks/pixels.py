@@ -78,7 +78,7 @@ def main() -> None:
         },
         arguments.rounds,
     )
-    report = Report("First pass over large JPEGs", command_line())
+    report = Report("First pass over large JPEGs", command_line(), ("hilum", "Pillow"))
     theirs = [1000 * answer["cache"] / answer["n"] for answer in found["pillow"]]
     for what, parts, wanted in (
         ("filling the cache", ("cache",), "4 ×"),

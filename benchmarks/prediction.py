@@ -48,7 +48,7 @@ def main() -> None:
     need_peers()
     images = arguments.images.resolve()
     files = sorted(path for path in images.rglob("*") if path.is_file())
-    report = Report("Prediction, whole process", command_line())
+    report = Report("Prediction, whole process", command_line(), ("hilum", "Keras"))
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         ours, theirs = make_models(work, arguments.run and arguments.run.resolve())

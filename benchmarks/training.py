@@ -48,41 +48,18 @@ STEPS, WARM_UP = 60, 10
 def bare_step(run_folder: Path) -> dict[str, Any]:
     """Take steps on one batch in memory, as the run was set; return images a second."""
     import torch
+    from benchmarks._step import Step
 
-    from hilum.networks import build_network
-    from hilum.settings import Settings
-    from hilum.training import (
-        MEMORY_FORMATS,
-        class_weights,
-        classification_loss,
-        keep_pages,
-        make_fabric,
-        make_optimizer,
-    )
+    from hilum.settings import make_settings
 
     plan = json.loads((run_folder / "plan.json").read_text())
-    settings = Settings(**{name: setting["value"] for name, setting in plan.items()})
-    fabric = make_fabric(settings)
-    keep_pages()
-    torch.manual_seed(0)
-    network = build_network(settings, 2, mean=[128.0], std=[64.0])
-    layout = MEMORY_FORMATS[settings.layout]
-    network = network.to(memory_format=layout)  # type: ignore[call-overload]
-    model, optimizer = fabric.setup(network, make_optimizer(network, settings))
-    shape = (settings.batch_size, settings.channels, settings.input_height, settings.input_width)
-    images = (torch.rand(shape) * 255).contiguous(memory_format=layout).to(fabric.device)
-    labels = torch.arange(settings.batch_size, device=fabric.device) % 2
-    weights = class_weights(labels.cpu().numpy(), 2, settings).to(fabric.device)
-    model.train()
+    settings = make_settings({name: entry["value"] for name, entry in plan.items()})
+    step = Step(settings)
     seconds = []
     for _ in range(WARM_UP + STEPS):
         started = time.perf_counter()
-        with fabric.autocast():
-            logits = model(images)
-        fabric.backward(classification_loss(logits.float(), labels, weights, settings))
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if fabric.device.type == "cuda":
+        step()
+        if step.fabric.device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
     # The mean, as that of an epoch is: a step that waits for memory counts.
@@ -134,7 +111,7 @@ def main() -> None:
         print(json.dumps(bare_step(arguments.bare_step)))
         return
     need_peers()
-    report = Report(f"Training, {arguments.order} order", command_line())
+    report = Report(f"Training, {arguments.order} order", command_line(), ("hilum", "peer"))
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         folder = copy_classes(arguments.data, work / "images", arguments.images)
