@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hilum.report.decisions import curve_of, numbers
-from hilum.report.facts import read_run
+from hilum.report import words
+from hilum.report.decisions import curve_of, numbers, predictive
+from hilum.report.facts import Estimate, read_run
 from hilum.report.reasons import Reason, Verdict, judge
 from reporting import Page, enrich, figure, make_run, page_of, write_json
 
@@ -101,6 +102,21 @@ def test_curves_are_read_in_all_their_forms() -> None:
     lists = curve_of(x, {"value": [1, 2], "ci_low": [0, 1], "ci_high": [2, 3]})
     assert lists.high is not None
     assert lists.high.tolist() == [2, 3]
+
+
+def test_numbers_below_nought_and_near_one_read_well() -> None:
+    below = Estimate(-2.987, -3.553, -2.421, 10)
+    assert words.estimate(below, percent=False) == "−2.987"
+    assert words.interval(below, percent=False) == "−3.553 to −2.421"
+    rows = [
+        {"prevalence": 0.01, "ppv": figure(0.05), "npv": figure(0.99952, 0.9991, 0.9998)},
+        {"prevalence": 0.5, "ppv": figure(0.9), "npv": figure(0.9)},
+    ]
+    rare, common = predictive(rows)
+    assert (rare.npv, rare.npv_bounds) == ("99.95\u202f%", "99.91–99.98\u202f%")
+    assert rare.in_words == "1 of 20 alarms is true"
+    assert common.npv == "90.0\u202f%"
+    assert common.in_words == "90 of 100 alarms are true"
 
 
 def test_heaviest_reasons_are_unfolded_and_all_are_named() -> None:

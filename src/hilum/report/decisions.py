@@ -114,7 +114,7 @@ def make_decisions(facts: RunFacts) -> Decisions:
     test = facts.metrics["test"]
     return Decisions(
         calibration=tuple(_calibration(facts)),
-        predictive=tuple(_predictive(test.get("ppv_npv") or ())),
+        predictive=tuple(predictive(test.get("ppv_npv") or ())),
         predictive_note=_predictive_note(facts),
         net_benefit=_net_benefit(facts, test.get("net_benefit")),
         sets=_sets(test.get("conformal")),
@@ -154,7 +154,8 @@ def _as_figures(part: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _predictive(rows: Iterable[Mapping[str, Any]]) -> list[PredictiveRow]:
+def predictive(rows: Iterable[Mapping[str, Any]]) -> list[PredictiveRow]:
+    """Write predictive values at each prevalence."""
     found = []
     for row in rows:
         ppv, npv = (Estimate.of(dict(row), key) for key in ("ppv", "npv"))
@@ -164,12 +165,22 @@ def _predictive(rows: Iterable[Mapping[str, Any]]) -> list[PredictiveRow]:
                 words.number(share, percent=True),
                 words.estimate(ppv, percent=True),
                 words.interval(ppv, percent=True),
-                words.estimate(npv, percent=True),
-                words.interval(npv, percent=True),
+                *_nearly_all(npv),
                 _true_alarms(ppv),
             )
         )
     return found
+
+
+def _nearly_all(figure: Estimate) -> tuple[str, str]:
+    """Write a share near 1 with as many digits as keep it apart from 1."""
+    bounds = (figure.value, figure.ci_low, figure.ci_high)
+    if None in bounds or figure.value is None or figure.value < 0.999 or figure.value == 1:
+        return words.estimate(figure, percent=True), words.interval(figure, percent=True)
+    digits = 2 if figure.value < 0.9999 else 3
+    value, low, high = (f"{100 * bound:.{digits}f}" for bound in bounds if bound is not None)
+    unit = f"{words.THIN}%"
+    return f"{value}{unit}", f"{low}{words.EN_DASH}{high}{unit}"
 
 
 def _true_alarms(ppv: Estimate) -> str:

@@ -9,6 +9,7 @@ from hilum.report.facts import Estimate, parse_time
 
 THIN = "\u202f"  # narrow no-break space: before % and units
 EN_DASH = "\u2013"
+MINUS = "\u2212"
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,10 @@ def plural(number: int, noun: str, nouns: str | None = None) -> str:
 
 
 def number(value: float, *, percent: bool, digits: int | None = None) -> str:
-    """Return '0.964' or '95.9 %'."""
+    """Return '0.964', '95.9 %' or '−0.120'."""
     if percent:
         return f"{value * 100:.{1 if digits is None else digits}f}{THIN}%"
-    return f"{value:.{3 if digits is None else digits}f}"
+    return f"{value:.{3 if digits is None else digits}f}".replace("-", MINUS)
 
 
 def estimate(figure: Estimate, *, percent: bool) -> str:
@@ -131,7 +132,9 @@ def interval(figure: Estimate, *, percent: bool) -> str:
         return "no interval" if figure.lacks_interval else ""
     if percent:
         return f"{figure.ci_low * 100:.1f}{EN_DASH}{figure.ci_high * 100:.1f}{THIN}%"
-    return f"{figure.ci_low:.3f}{EN_DASH}{figure.ci_high:.3f}"
+    bounds = [number(bound, percent=False) for bound in (figure.ci_low, figure.ci_high)]
+    # A dash between numbers below 0 would read as one more minus.
+    return (" to " if figure.ci_low < 0 else EN_DASH).join(bounds)
 
 
 def with_interval(figure: Estimate, *, percent: bool) -> str:
