@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+import hilum
+import hilum.crossvalidation
+import tiny
+from hilum.splits import fold_name, make_folds
+
+N_FOLDS = 3
+SETTINGS = tiny.SETTINGS | {"epochs": 2}
+
+
+def cross_validate(data: Path, out: Path, **options: Any) -> hilum.Run:
+    return hilum.train(
+        data, out, settings=SETTINGS, options=hilum.DataOptions(folds=N_FOLDS, **options)
+    )
+
+
+def table(folder: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(folder / name, dtype=str, keep_default_na=False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_folder(tmp_path_factory.mktemp("data"), n_patients=15)
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> hilum.Run:
+    return cross_validate(data, tmp_path_factory.mktemp("runs") / "cv")
+
+
+def test_every_patient_is_held_out_once_and_never_trained_on_there(run: hilum.Run) -> None:
+    samples = table(run.folder, "samples.csv")
+    assert set(samples["split"]) == {"oof"}
+    assert (samples.groupby("patient")["fold"].nunique() == 1).all()
+    held_out: list[str] = []
+    for fold in range(1, N_FOLDS + 1):
+        own = table(run.folder / fold_name(fold), "samples.csv")
+        assert (own.groupby("group")["split"].nunique() == 1).all()
+        assert set(own["split"]) == {"train", "val", "test"}
+        test = set(own["path"][own["split"] == "test"])
+        assert test == set(samples["path"][samples["fold"] == str(fold)])
+        held_out += test
+    assert sorted(held_out) == sorted(samples["path"])
+
+
+def test_pooled_figures_follow_from_the_decisions_of_the_folds(run: hilum.Run) -> None:
+    rows = pd.read_csv(run.folder / "predictions.csv")
+    assert (rows["split"] == "oof").all()
+    threshold = {fold["fold"]: fold["threshold"] for fold in run.metrics["folds"]}
+    called = rows["p_opacity"] >= rows["fold"].map(threshold)
+    ill = rows["label"] == "opacity"
+    oof = run.metrics["oof"]
+    assert oof["threshold"] is None
+    assert oof["sensitivity"]["value"] == pytest.approx(called[ill].mean())
+    assert oof["specificity"]["value"] == pytest.approx(1 - called[~ill].mean())
+    assert oof["auroc"]["value"] == pytest.approx(roc_auc_score(ill, rows["p_opacity"]))
+    assert oof["n_patients"] == 30
+    by_fold = [
+        roc_auc_score(ill[part.index], part["p_opacity"]) for _, part in rows.groupby("fold")
+    ]
+    spread = run.metrics["spread"]["auroc"]
+    assert spread["mean"] == pytest.approx(np.mean(by_fold))
+    assert spread["sd"] == pytest.approx(np.std(by_fold, ddof=1))
+
+
+def test_the_page_and_the_lack_of_one_model_are_told(run: hilum.Run) -> None:
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "There is no single model here" in page
+    assert "all of them served cross-validation" in page
+    with pytest.raises(hilum.ModelError, match="holds a model for each fold and none of all data"):
+        hilum.load(run.folder)
+    with pytest.raises(hilum.RunError, match="is a cross-validation"):
+        hilum.evaluate(run.folder)
+    assert hilum.load(run.folder / "fold-1").class_names == ("clear", "opacity")
+
+
+class KilledError(Exception):
+    """Stands for the power cut."""
+
+
+@pytest.mark.parametrize(
+    ("name", "n_calls"), [("_begin_fold", 1), ("measure_pooled", 0), ("write_json", 2)]
+)
+def test_a_killed_cross_validation_resumes_to_the_same_end(
+    run: hilum.Run,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    n_calls: int,
+) -> None:
+    original: Callable[..., Any] = getattr(hilum.crossvalidation, name)
+    calls = iter(range(10_000))
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) >= n_calls:
+            raise KilledError
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hilum.crossvalidation, name, fail)
+        with pytest.raises(KilledError):
+            cross_validate(data, tmp_path / "killed")
+    resumed = hilum.resume(tmp_path / "killed")
+    pd.testing.assert_frame_equal(
+        table(run.folder, "predictions.csv"), table(resumed.folder, "predictions.csv")
+    )
+    assert json.dumps(resumed.metrics) == json.dumps(run.metrics)
+    assert resumed.facts["status"] == "finished"
+
+
+def test_a_test_split_that_came_with_the_data_is_in_no_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split, seed in (("train", 0), ("test", 1)):
+        folder = tiny.make_folder(tmp_path / "data" / split, seed=seed, n_patients=12, n_images=1)
+        if split == "test":
+            for path in sorted(folder.rglob("*.png")):
+                path.rename(path.with_name(path.name.replace("case", "case9")))
+    run = cross_validate(tmp_path / "data", tmp_path / "run")
+    samples = table(run.folder, "samples.csv")
+    assert set(samples["fold"][samples["split"] == "test"]) == {""}
+    for fold in range(1, N_FOLDS + 1):
+        own = table(run.folder / fold_name(fold), "samples.csv")
+        assert not own["path"].str.startswith("test/").any()
+    assert not table(run.folder, "predictions.csv")["path"].str.startswith("test/").any()
+    assert not (run.folder / "openings.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("n_folds", "n_patients", "message"),
+    [
+        (1, 9, "--folds 1 is no cross-validation: give 2 or more, such as 5."),
+        (
+            5,
+            4,
+            "--folds 5: the class 'a' comes from 4 patients outside the test split, too few to "
+            "have one in each fold. Pass --folds 4 or fewer.",
+        ),
+        (
+            2,
+            2,
+            "The class 'a' comes from 2 patients outside the test split, and cross-validation "
+            "needs 3: one to train on, one to choose the threshold by, one to hold out. Add "
+            "patients or leave the class out.",
+        ),
+    ],
+)
+def test_folds_that_cannot_be(n_folds: int, n_patients: int, message: str) -> None:
+    groups = [f"{name}{n}" for name in "ab" for n in range(n_patients)]
+    labels = [name[0] for name in groups]
+    with pytest.raises(hilum.HilumError) as error:
+        make_folds(labels, groups, [""] * len(groups), patients=groups, n_folds=n_folds)
+    assert str(error.value) == message

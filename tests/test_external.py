@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import hilum
+import tiny
+from hilum.external import match_classes
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_folder(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> hilum.Run:
+    return tiny.train_tiny(data, tmp_path_factory.mktemp("runs") / "one", epochs=2)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    return tiny.make_folder(tmp_path / "elsewhere", seed=7, n_patients=12)
+
+
+def test_figures_stand_at_the_locked_threshold_and_test_stays_closed(
+    run: hilum.Run, elsewhere: Path
+) -> None:
+    before = (run.folder / "openings.jsonl").read_bytes()
+    metrics = (run.folder / "metrics.json").read_bytes()
+    hilum.evaluate(run.folder, elsewhere)
+    assert (run.folder / "openings.jsonl").read_bytes() == before
+    assert (run.folder / "metrics.json").read_bytes() == metrics
+    found = json.loads((run.folder / "external" / "elsewhere.json").read_text(encoding="utf-8"))
+    rows = pd.read_csv(run.folder / "external" / "elsewhere.csv")
+    threshold = run.facts["operating_point"]["threshold"]
+    assert found["metrics"]["threshold"] == threshold
+    ill = rows["label"] == "opacity"
+    called = rows["p_opacity"] >= threshold
+    assert found["metrics"]["sensitivity"]["value"] == pytest.approx(called[ill].mean())
+    assert found["metrics"]["n"] == len(rows) == 48
+    assert found["drift"]["message"]
+    assert "elsewhere" in (run.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_images_of_the_run_are_refused_or_left_out_with_their_patients(
+    run: hilum.Run, data: Path, elsewhere: Path
+) -> None:
+    shutil.copy(data / "clear" / "case000_0.png", elsewhere / "clear" / "case003_7.png")
+    with pytest.raises(hilum.DataError, match=r"1 image is in both .* pass --skip-seen to leave"):
+        hilum.evaluate(run.folder, elsewhere, name="twins")
+    assert not (run.folder / "external" / "twins.json").exists()
+    hilum.evaluate(run.folder, elsewhere, name="twins", skip_seen=True)
+    found = json.loads((run.folder / "external" / "twins.json").read_text(encoding="utf-8"))
+    assert found["seen"]["n_images"] == 1
+    assert found["seen"]["n_left_out"] == 3
+    assert found["metrics"]["n"] == 46
+
+
+def test_a_name_that_is_taken_by_other_data(
+    run: hilum.Run, elsewhere: Path, tmp_path: Path
+) -> None:
+    hilum.evaluate(run.folder, elsewhere, name="taken")
+    other = tiny.make_folder(tmp_path / "other", seed=8, n_patients=12)
+    with pytest.raises(hilum.RunError) as error:
+        hilum.evaluate(run.folder, other, name="taken")
+    assert str(error.value) == (
+        f"{run.folder / 'external' / 'taken.json'} holds the figures of {elsewhere}. Pass another "
+        "name by --name."
+    )
+
+
+def test_classes_are_mapped_by_the_user_alone() -> None:
+    ours = ("NORMAL", "PNEUMONIA")
+    assert match_classes(("NORMAL", "sick"), ours, {"sick": "PNEUMONIA"}, "x") == {
+        "NORMAL": "NORMAL",
+        "sick": "PNEUMONIA",
+    }
+    with pytest.raises(hilum.DataError) as refused:
+        match_classes(("Normal", "sick"), ours, {}, "x")
+    assert str(refused.value) == (
+        "x holds the classes 'Normal', 'sick', and the model knows 'NORMAL', 'PNEUMONIA'. Say what "
+        "they are to the model, if that is so, by: --map Normal=NORMAL --map sick=CLASS"
+    )
+    with pytest.raises(hilum.SettingError) as unknown:
+        match_classes(("NORMAL", "sick"), ours, {"sick": "PNEUMONA"}, "x")
+    assert str(unknown.value) == (
+        "--map sick=PNEUMONA: the model has no class 'PNEUMONA'. Did you mean 'PNEUMONIA'? "
+        "Its classes are 'NORMAL', 'PNEUMONIA'."
+    )
