@@ -4,11 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import hilum
 from hilum import Audit, Finding, audit
-from making import medmnist, write_folder, write_npz, write_table
+from hilum.auditing.basics import hanley_mcneil
+from making import medmnist, write_folder, write_image, write_npz, write_table
 
 
 def finding(result: Audit, kind: str) -> Finding:
@@ -26,9 +29,9 @@ def copy(root: Path, source: str, target: str) -> None:
 
 
 def test_data_without_a_flaw(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"a": 50, "b": 50}, name="patient{seed}_0.png")
+    write_folder(tmp_path, {"a": 200, "b": 200}, name="patient{seed}_0.png")
     result = audit(tmp_path)
-    assert (result.n_files, result.n_read) == (100, 100)
+    assert (result.n_files, result.n_read) == (400, 400)
     assert result.unreadable == ()
     assert result.findings == ()
 
@@ -159,4 +162,100 @@ def test_audit_is_json(tmp_path: Path) -> None:
 def test_known_flaws_of_real_data(hilum_data: Path) -> None:
     brain = audit(hilum_data / "brain-mri")
     assert finding(brain, "exact_duplicates").count == 22
+    # Each was looked at: all are copies, none is of another person.
+    assert finding(brain, "near_duplicates").details["n_across_classes"] == 0
+    assert finding(brain, "near_duplicates").count >= 18
+    assert "mixed_modes" in kinds(brain)
     assert hilum.Audit is Audit
+
+
+# -- by the facts of each file ------------------------------------------------------------------
+
+
+def test_blank_images(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 5, "b": 5})
+    Image.new("L", (8, 8), 77).save(tmp_path / "a" / "grey.png")
+    Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(tmp_path / "b" / "deep.png")
+    nearly = np.full((80, 80), 40, np.uint8)
+    nearly[0, 0] = 44
+    Image.fromarray(nearly).save(tmp_path / "b" / "nearly.png")
+    found = finding(audit(tmp_path), "blank")
+    assert (found.severity, found.count) == ("medium", 3)
+    assert found.paths == (("a/grey.png",), ("b/deep.png",), ("b/nearly.png",))
+
+
+def test_dark_deep_images_are_not_blank(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for n in range(4):
+            Image.fromarray(rng.integers(0, 200, (8, 8), dtype=np.uint16)).save(
+                tmp_path / label / f"{n}.png"
+            )
+    assert "blank" not in kinds(audit(tmp_path))
+
+
+def test_extreme_sizes(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 10, "b": 10})
+    write_image(tmp_path / "a" / "large.png", 901, size=60)
+    Image.fromarray(np.arange(8 * 40, dtype=np.uint8).reshape(8, 40)).save(
+        tmp_path / "b" / "long.png"
+    )
+    found = finding(audit(tmp_path), "extreme_size")
+    assert (found.severity, found.count) == ("low", 2)
+    assert found.examples == ("a/large.png: 60×60", "b/long.png: 40×8")
+
+
+@pytest.mark.parametrize(("label", "severity"), [("a", "medium"), ("b", "low")])
+def test_mixed_modes_matter_when_they_go_with_the_class(
+    tmp_path: Path, label: str, severity: str
+) -> None:
+    write_folder(tmp_path, {"a": 20, "b": 20})
+    for n in range(10):
+        write_image(tmp_path / "a" / f"colour{n}.png", 900 + n, channels=3)
+        if label == "b":
+            write_image(tmp_path / "b" / f"colour{n}.png", 950 + n, channels=3)
+    found = finding(audit(tmp_path), "mixed_modes")
+    assert found.severity == severity
+    assert found.message.startswith("Images are stored in 2 ways: L in grey, 8 bits (40), RGB in ")
+
+
+def test_few_patients(tmp_path: Path) -> None:
+    rows = [["path", "label", "patient", "split"]]
+    rows += [
+        [f"{n}.png", "ab"[n % 2], f"p{n // 4}{n % 2}", "test" if n < 80 else "train"]
+        for n in range(100)
+    ]
+    found = finding(audit(write_table(tmp_path / "t.csv", rows, n_images=100)), "few_patients")
+    # 20 patients of each class, by the worked example of Wilson's interval: 0.699 to 0.972.
+    assert (found.count, found.severity) == (20, "medium" if 0.972 - 0.699 > 0.35 else "low")
+    assert found.message.startswith(
+        "The test split has about 20 patients of class 'a': a sensitivity of 90% would have a "
+        "95 % interval from 70% to 97%, and an AUROC of 0.9 one 0.20 wide. For a width of 0.2 it "
+        "takes about 37 patients of each class in the test split."
+    )
+
+
+def test_standard_error_of_auroc_holds_for_exponential_scores() -> None:
+    rng = np.random.default_rng(0)
+    positive, negative = rng.exponential(9, (3000, 30)), rng.exponential(1, (3000, 40))
+    areas = (positive[:, :, None] > negative[:, None, :]).mean(axis=(1, 2))
+    assert areas.mean() == pytest.approx(0.9, abs=0.005)
+    assert hanley_mcneil(0.9, 30, 40) == pytest.approx(areas.std(), rel=0.05)
+
+
+@pytest.mark.parametrize(("mixed", "severity"), [(1, "medium"), (6, "low"), (14, None)])
+def test_patients_in_several_classes(tmp_path: Path, mixed: int, severity: str | None) -> None:
+    rows = [["path", "label", "patient"]]
+    for n in range(20):
+        rows.append([f"{2 * n}.png", "ab"[n % 2], f"p{n:02d}"])
+        rows.append([f"{2 * n + 1}.png", "ab"[(n + (n < mixed)) % 2], f"p{n:02d}"])
+    found = [
+        each
+        for each in audit(write_table(tmp_path / "t.csv", rows, n_images=40)).findings
+        if each.kind == "contradictory_labels"
+    ]
+    assert [each.severity for each in found] == ([severity] if severity else [])
+    if found:
+        assert found[0].count == mixed
+        assert found[0].examples[0] == "p00: 1 'a', 1 'b'"

@@ -26,12 +26,21 @@ SPEC = PixelSpec(height=LOOK_SIDE, width=LOOK_SIDE, channels=1, resize="stretch"
 def make_look(picture: Picture) -> NDArray[np.uint8]:
     """Return the first frame in grey, stretched to a square.
 
+    Values are shown as the pixel path shows them; but a deep picture whose file does not say which
+    of its values are used is shown from its least to its greatest, because the data set's range
+    is not known yet.
+
     Returns
     -------
     uint8 array of shape (LOOK_SIDE, LOOK_SIDE)
     """
     first = dataclasses.replace(picture, pixels=picture.pixels[:1])
-    look: NDArray[np.uint8] = prepare(first, SPEC)[0, :, :, 0]
+    if picture.facts.range_from == "type" and picture.pixels.dtype.itemsize > 1:
+        values = float(first.pixels.min()), float(first.pixels.max())
+        spec = SPEC.model_copy(update={"ranges": {first.pixels.dtype.name: values}})
+    else:
+        spec = SPEC
+    look: NDArray[np.uint8] = prepare(first, spec)[0, :, :, 0]
     return look
 
 

@@ -11,9 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hilum.auditing.basics import BASIC_CHECKS, find_unknown_patients, find_unreadable
+from hilum.auditing.basics import BASIC_CHECKS, find_blank, find_unknown_patients, find_unreadable
+from hilum.auditing.drift import find_drift
 from hilum.auditing.duplicates import find_near_duplicates
 from hilum.auditing.findings import KINDS, Finding, by_severity
+from hilum.auditing.labels import find_label_errors
+from hilum.auditing.shortcuts import find_shortcuts
 from hilum.dataset import Columns, Dataset, load_dataset
 from hilum.headers import add_header_columns
 from hilum.looks import empty_looks
@@ -24,14 +27,17 @@ from hilum.scan import Scan, scan
 __all__ = ["KINDS", "NOT_LOOKED_FOR", "Audit", "Finding", "audit", "find_flaws"]
 
 NOT_LOOKED_FOR = (
-    "marks or borders that give the class away",
-    "wrong labels",
+    "what the images do not show: whom they stand for, and how they were chosen",
+    "labels that are wrong in the same way throughout",
+    "several images of one patient under different names",
 )
 """What can make figures wrong and this version does not find; reports say so."""
 
 Detector = Callable[..., list[Finding]]
 
-DETECTORS: tuple[Detector, ...] = (find_near_duplicates,)
+DETECTORS: tuple[Detector, ...] = (
+    *(find_near_duplicates, find_shortcuts, find_label_errors, find_drift),
+)
 """What looks at the pictures; each is called as detector(samples, looks, progress=progress)."""
 
 
@@ -120,6 +126,7 @@ def find_flaws(dataset: Dataset, scanned: Scan, progress: Progress) -> list[Find
     findings = [*find_unreadable(scanned.samples), *find_unknown_patients(dataset)]
     for check in BASIC_CHECKS:
         findings += check(samples)
+    findings += find_blank(samples, looks)
     for detector in DETECTORS:
         findings += detector(samples, looks, progress=progress)
     return by_severity(findings)

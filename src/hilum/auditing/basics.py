@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hilum.auditing.findings import N_EXAMPLES, Finding, number_of
 from hilum.dataset import Dataset
 from hilum.errors import did_you_mean
+from hilum.intervals import wilson
 from hilum.splits import find_overlap
+
+MOST_MIXED = 0.4  # share of patients with several classes up to which a patient has one as a rule
+TELLING = 0.3  # Cramér's V
+BLANK_DEVIATION = 1.0  # grey levels of a look, out of 255
+DRAWN_TEST_SHARE = 0.2
+EXPECTED = 0.9  # the figure for which widths are foretold
+WIDTH_WANTED, WIDTH_BAD = 0.2, 0.35
+Z = 1.96
 
 
 def find_unreadable(samples: pd.DataFrame) -> list[Finding]:
@@ -194,8 +206,205 @@ def _burned_in(samples: pd.DataFrame) -> list[Finding]:
     ]
 
 
+def _patients_in_several_classes(samples: pd.DataFrame) -> list[Finding]:
+    """Find patients with images of several classes, where a patient has one as a rule."""
+    known = samples[samples["patient"] != ""]
+    by_patient = known.groupby("patient", sort=True)["label"]
+    several = by_patient.size()[by_patient.size() > 1].index
+    mixed = [patient for patient in several if by_patient.get_group(patient).nunique() > 1]
+    share = len(mixed) / max(1, len(several))
+    # Where many are mixed, the label is that of an image (a cell, a lesion, a view).
+    if not mixed or share > MOST_MIXED:
+        return []
+    groups = [known[known["patient"] == patient] for patient in mixed]
+    return [
+        Finding(
+            "contradictory_labels",
+            "medium" if share <= MOST_MIXED / 4 else "low",
+            len(mixed),
+            f"{number_of(len(mixed), 'patient')} of {len(several):,} with several images "
+            f"{'has' if len(mixed) == 1 else 'have'} images in more than one class, while the "
+            "others have one class each. That is right if the disease came or went between the "
+            "images, or if the label is that of an image; otherwise a label is wrong, or two "
+            "people bear one name. Look at them.",
+            tuple(
+                f"{group['patient'].iloc[0]}: "
+                + ", ".join(f"{n} '{name}'" for name, n in group["label"].value_counts().items())
+                for group in groups[:N_EXAMPLES]
+            ),
+            tuple(tuple(group["path"]) for group in groups),
+            {"n_patients_with_several_images": len(several), "share": round(share, 4)},
+        )
+    ]
+
+
+def _extreme_sizes(samples: pd.DataFrame) -> list[Finding]:
+    height, width = (samples[name].to_numpy(float) for name in ("height", "width"))
+    far = _far_off(np.log(height * width) / 2, math.log(3)) | _far_off(
+        np.log(width / height), math.log(1.6)
+    )
+    if not far.any():
+        return []
+    typical = f"{np.median(width):.0f}×{np.median(height):.0f}"
+    rows = samples[far]
+    return [
+        Finding(
+            "extreme_size",
+            "low",
+            len(rows),
+            f"{number_of(len(rows), 'image')} of a size or shape far from the rest, which "
+            f"are about {typical} pixels: thumbnails, "
+            "screenshots, cut-outs or other views. A network sees them enlarged or padded. Look "
+            "at them, and leave out what is not meant.",
+            tuple(
+                f"{row.path}: {row.width:.0f}×{row.height:.0f}"
+                for row in rows.head(N_EXAMPLES).itertuples()
+            ),
+            tuple((path,) for path in rows["path"]),
+            {"median_width": float(np.median(width)), "median_height": float(np.median(height))},
+        )
+    ]
+
+
+def _far_off(values: NDArray[np.float64], least: float) -> NDArray[np.bool_]:
+    """Tell which values are far from the median: beyond `least` and six deviations (by MAD)."""
+    away = np.abs(values - np.median(values))
+    found: NDArray[np.bool_] = away > max(least, 6 * 1.4826 * float(np.median(away)))
+    return found
+
+
+def _mixed_modes(samples: pd.DataFrame) -> list[Finding]:
+    mode = (
+        samples["mode"].astype(str)
+        + np.where(samples["grey"].astype(bool), " in grey, ", " in colour, ")
+        + samples["bits"].map(lambda bits: f"{bits:.0f} bits")
+    )
+    counts = mode.value_counts()
+    if len(counts) < 2:
+        return []
+    link = _association(mode, samples["label"])
+    tells = link >= TELLING
+    message = (
+        f"Images are stored in {len(counts)} ways: "
+        + ", ".join(f"{name} ({n:,})" for name, n in counts.items())
+        + ". They probably come from several sources; the network sees them all alike."
+    )
+    if tells:
+        message += (
+            f" The way goes with the class (Cramér's V = {link:.2f}), so the sources do too: a "
+            "classifier may learn the source. Look at the classes by source before you train."
+        )
+    rare = [str(samples["path"][mode == name].iloc[0]) for name in counts.index[::-1]]
+    return [
+        Finding(
+            "mixed_modes",
+            "medium" if tells else "low",
+            len(samples) - int(counts.iloc[0]),
+            message,
+            tuple(f"{path}: {name}" for path, name in zip(rare, counts.index[::-1], strict=True))[
+                :N_EXAMPLES
+            ],
+            tuple((path,) for path in samples["path"][mode != counts.index[0]]),
+            {"counts": {str(k): int(n) for k, n in counts.items()}, "cramers_v": round(link, 3)},
+        )
+    ]
+
+
+def _association(one: pd.Series, other: pd.Series) -> float:
+    """Return Cramér's V, corrected for chance (Bergsma 2013); 0 for no association."""
+    table = pd.crosstab(one, other).to_numpy(float)
+    n, (rows, columns) = table.sum(), table.shape
+    if min(rows, columns) < 2 or n < 2:
+        return 0.0
+    expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0, keepdims=True) / n
+    phi = (np.square(table - expected) / expected).sum() / n
+    phi = max(0.0, phi - (rows - 1) * (columns - 1) / (n - 1))
+    rows_left, columns_left = (k - (k - 1) ** 2 / (n - 1) for k in (rows, columns))
+    return math.sqrt(phi / max(1e-9, min(rows_left - 1, columns_left - 1)))
+
+
+def _few_patients(samples: pd.DataFrame) -> list[Finding]:
+    """Say how wide intervals will be with the test patients there are, or would be."""
+    given = samples["given_split"] == "test"
+    test = samples[given] if given.any() else samples
+    share = 1.0 if given.any() else DRAWN_TEST_SHARE
+    own = test["patient"].where(test["patient"] != "", "#" + test["path"])
+    counts = own.groupby(test["label"]).nunique() * share
+    n_all = own.nunique() * share
+    if len(counts) < 2 or counts.min() < 1:
+        return []
+    name, n = str(counts.idxmin()), float(counts.min())
+    low, high = wilson(EXPECTED, n, Z)
+    if high - low <= WIDTH_WANTED:
+        return []
+    area = 2 * Z * hanley_mcneil(EXPECTED, n, max(1.0, n_all - n))
+    return [
+        Finding(
+            "few_patients",
+            "medium" if high - low > WIDTH_BAD else "low",
+            round(n),
+            f"The test split {'has' if given.any() else 'drawn from these data would have'} about "
+            f"{n:.0f} patients of class '{name}': a sensitivity of {EXPECTED:.0%} would have a "
+            f"95 % interval from {low:.0%} to {high:.0%}, and an AUROC of {EXPECTED} one "
+            f"{min(1.0, area):.2f} wide. For a width of {WIDTH_WANTED} it takes about "
+            f"{_patients_needed()} patients of each class in the test split. Gather more, or use "
+            "cross-validation (--folds 5), which tests on every patient.",
+            (),
+            (),
+            {
+                "class": name, "n_patients": round(n, 1), "ci_low": round(low, 3),
+                "ci_high": round(high, 3), "auroc_width": round(min(1.0, area), 3),
+                "needed": _patients_needed(),
+            },
+        )
+    ]  # fmt: skip
+
+
+def hanley_mcneil(auroc: float, n_positive: float, n_negative: float) -> float:
+    """Return the standard error of an AUROC.
+
+    References
+    ----------
+    Hanley and McNeil, The meaning and use of the area under a ROC curve, Radiology 143, 1982.
+    """
+    same_positive, same_negative = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
+    variance = auroc * (1 - auroc)
+    variance += (n_positive - 1) * (same_positive - auroc**2)
+    variance += (n_negative - 1) * (same_negative - auroc**2)
+    return math.sqrt(variance / (n_positive * n_negative))
+
+
+def _patients_needed() -> int:
+    return next(n for n in range(1, 10_000) if np.diff(wilson(EXPECTED, n, Z))[0] <= WIDTH_WANTED)
+
+
+def find_blank(samples: pd.DataFrame, looks: NDArray[np.uint8]) -> list[Finding]:
+    """Find images of one value, or nearly so."""
+    flat = (samples["low"] == samples["high"]).to_numpy(bool, copy=True)
+    for start in range(0, len(looks), 4096):
+        part = looks[start : start + 4096].reshape(-1, looks.shape[1] * looks.shape[2])
+        flat[start : start + 4096] |= part.std(axis=1, dtype=np.float32) < BLANK_DEVIATION
+    rows = samples[flat]
+    if rows.empty:
+        return []
+    return [
+        Finding(
+            "blank",
+            "medium",
+            len(rows),
+            f"{number_of(len(rows), 'image')} of {len(samples):,} "
+            f"{'shows' if len(rows) == 1 else 'show'} nothing: all pixels have nearly one value. "
+            "The class cannot be seen in them, yet they count in training and in figures. Export "
+            "them again, or leave them out.",
+            tuple(f"{row.path}: '{row.label}'" for row in rows.head(N_EXAMPLES).itertuples()),
+            tuple((path,) for path in rows["path"]),
+        )
+    ]
+
+
 BASIC_CHECKS: tuple[Callable[[pd.DataFrame], list[Finding]], ...] = (
     *(_exact_duplicates, _contradictory_labels, _patients_across_splits),
-    *(_prevalence_shift, _small_classes, _burned_in),
+    *(_patients_in_several_classes, _prevalence_shift, _small_classes, _burned_in),
+    *(_extreme_sizes, _mixed_modes, _few_patients),
 )
 """Each looks at the readable samples."""
