@@ -48,8 +48,8 @@ def test_every_kind_has_words() -> None:
 def test_findings_are_shown_with_severity_effect_and_action(page: Page) -> None:
     assert "14 images, 1 could not be read; patients unknown; classes ill and well." in page.text
     assert "One image, or one patient, with different labels" in page.text
-    assert "At least one of the labels is wrong, and others may be" in page.text
-    assert "Correct or remove them" in page.text
+    assert "Where it is one image, at least one label is wrong" in page.text
+    assert "Look at each; correct or remove what is wrong" in page.text
     assert "broken.png" in page.text  # by name, with the reason
 
 

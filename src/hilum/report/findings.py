@@ -17,7 +17,13 @@ from hilum.report.answer import Scale, common_scale
 from hilum.report.cohort import Sample
 from hilum.report.facts import Estimate
 from hilum.report.gallery import Album
-from hilum.report.kinds import KIND_WORDS, NOT_LOOKED_FOR, TOGETHER, title_of
+from hilum.report.kinds import (
+    KIND_WORDS,
+    NOT_LOOKED_FOR,
+    TOGETHER,
+    effect_and_action,
+    title_of,
+)
 
 N_GROUPS = 12  # groups of pictures shown for one finding
 N_IN_GROUP = 4  # pictures of one group
@@ -140,15 +146,15 @@ def show_findings(
 
 def _shown(finding: Mapping[str, Any], groups: tuple[TileGroup, ...], n_more: int) -> ShownFinding:
     kind = str(finding["kind"])
-    found = KIND_WORDS.get(kind)
+    effect, action = effect_and_action(finding)
     return ShownFinding(
         kind=kind,
         title=title_of(finding),
         severity=str(finding["severity"]),
         count=int(finding["count"]),
         message=str(finding["message"]),
-        effect=found.effect if found else "",
-        action=found.action if found else "",
+        effect=effect,
+        action=action,
         examples=tuple(map(str, finding.get("examples") or ())),
         groups=groups,
         is_pairs=any(len(group.tiles) > 1 for group in groups),

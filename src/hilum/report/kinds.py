@@ -54,8 +54,8 @@ KIND_WORDS = {
     ),
     "contradictory_labels": KindWords(
         "One image, or one patient, with different labels",
-        "At least one of the labels is wrong, and others may be",
-        "Correct or remove them",
+        "Where it is one image, at least one label is wrong, and others may be",
+        "Look at each; correct or remove what is wrong",
         "identical images with different labels",
     ),
     "patients_across_splits": KindWords(
@@ -150,6 +150,34 @@ def title_of(finding: Mapping[str, Any]) -> str:
     if kind in KIND_WORDS:
         return KIND_WORDS[kind].title
     return kind.replace("_", " ").capitalize()
+
+
+SHORTCUTS = {
+    "restated": (
+        "None by itself: no network sees the column",
+        "Do not use it as a subgroup or an input",
+    ),
+    "column": (
+        "The network may see what the column stands for, and learn that",
+        "Report figures for each of its values, or balance the classes in it",
+    ),
+    "mark": (
+        "The network may learn the mark; it will fail where there is none",
+        "Look at them; crop or cover the mark in every image",
+    ),
+}
+"""What a shortcut does and what to do, where its kind says more than the general words."""
+
+
+def effect_and_action(finding: Mapping[str, Any]) -> tuple[str, str]:
+    """Say what a finding does to the result, and what to do."""
+    kind = str(finding["kind"])
+    if kind == "shortcut":
+        clue = str((finding.get("details") or {}).get("clue") or "").partition(":")[0]
+        if clue in SHORTCUTS:
+            return SHORTCUTS[clue]
+    found = KIND_WORDS.get(kind)
+    return (found.effect, found.action) if found else ("", "")
 
 
 def _shortcut_title(details: Mapping[str, Any]) -> str:
