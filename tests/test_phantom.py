@@ -212,7 +212,7 @@ def test_wrong_settings_are_refused(tmp_path: Path) -> None:
     assert str(error.value) == (
         "There is no flaw 'near_duplicate' to plant. Did you mean 'near_duplicates'? The flaws "
         "are: unreadable, exact_duplicates, near_duplicates, patients_across_splits, shortcut, "
-        "label_errors."
+        "label_errors, contradictory_labels, blank."
     )
     with pytest.raises(SettingError, match="n_patients is 5; a phantom set needs at least 40"):
         tiny(tmp_path / "set", n_patients=5)

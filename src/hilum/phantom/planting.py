@@ -22,6 +22,8 @@ SHARES = {
     "near_duplicates": 0.08,
     "patients_across_splits": 0.02,
     "label_errors": 0.034,
+    "contradictory_labels": 0.014,
+    "blank": 0.014,
 }
 """Files, pairs or patients with a flaw, for each patient of the set."""
 
@@ -55,7 +57,7 @@ def plant(
     field = Field.of(samples, names, rng)
     # Always in this order: the marker belongs to the acquisition, before any copy is made.
     order = ("shortcut", "label_errors", "patients_across_splits", "exact_duplicates")
-    for kind in (*order, "near_duplicates", "unreadable"):
+    for kind in (*order, "near_duplicates", "unreadable", "contradictory_labels", "blank"):
         if kind in flaws:
             PLANTERS[kind](field)
     return tuple(sorted(field.flaws, key=lambda flaw: (FLAWS.index(flaw.kind), flaw.paths)))
@@ -209,6 +211,30 @@ def _plant_unreadable(field: Field) -> None:
         field.add("unreadable", [sample.path], detail)
 
 
+def _plant_contradictory_labels(field: Field) -> None:
+    """Give one image of a patient the other class."""
+    n = count("contradictory_labels", field.n_patients)
+    for group in field.take_any(n, lambda samples: len(samples) > 1 and _unmarked(samples)):
+        sample = group[-1]
+        true, sample.label = sample.label, CLASSES[1 - CLASSES.index(sample.label)]
+        field.add(
+            "contradictory_labels",
+            [each.path for each in group],
+            f"patient {sample.patient}: {Path(sample.path).name} is '{sample.label}', the rest "
+            f"'{true}'",
+        )
+
+
+def _plant_blank(field: Field) -> None:
+    """Expose a detector without a patient, or export a window without a picture."""
+    n = count("blank", field.n_patients)
+    for i, group in enumerate(field.take_any(n, lambda samples: len(samples) > 1)):
+        sample = group[-1]
+        value = (0, 255, 128)[i % 3]
+        sample.pixels = np.full_like(sample.pixels, value)
+        field.add("blank", [sample.path], f"every pixel is {value}")
+
+
 PLANTERS: dict[str, Callable[[Field], None]] = {
     "shortcut": _plant_shortcut,
     "label_errors": _plant_label_errors,
@@ -216,6 +242,8 @@ PLANTERS: dict[str, Callable[[Field], None]] = {
     "exact_duplicates": _plant_exact_duplicates,
     "near_duplicates": _plant_near_duplicates,
     "unreadable": _plant_unreadable,
+    "contradictory_labels": _plant_contradictory_labels,
+    "blank": _plant_blank,
 }
 
 

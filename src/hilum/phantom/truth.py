@@ -20,10 +20,12 @@ FLAWS = (
     "patients_across_splits",
     "shortcut",
     "label_errors",
+    "contradictory_labels",
+    "blank",
 )
 """Kinds of flaws, named as the audit names what it finds."""
 
-FILE_KINDS = ("unreadable", "label_errors")
+FILE_KINDS = ("unreadable", "label_errors", "blank")
 """Kinds that are counted by file; the others by group of files."""
 
 TRUTH_COLUMNS = ("kind", "paths", "detail")
@@ -111,16 +113,17 @@ def compare(truth: Truth, findings: Iterable[Mapping[str, Any]]) -> pd.DataFrame
     findings : iterable of mapping
         As `Finding.to_dict` gives them; of each, `kind` and `paths` are used. `paths` lists the
         things found, each as the list of its files, named as the table names them: one file
-        (unreadable, label error), the files that are copies of each other, a patient's files, or
-        the files that carry a shortcut.
+        (unreadable, blank, label error), the files that are copies of each other, a patient's
+        files, or the files that carry a shortcut.
 
     Returns
     -------
     DataFrame
-        One row for each of `FLAWS`: kind, planted, found, false_alarms, missed. Unreadable files
-        and label errors are counted by file. Copies and patients are found by a group that holds
-        two of their files, a shortcut by one of whose files at least half carry it; a group that
-        finds nothing planted is a false alarm. An identical file is a near duplicate too.
+        One row for each of `FLAWS`: kind, planted, found, false_alarms, missed. Unreadable and
+        blank files and label errors are counted by file. Copies and patients are found by a group
+        that holds two of their files, a shortcut by one of whose files at least half carry it; a
+        group that finds nothing planted is a false alarm. An identical file is a near duplicate
+        too, and a patient with two classes has a label error.
         `missed` is a tuple of paths, the last of each flaw that was not found.
     """
     groups: dict[str, list[frozenset[str]]] = {kind: [] for kind in FLAWS}
@@ -137,6 +140,13 @@ def _compare_kind(truth: Truth, kind: str, groups: list[frozenset[str]]) -> dict
         groups = [frozenset([path]) for path in sorted(set(itertools.chain(*groups)))]
     if kind == "near_duplicates":
         also = [*truth.of_kind("exact_duplicates")]
+    if kind == "label_errors":
+        # One image of such a patient has a wrong label, and which is not to be told.
+        also = [
+            Flaw(kind, (path,), "")
+            for flaw in truth.of_kind("contradictory_labels")
+            for path in flaw.paths
+        ]
     missed = [flaw.paths[-1] for flaw in planted if not any(_finds(g, flaw) for g in groups)]
     true = [group for group in groups if any(_finds(group, flaw) for flaw in (*planted, *also))]
     return {
