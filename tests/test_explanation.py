@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from typer.testing import CliRunner
 
 import hilum
 import tiny
+from hilum import explanation as explanation_module
 from hilum.cli import app
 from hilum.explanation import COLUMNS, INDEX_FILE, HeatMap, explain_each, heat_thumbnails
 from hilum.heatmaps import NO_EVIDENCE, make_mapper
 from hilum.inference import open_inputs
 from hilum.model import FACTS_FILE, WEIGHTS_FILE, load_network
+from hilum.overlays import overlay
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +260,11 @@ def test_predict_writes_the_same_answers_with_heat_maps(
 # -- for the report --------------------------------------------------------------------------------
 
 
-def test_thumbnails_lie_as_the_whole_picture_does(run: Path, data: Path) -> None:
+def test_thumbnails_lie_as_the_whole_picture_does(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The line where heat is half is one pixel wide in large and small: not to be compared.
+    monkeypatch.setattr(explanation_module, "overlay", partial(overlay, contour=False))
     rng = np.random.default_rng(0)
     small = tiny.draw(1, rng)
     large = np.kron(small, np.ones((20, 20), dtype=np.uint8))
@@ -275,11 +282,7 @@ def test_thumbnails_lie_as_the_whole_picture_does(run: Path, data: Path) -> None
     assert images[1].size == (120, 100)
     colour = [np.ptp(np.asarray(image).astype(int), axis=2) for image in images if image]
     coarse = colour[1].reshape(20, 5, 24, 5).mean(axis=(1, 3))
-    # The line where heat is half, without colour, is one pixel wide in both; centres agree.
-    for axis in (0, 1):
-        centres = [np.average(np.indices(c.shape)[axis], weights=c) for c in (coarse, colour[0])]
-        assert centres[0] == pytest.approx(centres[1], abs=0.5)
-    assert np.corrcoef(coarse.ravel(), colour[0].ravel())[0, 1] > 0.6
+    assert np.corrcoef(coarse.ravel(), colour[0].ravel())[0, 1] > 0.95
 
 
 def test_what_heat_maps_are_not_is_said_wherever_they_are_shown() -> None:
