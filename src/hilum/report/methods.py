@@ -349,7 +349,15 @@ def _decisions(facts: RunFacts, sources: _Bibliography) -> list[str]:
         first = f"Probabilities were calibrated by {name} on validation."
     else:
         first = ""
-    return [first, threshold(facts, sources.cite), _prediction_sets(facts, sources)]
+    return [
+        first,
+        threshold(facts, sources.cite),
+        _prediction_sets(facts, sources),
+        "Images that the model is unsure of, or that are unlike those it learnt from, are referred "
+        "to a person by rules locked on validation data; figures are over all images."
+        if facts.metrics["test"].get("referral")
+        else "",
+    ]
 
 
 def threshold(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
@@ -408,8 +416,28 @@ def _statistics(facts: RunFacts, sources: _Bibliography) -> list[str]:
         f"Net benefit was computed by decision curve analysis{sources.cite('decision_curve')}."
         if (test.get("net_benefit") or {}).get("thresholds")
         else "",
+        _subgroups(facts),
+        _robustness(facts),
         _explanation(facts, sources),
     ]
+
+
+def _subgroups(facts: RunFacts) -> str:
+    rows = facts.metrics["test"].get("subgroups") or ()
+    columns = list(dict.fromkeys(str(row["column"]) for row in rows))
+    return f"Figures are also given by {words.join(columns)}." if columns else ""
+
+
+def _robustness(facts: RunFacts) -> str:
+    changes = facts.metrics.get("robustness")
+    if not changes:
+        return ""
+    n = (facts.metrics.get("robustness_on") or {}).get("n")
+    on = f"{int(n):,} validation images" if n else "validation images"
+    return (
+        f"Robustness was measured on {on} changed in {words.plural(len(changes), 'way')}, each in "
+        "several degrees."
+    )
 
 
 def _explanation(facts: RunFacts, sources: _Bibliography) -> str:
