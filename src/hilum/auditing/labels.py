@@ -32,11 +32,11 @@ from hilum.progress import Progress
 LEAST_AUROC = 0.8
 """Of the small model, on patients not learnt from: a weaker one calls hard images wrong ones."""
 
-LEAST_EVIDENCE = 2.7
-"""Twice the gain in log-likelihood by allowing for wrong labels; chance reaches it in 1 of 20 sets
-whose labels are right (half of a chi-square of one degree of freedom)."""
+LEAST_EVIDENCE = 2.0
+"""Twice the gain in penalised log-likelihood by allowing for wrong labels; docs/audit.md says how
+often chance reaches it."""
 
-USUAL_SHARE = 0.025
+USUAL_SHARE = 0.05
 """Of wrong labels, where little is known: an expectation that data soon overrule. Without one, a
 hundred patients of whom some are hard to tell may pass for a tenth of wrong labels."""
 
@@ -289,8 +289,8 @@ def _finding(samples: pd.DataFrame, study: Study, suspects: Suspects, quality: A
         f"patients' images contradicts; about {expected:.0f} of them may be wrong if its doubts "
         f"are right (its AUROC is {quality}), the others are merely unusual. Wrong labels blur "
         "what is learnt and make figures too low, or too high where the mistakes have a system. "
-        "Look at each, the first in the list first, without the label in view, and correct what is wrong "
-        "by the source; do not drop images because a model disagrees."
+        "Look at each, the first in the list first, without the label in view, and correct what is "
+        "wrong by the source; do not drop images because a model disagrees."
     )
     return Finding(
         "label_errors",
