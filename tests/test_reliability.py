@@ -41,9 +41,9 @@ class TestRecalibrate:
         errors = np.sqrt(59 / 60 * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
         fewer = min(len(set(groups[y == k].tolist())) for k in (0, 1))
         found = recalibrate(hit, p, Clusters.of(groups, len(y)))
-        for figure, error in zip(found, errors, strict=True):
+        for figure, moved, error in zip(found, without.T, errors, strict=True):
             half = (figure.interval.ci_high - figure.interval.ci_low) / 2
-            assert half == pytest.approx(intervals.quantile_t(fewer) * error, rel=0.1)
+            assert half == pytest.approx(intervals.quantile_of(moved, fewer) * error, rel=0.1)
 
     def test_finds_what_was_done_to_the_probabilities(self) -> None:
         """Of 60 intervals that hold the truth with 95 %, fewer than 51 do so once in 1,000 runs."""

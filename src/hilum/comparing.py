@@ -613,7 +613,7 @@ def mean_difference(
         same = Interval(-unseen, unseen, "bound for unseen differences")
         return Difference(Estimate(value, same, n), 1.0)
     error = math.sqrt(n_patients / (n_patients - 1) * float(spread @ spread))
-    half = intervals.quantile_t(n_patients) * error
+    half = intervals.quantile_of(spread, n_patients) * error
     interval = Interval(value - half, value + half, "differences of patients, Student's t")
     return Difference(Estimate(value, interval, n), _flipped(differences, n_patients))
 

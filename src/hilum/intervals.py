@@ -332,24 +332,31 @@ def logit_t(value: float, left_out: Floats, *, n_patients: int) -> Interval:
     if error < 1e-12:
         return Interval.missing("no patient changes the figure: the probabilities are alike")
     centre = math.log(value / (1 - value))
-    degrees = min(n_patients - 1, _degrees_of_freedom(left_out))
-    half = quantile_t(degrees + 1) * error / (value * (1 - value))
+    half = quantile_of(left_out, n_patients) * error / (value * (1 - value))
     return Interval(
         _expit(centre - half), _expit(centre + half), "jackknife over patients, logit scale"
     )
 
 
-def _degrees_of_freedom(left_out: Floats) -> float:
-    """Degrees of freedom of a jackknife's spread, by how unequally its parts are spread.
+def quantile_of(moved: Floats, n_patients: int) -> float:
+    """Return the 97.5 % point of Student's t for an error that patients make unequal parts of.
 
-    Satterthwaite's 2 · mean² / variance for a sum of squares whose kurtosis is that observed: where
-    a few patients make most of the spread, as the few mistakes of a nearly perfect classifier do,
-    the spread is known no better than from so few.
+    Where a few patients make most of the spread, as the few mistakes of a nearly perfect classifier
+    do, the spread is known no better than from so few: Satterthwaite's degrees of freedom, 2 · sum²
+    / variance of the sum, for squares whose kurtosis is that observed.
+
+    Parameters
+    ----------
+    moved : float array of shape (n_blocks,)
+        The figure without each patient, or how much each moves it.
+    n_patients : int
+        As in `logit_t`; there are at most one fewer degrees of freedom.
     """
-    squares = (left_out - left_out.mean()) ** 2
+    squares = (moved - moved.mean()) ** 2
     total = float(squares.sum())
     varied = float((squares**2).sum()) - total**2 / len(squares)
-    return 2 * total**2 / varied if varied > 1e-12 * total**2 else math.inf
+    degrees = 2 * total**2 / varied if varied > 1e-12 * total**2 else math.inf
+    return quantile_t(min(n_patients, degrees + 1))
 
 
 def unbiased_t(value: float, left_out: Floats, *, n_patients: int) -> Interval:
@@ -370,7 +377,7 @@ def unbiased_t(value: float, left_out: Floats, *, n_patients: int) -> Interval:
         )
     n, mean = len(left_out), float(left_out.mean())
     error = math.sqrt((n - 1) / n * float(((left_out - mean) ** 2).sum()))
-    centre, half = n * value - (n - 1) * mean, quantile_t(n_patients) * error
+    centre, half = n * value - (n - 1) * mean, quantile_of(left_out, n_patients) * error
     if error < 1e-12:
         return Interval.missing("no patient changes the figure: the probabilities are alike")
     return Interval(

@@ -109,7 +109,7 @@ def _fitted(
     moved = np.linalg.solve(without, scores[:, :, None])[:, width - 1, 0]
     n_clusters = clusters.n
     spread = (n_clusters - 1) / n_clusters * float(((moved - moved.mean()) ** 2).sum())
-    half = intervals.quantile_t(n_patients) * math.sqrt(spread)
+    half = intervals.quantile_of(moved, n_patients) * math.sqrt(spread)
     return Estimate(
         value, Interval(value - half, value + half, "one-step jackknife over patients"), n
     )
