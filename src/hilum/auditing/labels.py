@@ -137,16 +137,19 @@ def predict_labels(seen: Looks, study: Study) -> Floats:
     if len(study) > FEW_IMAGES:
         features = picture_features(seen)
         return out_of_fold(features, study.y, study.fold, n_classes, strength=STRENGTH)
-    parts = []
+    plain: list[Floats] = []
+    with_mirror: list[Floats] = []
     for scale in CAREFUL:
         encoder = Encoder.of(seen, scale)
         features, mirrored = encoder(seen), encoder(seen, mirrored=True)
-        parts.append(
-            out_of_fold(
-                features, study.y, study.fold, n_classes, strength=STRENGTH, mirrored=mirrored
+        for parts, view in ((plain, None), (with_mirror, mirrored)):
+            probs = out_of_fold(
+                features, study.y, study.fold, n_classes, strength=STRENGTH, mirrored=view
             )
-        )
-    return np.asarray(np.mean(parts, axis=0))
+            parts.append(probs)
+    # Mirror images are more to learn from, unless left and right are what tells the classes.
+    means = [np.asarray(np.mean(parts, axis=0)) for parts in (plain, with_mirror)]
+    return max(means, key=lambda probs: area(study.y, probs, study.clusters).value)
 
 
 def find_suspects(study: Study, probs: Floats) -> Suspects:
