@@ -55,7 +55,7 @@ class Step:
         with FlopCounterMode(display=False) as counter:
             self.forward_and_backward()
         self.optimizer.zero_grad(set_to_none=True)
-        return counter.get_total_flops()
+        return int(counter.get_total_flops())
 
     def moved_bytes(self) -> int:
         """Return what a step moves layer by layer, at the precision of its activations."""

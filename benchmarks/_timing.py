@@ -50,7 +50,7 @@ class Done:
 
 
 def run(
-    command: Sequence[str | Path],
+    command: Sequence[object],
     *,
     environment: Mapping[str, str] | None = None,
     watch_memory: bool = False,
