@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 import hilum
-from hilum.auditing import KINDS, Finding
+from hilum.auditing import KINDS, NOT_LOOKED_FOR, Finding
 from hilum.report.audit_page import make_audit_page
 from hilum.report.findings import N_GROUPS, N_IN_GROUP, N_PICTURES, show_findings
 from hilum.report.gallery import Album
-from hilum.report.kinds import KIND_WORDS, NOT_LOOKED_FOR
+from hilum.report.kinds import KIND_WORDS
 from reporting import Page
 
 

@@ -51,7 +51,7 @@ def test_every_link_leads_somewhere(page: Page) -> None:
         "The class can be told by height and width",
         "The image itself, by a small model",
         "Looked for and not found: blank images.",
-        "No program looks for:",
+        "Not looked for:",
     ],
 )
 def test_what_a_whole_run_says(page: Page, said: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from hilum.auditing import KINDS
+from hilum.auditing import KINDS, NOT_LOOKED_FOR
 from hilum.report import words
 from hilum.report.answer import Scale, common_scale
 from hilum.report.cohort import Sample
@@ -19,7 +19,6 @@ from hilum.report.facts import Estimate
 from hilum.report.gallery import Album
 from hilum.report.kinds import (
     KIND_WORDS,
-    NOT_LOOKED_FOR,
     TOGETHER,
     effect_and_action,
     title_of,

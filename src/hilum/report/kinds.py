@@ -1,4 +1,4 @@
-"""Kinds of findings for those who do not know their names, and what no program looks for."""
+"""Kinds of findings for those who do not know their names."""
 
 from __future__ import annotations
 
@@ -125,16 +125,6 @@ KIND_WORDS = {
         "differences between the images of training and test",
     ),
 }
-
-NOT_LOOKED_FOR = (
-    "labels that are wrong everywhere in the same way",
-    "patients who are known by two names, unless their images are copies",
-    "whether these patients are those of the intended use",
-    "image quality, as a radiographer would judge it",
-    "names and faces in the pixels",
-)
-"""What can make figures wrong and no program of ours sees; reports and audits say so."""
-
 
 TOGETHER = frozenset(
     ("exact_duplicates", "near_duplicates", "contradictory_labels", "patients_across_splits")
