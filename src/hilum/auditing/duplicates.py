@@ -33,7 +33,7 @@ from hilum.splits import join_groups
 from hilum.threads import in_threads
 
 LEAST_IMAGES = 3
-N_NEAREST = 5
+N_NEAREST = (5, 2)  # of other patients, of the same
 N_USUAL = 300  # pairs by which it is learnt how well images agree that are merely alike
 USUAL_RANKS = (20, 60)
 N_SPECTRA = 500
@@ -43,8 +43,9 @@ SMALL_BAND, BAND, FINE_BAND = (0.5, 2.5), (0.7, 4.0), (0.5, 2.0)  # standard dev
 
 ROUGH_LEAST = 0.6
 QUICK_LEAST = 0.5
-AGREEMENT_RANGE = (0.7, 0.97)
-DEVIATIONS = 5.0
+AGREEMENT_RANGE = (0.75, 0.97)
+SAME_PATIENT_LEAST = 0.98  # two images of one person may agree well and be no copies
+DEVIATIONS = 4.25
 LEAST_USUAL = 30  # pairs; with fewer it is not learnt what is usual
 CAUTIOUS_LEAST = 0.9
 LEFT_OUT = 0.25  # share of the tiles that need not agree
@@ -73,7 +74,9 @@ def find_near_duplicates(
     if len(rows) < LEAST_IMAGES:
         return []
     aspects = (samples["width"] / samples["height"]).to_numpy(np.float64)
-    pairs = _find_pairs(looks, rows, aspects, progress)
+    patients = samples["patient"].where(samples["patient"] != "", "#" + samples["path"])
+    owners = pd.factorize(patients)[0].astype(np.int64)
+    pairs = _find_pairs(looks, rows, owners, aspects, progress)
     if not len(pairs.agreement):
         return []
     return [_finding(samples, pairs)]
@@ -105,6 +108,7 @@ class Pairs:
 def _find_pairs(
     looks: NDArray[np.uint8],
     rows: NDArray[np.int64],
+    owners: NDArray[np.int64],
     aspects: NDArray[np.float64],
     progress: Progress,
 ) -> Pairs:
@@ -112,7 +116,7 @@ def _find_pairs(
     rng = np.random.default_rng(0)
     likeness = learn_likeness(looks, rows, rng)
     vectors = likeness.vectors(looks, rows)
-    candidates = rows[neighbours(vectors, N_NEAREST, progress)]
+    candidates = rows[neighbours(vectors, owners[rows], N_NEAREST, progress)]
     weights = spectral_weights(looks[np.sort(rng.permutation(rows)[:N_SPECTRA])])
     comparer = Comparer(looks, aspects, weights)
     usual = rows[_alike(vectors, rng)]
@@ -127,7 +131,8 @@ def _find_pairs(
         for batch, (agreed, motion) in zip(
             batches, in_threads(comparer.compare, batches), strict=True
         ):
-            good = agreed >= least
+            same = owners[batch[:, 0]] == owners[batch[:, 1]]
+            good = agreed >= np.where(same, SAME_PATIENT_LEAST, least)
             found.append((batch[good], agreed[good]))
             motions.append(motion.take(good))
             task.advance(len(batch))
@@ -146,7 +151,7 @@ def _batches(pairs: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 def _alike(vectors: Floats, rng: np.random.Generator) -> NDArray[np.int64]:
     """Draw pairs that are alike, but have many that are more so, and thus are no copies."""
     n = len(vectors)
-    low, high = (min(rank, n // part) for rank, part in zip(USUAL_RANKS, (4, 2), strict=True))
+    low, high = (min(rank, n // part) for rank, part in zip(USUAL_RANKS, (10, 4), strict=True))
     some = np.sort(rng.permutation(n)[:N_USUAL])
     ranked = np.argsort(-(vectors[some] @ vectors.T), axis=1)[:, : high + 1]
     rank = rng.integers(low, high + 1, len(some))
@@ -164,7 +169,7 @@ def least_agreement(usual: Floats) -> float:
     Returns
     -------
     float
-        Five standard deviations above what is usual (on Fisher's z scale, in which correlations
+        Somewhat more than four standard deviations above what is usual (on Fisher's z scale, in which correlations
         spread evenly; from the upper half of them), and within `AGREEMENT_RANGE`.
     """
     low, high = AGREEMENT_RANGE

@@ -74,8 +74,17 @@ def learn_likeness(
     return Likeness(mean, projection)
 
 
-def neighbours(vectors: Floats, n_nearest: int, progress: Progress) -> NDArray[np.int64]:
+def neighbours(
+    vectors: Floats, owners: NDArray[np.int64], n_nearest: tuple[int, int], progress: Progress
+) -> NDArray[np.int64]:
     """Return the pairs (i < j) of which one is among the nearest of the other, in rising order.
+
+    Parameters
+    ----------
+    owners : array of shape (n,)
+        A number for each patient.
+    n_nearest : tuple of int
+        How many of other patients to take, and how many of the same, which would crowd them out.
 
     Returns
     -------
@@ -85,24 +94,28 @@ def neighbours(vectors: Floats, n_nearest: int, progress: Progress) -> NDArray[n
         found: list[NDArray[np.int64]] = []
         for start in range(0, len(vectors), BLOCK):
             block = vectors[start : start + BLOCK]
-            found += _nearest(block @ vectors.T, start, n_nearest)
+            found += _nearest(block @ vectors.T, start, owners, n_nearest)
             task.advance(len(block))
     if not found:
         return np.empty((0, 2), np.int64)
     return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
-def _nearest(cosines: Floats, start: int, n_nearest: int) -> Iterator[NDArray[np.int64]]:
+def _nearest(
+    cosines: Floats, start: int, owners: NDArray[np.int64], n_nearest: tuple[int, int]
+) -> Iterator[NDArray[np.int64]]:
     """Give the pairs of each row of a block."""
     inside = np.arange(len(cosines))
     cosines[inside, start + inside] = -1
     rows, columns = np.nonzero(cosines > LEAST_COSINE)
-    for row, others in enumerate(np.split(columns, np.searchsorted(rows, inside[1:]))):
-        if len(others) > n_nearest:
-            best = np.argpartition(cosines[row, others], -n_nearest)[-n_nearest:]
-            others = others[best]
-        if len(others):
-            yield np.stack([np.full(len(others), start + row), others], axis=1)
+    for row, alike in enumerate(np.split(columns, np.searchsorted(rows, inside[1:]))):
+        same = owners[alike] == owners[start + row]
+        for others, n in zip((alike[~same], alike[same]), n_nearest, strict=True):
+            best = others
+            if len(others) > n:
+                best = others[np.argpartition(cosines[row, others], -n)[-n:]]
+            if len(best):
+                yield np.stack([np.full(len(best), start + row), best], axis=1)
 
 
 def features(looks: NDArray[np.uint8] | Floats) -> Floats:
