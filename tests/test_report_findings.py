@@ -63,7 +63,7 @@ def test_pictures_are_shown_beside_each_other(page: Page) -> None:
 
 
 def test_it_says_what_was_not_found_and_what_is_not_looked_for(page: Page) -> None:
-    assert "Looked for and not found:" in page.text
+    assert "Looked for, where there are images enough to tell, and not found:" in page.text
     assert "patients in more than one split" in page.text
     for missing in NOT_LOOKED_FOR:
         assert missing in page.text
