@@ -7,6 +7,7 @@ import pytest
 import tiny
 from hilum.demo import run_demo
 from hilum.errors import DataError
+from hilum.phantom import FLAWS
 
 
 def test_the_demo_names_what_was_planted_and_found_and_where_the_report_is(tmp_path: Path) -> None:
@@ -17,7 +18,8 @@ def test_the_demo_names_what_was_planted_and_found_and_where_the_report_is(tmp_p
         (line,) = [line for line in lines if line.strip().startswith(kind)]
         found, planted = (int(word) for word in line.split() if word.isdecimal())
         assert found == planted > 0, line
-    assert "not looked for in this version" in text
+    for kind in FLAWS:
+        assert f"    {kind}" in text
     assert lines[-1].endswith(str(tmp_path / "run" / "report.html"))
     assert (tmp_path / "run" / "report.html").exists()
     with pytest.raises(DataError, match="is not empty"):

@@ -169,8 +169,8 @@ def least_agreement(usual: Floats) -> float:
     Returns
     -------
     float
-        Somewhat more than four standard deviations above what is usual (on Fisher's z scale, in which correlations
-        spread evenly; from the upper half of them), and within `AGREEMENT_RANGE`.
+        `DEVIATIONS` standard deviations above what is usual (on Fisher's z scale, in which
+        correlations spread evenly; from the upper half of them), within `AGREEMENT_RANGE`.
     """
     low, high = AGREEMENT_RANGE
     judged = usual[usual > -1]
