@@ -38,7 +38,7 @@ N_USUAL = 300  # pairs by which it is learnt how well images agree that are mere
 USUAL_RANKS = (20, 60)
 N_SPECTRA = 500
 PAIRS_AT_ONCE = 64
-SMALL_STEPS, STEPS = 6, 4
+SMALL_STEPS, STEPS = 6, 12
 SMALL_BAND, BAND, FINE_BAND = (0.5, 2.5), (0.7, 4.0), (0.5, 2.0)  # standard deviations in pixels
 
 ROUGH_LEAST = 0.6
