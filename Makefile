@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test setup format reference
+.PHONY: demo test setup format reference bench
 
 # Made anew each time; the folder holds nothing but the demo.
 demo: setup
@@ -29,3 +29,16 @@ format:
 
 reference: setup
 	$(BIN)/python docs/make_reference.py
+
+# Peers to be measured against, in an environment of their own.
+PEERS := benchmarks/.venv-peers
+
+$(PEERS)/.installed: benchmarks/peers.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	touch $@
+
+# Wants an idle machine and about an hour; each can be run alone, see benchmarks/README.md.
+bench: setup $(PEERS)/.installed
+	for name in startup pixels prediction training scaling roofline; do \
+		$(BIN)/python -m benchmarks.$$name || exit 1; done

@@ -357,7 +357,7 @@ def test_auroc_by_a_slow_jackknife() -> None:
 
 @pytest.fixture(scope="module")
 def coverage() -> Any:
-    """benchmarks/coverage.py as a module."""
+    """benchmarks/intervals_hold.py as a module."""
     path = Path(__file__).parents[1] / "benchmarks" / "coverage.py"
     spec = importlib.util.spec_from_file_location("coverage_benchmark", path)
     assert spec is not None
@@ -369,7 +369,7 @@ def coverage() -> Any:
 
 
 class TestCoverage:
-    """A small version of benchmarks/coverage.py; the same studies every time.
+    """A small version of benchmarks/intervals_hold.py; the same studies every time.
 
     Of 150 intervals that hold the truth with 95 %, fewer than 133 (0.887) do so in 1 of 1,000 runs.
     """

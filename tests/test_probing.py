@@ -17,7 +17,7 @@ NEW = Hardware("cpu", "a newer processor", 2, has_bfloat16=True)
 
 def tiny() -> Settings:
     return make_settings(
-        {"input_height": 16, "input_width": 16, "network": "classic", "conv_channels": [4]}
+        {"input_height": 64, "input_width": 64, "network": "classic", "conv_channels": [32]}
     )
 
 
@@ -54,7 +54,8 @@ def test_the_fastest_is_picked(
     clock(monkeypatch, seconds)
     found = probe(tiny(), 2, NEW)
     assert (found.precision, found.layout) == expected
-    assert found.rate == pytest.approx(8 / seconds[expected], abs=0.05)
+    shown = f"{expected[0]}, {expected[1].replace('_', ' ')}"
+    assert found.rates[shown] == pytest.approx(8 / seconds[expected], abs=0.05)
 
 
 def test_bfloat16_is_not_tried_where_it_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,3 +86,10 @@ def test_timing_leaves_the_random_numbers_alone() -> None:
     torch.manual_seed(3)
     probe(tiny(), 3, NEW)
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_a_tiny_network_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = clock(monkeypatch, {})
+    found = probe(tiny().model_copy(update={"conv_channels": (4,)}), 2, NEW)
+    assert (found.precision, found.layout, timed) == ("float32", "channels_last", [])
+    assert found.reason == "The network is too small for it to matter."

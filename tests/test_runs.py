@@ -19,12 +19,13 @@ import hilum.runs
 import tiny
 from hilum.calibrators import Calibrator
 from hilum.networks import build_network
+from hilum.readers import read_bytes
 from hilum.settings import Settings
 
 RUN_FILES = (
     "run.json", "samples.csv", "plan.json", "history.csv", "checkpoints/last.pt",
     "checkpoints/best.pt", "model/model.json", "model/weights.safetensors", "model/model.onnx",
-    "model/references.safetensors",
+    "model/references.safetensors", "model/README.md", "data_card.md",
     "predictions.csv", "metrics.json", "openings.jsonl", "report.html",
 )  # fmt: skip
 
@@ -149,17 +150,25 @@ def test_training_never_opens_a_test_image(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the split on, no test image is read until the opening is on record."""
-    original = hilum.Dataset.picture
+    picture = hilum.Dataset.picture
     before_opening: list[str] = []
 
-    def spy(self: Any, path: str) -> Any:
+    def note(path: str) -> None:
         if (tmp_path / "run" / "plan.json").exists() and not (
             tmp_path / "run" / "openings.jsonl"
         ).exists():
             before_opening.append(path)
-        return original(self, path)
 
-    monkeypatch.setattr(hilum.Dataset, "picture", spy)
+    def spy_on_pictures(self: Any, path: str) -> Any:
+        note(path)
+        return picture(self, path)
+
+    def spy_on_bytes(file: Path, *, name: str) -> bytes:
+        note(name)
+        return read_bytes(file, name=name)
+
+    monkeypatch.setattr(hilum.Dataset, "picture", spy_on_pictures)
+    monkeypatch.setattr("hilum.scan.read_bytes", spy_on_bytes)
     run = tiny.train_tiny(data, tmp_path / "run", seed=5)
     samples = samples_of(run)
     assert set(before_opening) == set(samples["path"][samples["split"] != "test"])

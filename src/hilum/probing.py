@@ -16,6 +16,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from hilum.cache import cache_folder
 from hilum.errors import HilumError
@@ -31,8 +32,11 @@ Layout = Literal["channels_last", "contiguous"]
 # Images a timed step; the order of the candidates is the same at 8 and at 32.
 N_IMAGES = 8
 N_STEPS = 3
-# By how much bfloat16 must be faster; below, its rounding buys nothing.
+# By how much another precision or layout must be faster; below, it buys nothing.
 LEAST_GAIN = 1.1
+# Floating-point operations of a forward pass on one image. A network with less waits for PyTorch
+# and not for arithmetic: what little its timing says is chance.
+LEAST_WORK = 2e6
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Probe:
     Attributes
     ----------
     rates : dict
-        By 'precision, layout'.
+        By 'precision, layout'; empty for a network too small to be timed.
     """
 
     precision: Precision
@@ -50,13 +54,10 @@ class Probe:
     rates: dict[str, float]
 
     @property
-    def rate(self) -> float:
-        """Images a second of what was picked, without augmentation."""
-        return self.rates[_name(self.precision, self.layout)]
-
-    @property
     def reason(self) -> str:
         """Say what was timed, for the plan."""
+        if not self.rates:
+            return "The network is too small for it to matter."
         shown = "; ".join(f"{name} {rate:,.0f}" for name, rate in self.rates.items())
         return f"The fastest of what was timed here, images a second: {shown}."
 
@@ -79,6 +80,8 @@ def probe(settings: Settings, n_classes: int, hardware: Hardware) -> Probe:
     Probe
         From the cache where this machine was asked the same before.
     """
+    if _work(settings, n_classes) < LEAST_WORK:
+        return Probe("float32", "channels_last", {})
     path = cache_folder() / "probes" / f"{_key(settings, n_classes, hardware)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
         return Probe(**read_json(path))
@@ -86,6 +89,16 @@ def probe(settings: Settings, n_classes: int, hardware: Hardware) -> Probe:
     with contextlib.suppress(HilumError):  # a cache that cannot be written costs a second
         write_json(path, vars(found))
     return found
+
+
+def _work(settings: Settings, n_classes: int) -> int:
+    """Count the operations of a forward pass on one image, without doing them."""
+    with torch.device("meta"):
+        network = build_network(settings, n_classes)
+        image = torch.empty(1, settings.channels, settings.input_height, settings.input_width)
+    with FlopCounterMode(display=False) as counter:
+        network.eval()(image)
+    return int(counter.get_total_flops())
 
 
 def _key(settings: Settings, n_classes: int, hardware: Hardware) -> str:
