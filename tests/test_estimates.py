@@ -358,7 +358,7 @@ def test_auroc_by_a_slow_jackknife() -> None:
 @pytest.fixture(scope="module")
 def coverage() -> Any:
     """benchmarks/intervals_hold.py as a module."""
-    path = Path(__file__).parents[1] / "benchmarks" / "coverage.py"
+    path = Path(__file__).parents[1] / "benchmarks" / "intervals_hold.py"
     spec = importlib.util.spec_from_file_location("coverage_benchmark", path)
     assert spec is not None
     assert spec.loader is not None
