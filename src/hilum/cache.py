@@ -50,6 +50,25 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hilum"
 
 
+ROOMS = ("pixels", "looks", "findings", "probes")
+
+
+def cache_room(name: str) -> Path:
+    """Return one of the cache's folders, made for its owner alone: it tells of patients.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    assert name in ROOMS
+    folder = cache_folder() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder
+
+
 @dataclass(frozen=True)
 class StoredImages:
     """Images of a store, in an order of their own; read from the disk when indexed.
@@ -116,7 +135,7 @@ def stored_images(
     shape = (len(places), spec.height, spec.width, spec.channels)
     folder = cache_folder() / "pixels" / _key(places, spec)
     try:
-        _make_room(folder.parent)
+        _clear_leftovers(cache_room("pixels"))
         _make_store(folder, shape, dataset, spec)
         missing = _missing(folder, shape, rows, progress)
         wanted = {
@@ -136,11 +155,8 @@ def _key(hashes: Iterable[str], spec: PixelSpec) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _make_room(folder: Path) -> None:
-    """Make the folder, for its owner alone (it holds patients' images), and clear what was left."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if folder.stat().st_mode & 0o077:
-        folder.chmod(0o700)
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what a run left that was killed while it made a store."""
     for partial in folder.glob(".*.tmp"):
         # A younger one may be another run's, at work on it.
         with contextlib.suppress(OSError):
@@ -319,7 +335,8 @@ def empty_cache() -> int:
         If something cannot be removed.
     """
     removed = 0
-    for folder in (cache_folder() / "pixels", cache_folder() / "looks"):
+    for name in ROOMS:
+        folder = cache_folder() / name
         if not folder.is_dir():
             continue
         n_bytes = _space(folder)

@@ -53,14 +53,14 @@ def empty_looks(n: int) -> NDArray[np.uint8]:
         If the cache folder cannot hold them.
     """
     # Not at the top: the store of pixels reads samples through `scan`, which makes looks.
-    from hilum.cache import cache_folder
+    from hilum.cache import cache_folder, cache_room
 
     shape = (n, LOOK_SIDE, LOOK_SIDE)
     if n == 0:
         return np.zeros(shape, np.uint8)
     folder = cache_folder() / "looks"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        cache_room("looks")
         # It has no name, or loses it when closed (Windows); the mapping keeps it open.
         with tempfile.TemporaryFile(dir=folder) as stream:
             return np.memmap(stream, np.uint8, "w+", shape=shape)

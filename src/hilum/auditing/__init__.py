@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from hilum.auditing.drift import find_drift
 from hilum.auditing.duplicates import find_near_duplicates
 from hilum.auditing.findings import KINDS, Finding, by_severity
 from hilum.auditing.labels import find_label_errors
+from hilum.auditing.memory import Detector, Memory
 from hilum.auditing.shortcuts import find_shortcuts
 from hilum.dataset import Columns, Dataset, load_dataset
 from hilum.headers import add_header_columns
@@ -32,8 +33,6 @@ NOT_LOOKED_FOR = (
     "several images of one patient under different names",
 )
 """What can make figures wrong and this version does not find; reports say so."""
-
-Detector = Callable[..., list[Finding]]
 
 DETECTORS: tuple[Detector, ...] = (
     *(find_near_duplicates, find_shortcuts, find_label_errors, find_drift),
@@ -127,8 +126,9 @@ def find_flaws(dataset: Dataset, scanned: Scan, progress: Progress) -> list[Find
     for check in BASIC_CHECKS:
         findings += check(samples)
     findings += find_blank(samples, looks)
+    memory = Memory(samples)
     for detector in DETECTORS:
-        findings += detector(samples, looks, progress=progress)
+        findings += memory.findings(detector, looks, progress)
     return by_severity(findings)
 
 

@@ -1,0 +1,92 @@
+"""What was found in the same files before is not looked for again.
+
+The detectors that look at pictures take most of an audit, and give the same answer for the same
+files, table and code. Their answers lie in the cache, which `hilum cache --empty` clears.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hilum.auditing.findings import Finding
+from hilum.cache import cache_room
+from hilum.errors import HilumError
+from hilum.files import read_json, write_json
+from hilum.progress import Progress, Task
+
+Detector = Callable[..., list[Finding]]
+
+
+class Memory:
+    """Answers of detectors about one table of samples.
+
+    Parameters
+    ----------
+    samples : DataFrame
+        As detectors take them. The column `sha256` stands for the pictures.
+    """
+
+    def __init__(self, samples: pd.DataFrame) -> None:
+        self._samples = samples
+        self._key = hashlib.sha256(samples.to_csv(index=False).encode("utf-8", "surrogateescape"))
+        self._key.update(_code())
+
+    def findings(
+        self, detector: Detector, looks: NDArray[np.uint8], progress: Progress
+    ) -> list[Finding]:
+        """Return what the detector finds, and have said what it says."""
+        key = self._key.copy()
+        key.update(detector.__name__.encode())
+        name = f"{key.hexdigest()}.json"
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            known = read_json(cache_room("findings") / name)
+            found = [_finding(each) for each in known["findings"]]
+            for line in known["said"]:
+                progress.say(line)
+            return found
+        listener = _Listener(progress)
+        found = detector(self._samples, looks, progress=listener)
+        answer = {"findings": [each.to_dict() for each in found], "said": listener.said}
+        # A cache that cannot be written costs time alone.
+        with contextlib.suppress(HilumError, OSError):
+            write_json(cache_room("findings") / name, answer)
+        return found
+
+
+def _finding(stored: dict[str, Any]) -> Finding:
+    paths = tuple(tuple(group) for group in stored["paths"])
+    return Finding(**stored | {"examples": tuple(stored["examples"]), "paths": paths})
+
+
+@cache
+def _code() -> bytes:
+    """Hash the code that answers depend on, so that none outlives it."""
+    here = Path(__file__).parent
+    files = [*sorted(here.glob("*.py")), here.parent / "looks.py", here.parent / "splits.py"]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
+
+
+class _Listener:
+    """Progress that keeps what was said."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.said: list[str] = []
+
+    @contextlib.contextmanager
+    def task(self, name: str, total: int) -> Iterator[Task]:
+        with self._progress.task(name, total) as task:
+            yield task
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+        self._progress.say(text)
