@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ from sklearn.metrics import roc_auc_score
 
 import hilum
 import hilum.crossvalidation
+import hilum.runs
 import tiny
+from hilum.crossvalidation import check_folds, fold_samples
+from hilum.settings import Settings
 from hilum.splits import fold_name, make_folds
 
-N_FOLDS = 3
+N_FOLDS = 2
 SETTINGS = tiny.SETTINGS | {"epochs": 2}
 
 
@@ -36,7 +39,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> hilum.Run:
-    return cross_validate(data, tmp_path_factory.mktemp("runs") / "cv")
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.shorten(patch)
+        return cross_validate(data, tmp_path_factory.mktemp("runs") / "cv")
 
 
 def test_every_patient_is_held_out_once_and_never_trained_on_there(run: hilum.Run) -> None:
@@ -74,10 +79,28 @@ def test_pooled_figures_follow_from_the_decisions_of_the_folds(run: hilum.Run) -
     assert spread["sd"] == pytest.approx(np.std(by_fold, ddof=1))
 
 
+def test_pooled_sets_and_referral_follow_from_the_folds(run: hilum.Run) -> None:
+    rows = table(run.folder, "predictions.csv")
+    oof = run.metrics["oof"]
+    referral = oof["referral"]
+    assert referral["share_referred"]["value"] == pytest.approx((rows["reason"] != "").mean())
+    kept = rows[rows["reason"] == ""]
+    right = (kept["predicted"] == kept["label"]).mean() if len(kept) else None
+    assert referral["accuracy_kept"]["value"] == pytest.approx(right)
+    in_folds = [fold.get("conformal") for fold in run.metrics["folds"]]
+    assert ("conformal" in oof) == all(in_folds)
+    if "conformal" in oof:
+        held = [
+            label in held.split("|")
+            for label, held in zip(rows["label"], rows["prediction_set"], strict=True)
+        ]
+        assert oof["conformal"]["coverage"]["value"] == pytest.approx(np.mean(held))
+
+
 def test_the_page_and_the_lack_of_one_model_are_told(run: hilum.Run) -> None:
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "There is no single model here" in page
-    assert "all of them served cross-validation" in page
+    assert "every image serves cross-validation" in page
     with pytest.raises(hilum.ModelError, match="holds a model for each fold and none of all data"):
         hilum.load(run.folder)
     with pytest.raises(hilum.RunError, match="is a cross-validation"):
@@ -89,30 +112,32 @@ class KilledError(Exception):
     """Stands for the power cut."""
 
 
-@pytest.mark.parametrize(
-    ("name", "n_calls"), [("_begin_fold", 1), ("measure_pooled", 0), ("write_json", 2)]
-)
-def test_a_killed_cross_validation_resumes_to_the_same_end(
-    run: hilum.Run,
-    data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    n_calls: int,
+def test_a_cross_validation_killed_again_and_again_resumes_to_the_same_end(
+    run: hilum.Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original: Callable[..., Any] = getattr(hilum.crossvalidation, name)
-    calls = iter(range(10_000))
+    tiny.shorten(monkeypatch)
+    folder = tmp_path / "killed"
+    steps = (("_begin_fold", 1), ("measure_pooled", 0), ("write_json", 0))
+    for name, n_calls in steps:
+        original: Callable[..., Any] = getattr(hilum.crossvalidation, name)
+        calls = iter(range(10_000))
 
-    def fail(*args: Any, **kwargs: Any) -> Any:
-        if next(calls) >= n_calls:
-            raise KilledError
-        return original(*args, **kwargs)
+        def fail(
+            *args: Any,
+            original: Callable[..., Any] = original,
+            calls: Iterator[int] = calls,
+            n_calls: int = n_calls,
+            **kwargs: Any,
+        ) -> Any:
+            if next(calls) >= n_calls:
+                raise KilledError
+            return original(*args, **kwargs)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(hilum.crossvalidation, name, fail)
-        with pytest.raises(KilledError):
-            cross_validate(data, tmp_path / "killed")
-    resumed = hilum.resume(tmp_path / "killed")
+        with monkeypatch.context() as patch:
+            patch.setattr(hilum.crossvalidation, name, fail)
+            with pytest.raises(KilledError):
+                hilum.resume(folder) if folder.exists() else cross_validate(data, folder)
+    resumed = hilum.resume(folder)
     pd.testing.assert_frame_equal(
         table(run.folder, "predictions.csv"), table(resumed.folder, "predictions.csv")
     )
@@ -128,14 +153,60 @@ def test_a_test_split_that_came_with_the_data_is_in_no_fold(
         if split == "test":
             for path in sorted(folder.rglob("*.png")):
                 path.rename(path.with_name(path.name.replace("case", "case9")))
-    run = cross_validate(tmp_path / "data", tmp_path / "run")
-    samples = table(run.folder, "samples.csv")
+
+    def stop(*args: Any, **kwargs: Any) -> Any:
+        raise KilledError
+
+    tiny.shorten(monkeypatch)
+    monkeypatch.setattr(hilum.runs, "train_network", stop)
+    with pytest.raises(KilledError):
+        cross_validate(tmp_path / "data", tmp_path / "run")
+    samples = table(tmp_path / "run", "samples.csv")
     assert set(samples["fold"][samples["split"] == "test"]) == {""}
+    assert set(samples["fold"][samples["split"] == "oof"]) == {"1", "2"}
+    samples["excluded"] = samples["excluded"] == "true"
     for fold in range(1, N_FOLDS + 1):
-        own = table(run.folder / fold_name(fold), "samples.csv")
+        own = fold_samples(samples, fold, Settings(**SETTINGS))
+        assert len(own) == 24
         assert not own["path"].str.startswith("test/").any()
-    assert not table(run.folder, "predictions.csv")["path"].str.startswith("test/").any()
-    assert not (run.folder / "openings.jsonl").exists()
+    assert not (tmp_path / "run" / "openings.jsonl").exists()
+
+
+# -- validation inside a fold ----------------------------------------------------------------------
+
+
+def prepared(n_patients: int, n_images: int, *, patient: bool = True) -> pd.DataFrame:
+    """Samples of two classes, dealt into two folds."""
+    rows = pd.DataFrame(
+        [
+            (f"{label}{p}_{i}", label, f"{label}{p}", str(p % 2 + 1))
+            for label in "ab"
+            for p in range(n_patients)
+            for i in range(n_images)
+        ],
+        columns=["path", "label", "group", "fold"],
+    )
+    return rows.assign(split="oof", excluded=False, patient=rows["group"] if patient else "")
+
+
+def test_few_validation_images_of_a_class_are_told() -> None:
+    settings = Settings(val_share=0.2)
+    assert check_folds(prepared(100, 2), settings, 2) is None  # 20 images of 10 patients
+    words = (
+        "Each fold has little to choose epoch, calibration and threshold by: in validation {}, "
+        "where 20 images of 5 patients are the least to rely on. Sensitivity and specificity may "
+        "stray from fold to fold by that alone. Gather more patients, or pass --set val_share=0.3."
+    )
+    assert check_folds(prepared(40, 2), settings, 2) == words.format(
+        "'a' with 8 images of 4 patients and 'b' with 8 images of 4 patients"
+    )
+    # Many images of few patients are no better.
+    assert check_folds(prepared(20, 50), settings, 2) == words.format(
+        "'a' with 100 images of 2 patients and 'b' with 100 images of 2 patients"
+    )
+    assert check_folds(prepared(40, 2, patient=False), settings, 2) == words.format(
+        "'a' with 8 images and 'b' with 8 images"
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> hilum.Run:
-    return tiny.train_tiny(data, tmp_path_factory.mktemp("runs") / "one", epochs=2)
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.shorten(patch)
+        return tiny.train_tiny(data, tmp_path_factory.mktemp("runs") / "one", epochs=2)
 
 
 @pytest.fixture
@@ -72,6 +74,22 @@ def test_a_name_that_is_taken_by_other_data(
         f"{run.folder / 'external' / 'taken.json'} holds the figures of {elsewhere}. Pass another "
         "name by --name."
     )
+
+
+def test_images_of_the_ill_alone_have_a_sensitivity(run: hilum.Run, tmp_path: Path) -> None:
+    """What needs the other class is null with a reason."""
+    ward = tiny.make_folder(tmp_path / "ward", seed=9, n_patients=12)
+    shutil.rmtree(ward / "clear")
+    hilum.evaluate(run.folder, ward)
+    found = json.loads((run.folder / "external" / "ward.json").read_text(encoding="utf-8"))
+    rows = pd.read_csv(run.folder / "external" / "ward.csv")
+    figures = found["metrics"]
+    called = rows["p_opacity"] >= run.facts["operating_point"]["threshold"]
+    assert figures["sensitivity"]["value"] == pytest.approx(called.mean())
+    assert figures["sensitivity"]["ci_low"] is not None
+    for name in ("auroc", "specificity", "balanced_accuracy"):
+        assert figures[name]["value"] is None
+        assert figures[name]["reason"]
 
 
 def test_classes_are_mapped_by_the_user_alone() -> None:

@@ -70,7 +70,7 @@ def test_figures_at_the_locked_threshold() -> None:
     images[labels == 1] += 20
     groups = [f"p{i // 2}" for i in range(40)]
     model = cast(Model, ByBrightness())
-    found = measure_robustness(model, images, labels, groups, LogProgress())
+    found = measure_robustness(model, images, labels, groups, LogProgress(), n_trained=10**6)
     assert found["robustness_on"]["n"] == 40
     assert set(found["robustness"]) == set(CHANGES)
     for name, points in found["robustness"].items():
@@ -84,15 +84,41 @@ def test_figures_at_the_locked_threshold() -> None:
             assert point["specificity"]["value"] == pytest.approx((~called)[labels == 0].mean())
 
 
-def test_many_images_are_sampled_by_patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hilum.robustness.MOST_PIXELS", 0)
+@pytest.mark.parametrize(
+    ("n_trained", "most_pixels", "n"),
+    [
+        (10**6, 10**9, 400),
+        (0, 10**9, LEAST_IMAGES),
+        (10**6, 0, LEAST_IMAGES),
+        # A fifth of 2,000 images, over 4 levels.
+        (2000, 10**9, 100),
+        (10**6, 120 * 8 * 8, 120),
+    ],
+)
+def test_work_is_bounded_by_a_sample_of_patients(
+    monkeypatch: pytest.MonkeyPatch, n_trained: int, most_pixels: int, n: int
+) -> None:
+    monkeypatch.setattr("hilum.robustness.MOST_PIXELS", most_pixels)
     monkeypatch.setattr("hilum.robustness.CHANGES", {"darker": CHANGES["darker"]})
-    images = pictures(200, side=8)
-    labels = (np.arange(200) % 2).astype(np.int64)
-    groups = [f"p{i // 4}" for i in range(200)]
+    predicted: list[int] = []
+
+    class Counting(ByBrightness):
+        def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+            predicted.append(len(pixels))
+            return super().probabilities(pixels)
+
+    images = pictures(400, side=8)
+    labels = (np.arange(400) % 2).astype(np.int64)
+    groups = [f"p{i // 4}" for i in range(400)]
     found: dict[str, Any] = measure_robustness(
-        cast(Model, ByBrightness()), images, labels, groups, LogProgress()
+        cast(Model, Counting()), images, labels, groups, LogProgress(), n_trained=n_trained
     )
     about = found["robustness_on"]
-    assert about["n"] == LEAST_IMAGES
-    assert about["reason"] == "A sample of 64 of 200 validation images, by patient."
+    assert about["n"] == n
+    assert sum(predicted) == 4 * n
+    assert about["reason"] == (
+        "All validation images."
+        if n == 400
+        else f"A sample of {n} of 400 validation images, whole patients, to keep this short beside "
+        "training."
+    )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Callable
@@ -38,6 +39,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> hilum.Run:
     return tiny.train_tiny(data, tmp_path_factory.mktemp("runs") / "one")
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.shorten(monkeypatch)
+
+
+@pytest.fixture
+def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.shorten(monkeypatch, report=False)
 
 
 def predictions_of(run: hilum.Run) -> pd.DataFrame:
@@ -146,6 +157,7 @@ def test_every_setting_of_the_plan_has_its_reason(run: hilum.Run) -> None:
 # -- the seal -------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("unreported")
 def test_training_never_opens_a_test_image(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,21 +186,19 @@ def test_training_never_opens_a_test_image(
     assert set(before_opening) == set(samples["path"][samples["split"] != "test"])
 
 
-def test_changed_test_images_change_neither_weights_nor_threshold(tmp_path: Path) -> None:
-    runs: list[hilum.Run] = []
-    for name in ("as they are", "test images changed"):
-        data = tiny.make_folder(tmp_path / name)
-        if runs:
-            samples = samples_of(runs[0])
-            rng = np.random.default_rng(9)
-            for path in samples["path"][samples["split"] == "test"]:
-                noise = rng.integers(0, 256, (20, 24), dtype=np.uint8)
-                Image.fromarray(noise).save(data / path)
-        runs.append(tiny.train_tiny(data, tmp_path / f"run {name}"))
-    first, second = (load_file(run.folder / "model" / "weights.safetensors") for run in runs)
+@pytest.mark.usefixtures("unreported")
+def test_changed_test_images_change_neither_weights_nor_threshold(
+    run: hilum.Run, tmp_path: Path
+) -> None:
+    data = tiny.make_folder(tmp_path / "test images changed")
+    samples = samples_of(run)
+    rng = np.random.default_rng(9)
+    for path in samples["path"][samples["split"] == "test"]:
+        Image.fromarray(rng.integers(0, 256, (20, 24), dtype=np.uint8)).save(data / path)
+    changed = tiny.train_tiny(data, tmp_path / "run")
+    first, second = (load_file(r.folder / "model" / "weights.safetensors") for r in (run, changed))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    points = [run.facts["operating_point"] for run in runs]
-    assert points[0]["sha256"] == points[1]["sha256"]
+    assert run.facts["operating_point"]["sha256"] == changed.facts["operating_point"]["sha256"]
 
 
 def test_each_opening_is_on_record(run: hilum.Run) -> None:
@@ -226,18 +236,10 @@ KILL_AT = (
 )
 
 
-@pytest.mark.parametrize(("module", "name", "n_calls"), KILL_AT)
-def test_a_run_killed_anywhere_resumes_to_the_same_end(
-    run: hilum.Run,
-    data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    module: str,
-    name: str,
-    n_calls: int,
+def killed_at(
+    module: str, name: str, n_calls: int, work: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import importlib
-
+    """Begin some work and have it die when a function is called for the n-th time."""
     original: Callable[..., Any] = getattr(importlib.import_module(module), name)
     calls = iter(range(10_000))
 
@@ -249,8 +251,26 @@ def test_a_run_killed_anywhere_resumes_to_the_same_end(
     with monkeypatch.context() as patch:
         patch.setattr(f"{module}.{name}", fail)
         with pytest.raises(KilledError):
-            tiny.train_tiny(data, tmp_path / "killed")
-    resumed = hilum.resume(tmp_path / "killed")
+            work()
+
+
+@pytest.mark.usefixtures("short")
+def test_a_run_killed_again_and_again_resumes_to_the_same_end(
+    run: hilum.Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time it dies a step later, in the same folder."""
+    folder = tmp_path / "killed"
+
+    def begin() -> Any:
+        return tiny.train_tiny(data, folder)
+
+    def go_on() -> Any:
+        return hilum.resume(folder, command=["hilum", "resume"])
+
+    for module, name, n_calls in KILL_AT:
+        begun = (folder / "run.json").exists()
+        killed_at(module, name, n_calls, go_on if begun else begin, monkeypatch)
+    resumed = hilum.resume(folder)
     first, second = (load_file(r.folder / "model" / "weights.safetensors") for r in (run, resumed))
     assert all(torch.equal(first[key], second[key]) for key in first)
     pd.testing.assert_frame_equal(predictions_of(run), predictions_of(resumed))
@@ -258,6 +278,27 @@ def test_a_run_killed_anywhere_resumes_to_the_same_end(
     assert resumed.facts["status"] == "finished"
     assert (resumed.folder / "report.html").exists()
     assert not list(resumed.folder.rglob("*.tmp"))
+
+
+@pytest.mark.usefixtures("short")
+def test_each_session_is_on_record(
+    run: hilum.Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When work went on, by which command, on what machine, with which versions."""
+    (session,) = run.facts["sessions"]
+    assert session["command"] == ["hilum.train"]
+    assert session["versions"] == run.facts["versions"]
+    assert session["hardware"]["device"] == "cpu"
+    folder = tmp_path / "killed"
+    killed_at("hilum.runs", "train_network", 0, lambda: tiny.train_tiny(data, folder), monkeypatch)
+    monkeypatch.setattr("hilum.records.versions", lambda: {"python": "3.99"})
+    killed_at("hilum.runs", "train_network", 0, lambda: hilum.resume(folder), monkeypatch)
+    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    first, second = facts["sessions"]
+    assert (first["command"], second["command"]) == (["hilum.train"], ["hilum.resume"])
+    assert first["started"] <= second["started"]
+    assert first["versions"] == facts["versions"]
+    assert second["versions"] == {"python": "3.99"}
 
 
 def test_a_finished_run_is_not_resumed_nor_overwritten(run: hilum.Run, data: Path) -> None:
@@ -282,20 +323,23 @@ def test_a_folder_with_other_things_is_left_alone(data: Path, tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]
 
 
-def test_a_test_image_changed_after_training_is_named(data: Path, tmp_path: Path) -> None:
-    own = tiny.make_folder(tmp_path / "data", seed=3)
-    run = tiny.train_tiny(own, tmp_path / "run")
+def test_a_test_image_changed_after_training_is_named(run: hilum.Run, data: Path) -> None:
     samples = samples_of(run)
     changed = samples["path"][samples["split"] == "test"].iloc[0]
     other = samples["path"][samples["split"] == "train"].iloc[0]
-    (own / changed).write_bytes((own / other).read_bytes())
-    with pytest.raises(hilum.DataError, match=f"{changed} has changed since the data were read"):
-        hilum.evaluate(run.folder)
+    before = (data / changed).read_bytes()
+    (data / changed).write_bytes((data / other).read_bytes())
+    try:
+        with pytest.raises(hilum.DataError, match=f"{changed} has changed since the data were"):
+            hilum.evaluate(run.folder)
+    finally:
+        (data / changed).write_bytes(before)
 
 
 # -- other kinds of data --------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("unreported")
 def test_several_classes(tmp_path: Path) -> None:
     data = tiny.make_folder(tmp_path / "data", classes=("a", "b", "c"), n_patients=20)
     run = tiny.train_tiny(data, tmp_path / "run")
@@ -309,6 +353,7 @@ def test_several_classes(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.usefixtures("unreported")
 def test_table_with_a_patient_column_and_metadata(tmp_path: Path) -> None:
     folder = tiny.make_folder(tmp_path / "data", n_images=1)
     files = sorted(folder.rglob("*.png"))
@@ -327,6 +372,7 @@ def test_table_with_a_patient_column_and_metadata(tmp_path: Path) -> None:
     assert math.isfinite(run.metrics["test"]["auroc"]["value"])
 
 
+@pytest.mark.usefixtures("unreported")
 def test_npz(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays: dict[str, Any] = {}
@@ -344,6 +390,7 @@ def test_npz(tmp_path: Path) -> None:
     assert again == pytest.approx(list(table["p_1"]), abs=1e-6)
 
 
+@pytest.mark.usefixtures("short")
 def test_unreadable_files_are_on_record(tmp_path: Path) -> None:
     data = tiny.make_folder(tmp_path / "data")
     (data / "clear" / "case999_0.png").write_bytes(b"not an image")
@@ -361,6 +408,7 @@ def test_unreadable_files_are_on_record(tmp_path: Path) -> None:
     assert "case999_0.png" in (run.folder / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("short")
 def test_overlap_trains_only_when_allowed_and_is_on_the_first_page(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for split, seed in (("train", 0), ("val", 1), ("test", 2)):
@@ -373,5 +421,7 @@ def test_overlap_trains_only_when_allowed_and_is_on_the_first_page(tmp_path: Pat
     report = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "50 patients" in report
     options = hilum.DataOptions(new_split=True)
-    drawn = hilum.train(data, tmp_path / "drawn", settings=tiny.SETTINGS, options=options)
+    drawn = hilum.train(
+        data, tmp_path / "drawn", settings=tiny.SETTINGS | {"epochs": 1}, options=options
+    )
     assert drawn.facts["splits"]["overlap"] is None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -43,6 +44,15 @@ def make_folder(
                 path = folder / name / f"case{label}{patient:02d}_{image}.png"
                 Image.fromarray(draw(label, rng)).save(path)
     return folder
+
+
+def shorten(patch: pytest.MonkeyPatch, *, report: bool = True) -> None:
+    """Leave out of a run what takes long and has tests of its own; the report too, if wanted."""
+    patch.setattr("hilum.preparation.find_flaws", lambda *_: [])
+    patch.setattr("hilum.runs.measure_robustness", lambda *_, **__: {})
+    patch.setattr("hilum.runs.check_maps", lambda *_: {})
+    if not report:
+        patch.setattr("hilum.runs._report", lambda run: (run.folder / "report.html").write_text(""))
 
 
 def train_tiny(data: Path, out: Path, **changes: Any) -> hilum.Run:

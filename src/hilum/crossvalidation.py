@@ -17,8 +17,9 @@ import pandas as pd
 
 from hilum.dataset import Dataset
 from hilum.estimates import study_of
-from hilum.evaluation import now
+from hilum.evaluation import measure_decisions, now
 from hilum.files import read_json, write_csv, write_json
+from hilum.inference import load
 from hilum.progress import Progress
 from hilum.records import (
     Run,
@@ -30,7 +31,15 @@ from hilum.records import (
     read_back,
 )
 from hilum.settings import Settings
-from hilum.splits import OUT_OF_FOLD, SPLITS, assign, check_classes, fold_name
+from hilum.splits import (
+    MIN_VAL_GROUPS,
+    MIN_VAL_PER_CLASS,
+    OUT_OF_FOLD,
+    SPLITS,
+    assign,
+    check_classes,
+    fold_name,
+)
 from hilum.subgroups import describe_subgroups
 
 SPREAD_OF = (
@@ -144,6 +153,48 @@ def fold_samples(samples: pd.DataFrame, fold: int, settings: Settings) -> pd.Dat
     return rows.drop(columns="fold")
 
 
+def check_folds(samples: pd.DataFrame, settings: Settings, n_folds: int) -> str | None:
+    """Say what is weak about the validation parts that the folds will have, before any trains.
+
+    Parameters are those of `fold_samples`.
+
+    Returns
+    -------
+    str or None
+        A sentence, where a class has few images or patients to choose a threshold by.
+
+    Raises
+    ------
+    DataError
+        If a class is missing from training or validation of a fold.
+    """
+    known = (samples["patient"] != "").any()
+    counts: dict[str, list[tuple[int, int]]] = {}
+    for fold in range(1, n_folds + 1):
+        rows = fold_samples(samples, fold, settings)
+        for name, part in rows[rows["split"] == "val"].groupby("label"):
+            counts.setdefault(str(name), []).append((len(part), part["group"].nunique()))
+    few = [
+        f"'{name}' with {_range([n for n, _ in pairs])} images"
+        + (f" of {_range([n for _, n in pairs])} patients" if known else "")
+        for name, pairs in counts.items()
+        if min(n for n, _ in pairs) < MIN_VAL_PER_CLASS or min(n for _, n in pairs) < MIN_VAL_GROUPS
+    ]
+    if not few:
+        return None
+    return (
+        f"Each fold has little to choose epoch, calibration and threshold by: in validation "
+        f"{' and '.join(few)}, where {MIN_VAL_PER_CLASS} images of {MIN_VAL_GROUPS} patients are "
+        "the least to rely on. Sensitivity and specificity may stray from fold to fold by that "
+        "alone. Gather more patients, or pass --set val_share=0.3."
+    )
+
+
+def _range(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
 # -- what the folds held out -----------------------------------------------------------------------
 
 
@@ -151,10 +202,10 @@ def _pool(run: Run, dataset: Dataset, samples: pd.DataFrame) -> None:
     """Write predictions.csv and metrics.json of the whole."""
     assert run.n_folds is not None
     folders = {fold: run.folder / fold_name(fold) for fold in range(1, run.n_folds + 1)}
-    predictions = pd.concat(
-        [_held_out(folder, fold) for fold, folder in folders.items()], ignore_index=True
-    )
+    tables = [_held_out(folder, fold) for fold, folder in folders.items()]
+    predictions = pd.concat(tables, ignore_index=True)
     rows = samples.set_index("path", drop=False).loc[predictions["path"]]
+    models = [load(folder) for folder in folders.values()]
     assert sorted(predictions["path"]) == sorted(
         samples["path"][samples["split"] == OUT_OF_FOLD]
     ), "every image is held out once"
@@ -172,7 +223,8 @@ def _pool(run: Run, dataset: Dataset, samples: pd.DataFrame) -> None:
             dataset.class_names,
             run.facts["positive_class"],
             patients_known=dataset.patients.n_patients is not None,
-        ),
+        )
+        | measure_decisions(list(zip(tables, models, strict=True)), list(rows["group"])),
         "folds": folds,
         "spread": {name: _spread([fold[name]["value"] for fold in folds]) for name in SPREAD_OF},
     }

@@ -103,6 +103,7 @@ def load_dataset(
     classes: Sequence[str] | None = None,
     patient_pattern: str | None = None,
     columns: Columns | None = None,
+    min_classes: int = 2,
 ) -> Dataset:
     """Find the samples in a folder, a table or an NPZ.
 
@@ -118,11 +119,13 @@ def load_dataset(
         Regular expression with a group named `patient`.
     columns : Columns, optional
         Names of a table's columns where they are not the usual ones.
+    min_classes : int
+        Two to learn from; a model may be evaluated on images of one.
 
     Raises
     ------
     DataError
-        If there is no such data, fewer than two classes, or anything that would be a guess.
+        If there is no such data, fewer classes, or anything that would be a guess.
     """
     source = Path(data)
     if not source.exists():
@@ -132,12 +135,12 @@ def load_dataset(
     if columns is not None and (source.is_dir() or source.suffix.lower() == ".npz"):
         raise DataError(f"{source} has no columns to name: only a CSV or Parquet table has.")
     if source.is_dir():
-        return _load_folder(source, classes, patient_pattern)
+        return _load_folder(source, classes, patient_pattern, min_classes)
     suffix = source.suffix.lower()
     if suffix == ".npz":
-        return _load_npz(source, classes, patient_pattern)
+        return _load_npz(source, classes, patient_pattern, min_classes)
     if suffix in TABLE_SUFFIXES:
-        return _load_table(source, classes, patient_pattern, columns or Columns())
+        return _load_table(source, classes, patient_pattern, columns or Columns(), min_classes)
     raise DataError(
         f"{source} is not data that can be learnt from: '{suffix or 'no suffix'}' is not one of "
         ".csv, .tsv, .parquet, .npz, nor a folder of class folders."
@@ -173,7 +176,9 @@ def open_picture(
 # -- folders ------------------------------------------------------------------------------------
 
 
-def _load_folder(source: Path, classes: Sequence[str] | None, pattern: str | None) -> Dataset:
+def _load_folder(
+    source: Path, classes: Sequence[str] | None, pattern: str | None, min_classes: int
+) -> Dataset:
     found = find_images(source)
     paths = [path.relative_to(source).as_posix() for path, _, _ in found.images]
     table = pd.DataFrame(
@@ -184,7 +189,7 @@ def _load_folder(source: Path, classes: Sequence[str] | None, pattern: str | Non
         },
         dtype=str,
     )
-    names = _class_order(table, classes, source, hint=found.hint)
+    names = _class_order(table, classes, source, min_classes, hint=found.hint)
     owners, patients = recognise(
         paths,
         pattern=pattern,
@@ -200,7 +205,11 @@ def _load_folder(source: Path, classes: Sequence[str] | None, pattern: str | Non
 
 
 def _load_table(
-    source: Path, classes: Sequence[str] | None, pattern: str | None, columns: Columns
+    source: Path,
+    classes: Sequence[str] | None,
+    pattern: str | None,
+    columns: Columns,
+    min_classes: int,
 ) -> Dataset:
     raw = read_table(source)
     path = _required(raw, columns.path, "path", source)
@@ -227,7 +236,7 @@ def _load_table(
     rest = raw.drop(columns=[name for name in (path, label, patient, split) if name])
     table = table.join(_renamed(rest).reset_index(drop=True))
     places = [f"row {row}" for row in raw.index]
-    names = _class_order(table, classes, source, places=places)
+    names = _class_order(table, classes, source, min_classes, places=places)
     return Dataset(source, "table", table, names, _kind(names), patients)
 
 
@@ -334,7 +343,9 @@ def _is_unwritable(text: str) -> bool:
 # -- NPZ ----------------------------------------------------------------------------------------
 
 
-def _load_npz(source: Path, classes: Sequence[str] | None, pattern: str | None) -> Dataset:
+def _load_npz(
+    source: Path, classes: Sequence[str] | None, pattern: str | None, min_classes: int
+) -> Dataset:
     classes = None if classes is None else [plain_text(name) for name in classes]
     if pattern is not None:
         raise DataError(f"{source} holds arrays without names, so --patient-pattern has no use.")
@@ -371,7 +382,7 @@ def _load_npz(source: Path, classes: Sequence[str] | None, pattern: str | None) 
         )
     if classes is not None:
         table["label"] = _rename(table["label"], classes, source)
-    names = _class_order(table, classes, source)
+    names = _class_order(table, classes, source, min_classes)
     return Dataset(source, "npz", table, names, _kind(names), patients)
 
 
@@ -492,13 +503,14 @@ def _class_order(
     table: pd.DataFrame,
     classes: Sequence[str] | None,
     source: Path,
+    min_classes: int,
     *,
     places: Sequence[str] | None = None,
     hint: str = "",
 ) -> tuple[str, ...]:
     """Check the labels and put the classes in order; `places` name the samples in messages."""
     found = sorted(set(table["label"]), key=_natural)
-    if len(found) < 2:
+    if len(found) < min_classes:
         raise DataError(
             f"{source} holds one class only, '{found[0]}'. A classifier needs at least two.{hint}"
         )

@@ -212,39 +212,67 @@ def measure(
         found |= {"subgroups": rows, "subgroup_notes": parts.notes}
     # Identical files stay together in the intervals also where no patient is known.
     found |= {} if patients_known else {"n_patients": None}
-    return found | measure_decisions(predictions, groups, model)
+    return found | measure_decisions([(predictions, model)], groups)
 
 
 def measure_decisions(
-    predictions: pd.DataFrame, groups: Sequence[str], model: Model
+    parts: Sequence[tuple[pd.DataFrame, Model]], groups: Sequence[str]
 ) -> dict[str, Any]:
-    """Compute the figures of prediction sets and referral, by the rules that the model holds.
+    """Compute the figures of prediction sets and referral, by the rules that the models hold.
 
-    Parameters are those of `measure`.
+    Parameters
+    ----------
+    parts : sequence of (DataFrame, Model)
+        Predictions, and the model that made them; several where folds are taken together.
+    groups : sequence of str
+        Patient of each row of all parts.
 
     Returns
     -------
     dict
-        'conformal' where there are prediction sets, 'referral' where there are rules.
+        'conformal' where every model has prediction sets, 'referral' where every one has rules.
     """
-    rules, names = model.facts.referral, model.class_names
-    if rules is None:
+    rules = [model.facts.referral for _, model in parts]
+    if any(each is None for each in rules):
         return {}
+    facts = parts[0][1].facts
+    names, positive = facts.class_names, facts.positive_index
+    predictions = pd.concat([table for table, _ in parts])
     y_true = np.array([names.index(label) for label in predictions["label"]])
     called = np.array([names.index(label) for label in predictions["predicted"]])
-    probs = predictions[[f"p_{name}" for name in names]].to_numpy(dtype=float)
-    positive, point = model.facts.positive_index, model.facts.operating_point
-    margins = certainty(probs, positive=positive, threshold=point.threshold if point else None)
+    sets = [_sets(table, model) for table, model in parts]
+    whole = [each for each in sets if each is not None]
+    margins = np.concatenate([_margins(table, model) for table, model in parts])
+    coverage = rules[0].set_coverage if rules[0] else None
     found: dict[str, Any] = {}
-    if rules.set_coverage is not None and rules.set_thresholds is not None:
-        sets = prediction_sets(probs, rules.set_thresholds)
+    if len(whole) == len(parts) and coverage is not None:
         found["conformal"] = describe_sets(
-            y_true, sets, groups, class_names=list(names), coverage=rules.set_coverage
+            y_true, np.concatenate(whole), groups, class_names=list(names), coverage=coverage
         )
     found["referral"] = describe_referral(
         y_true, called, list(predictions["reason"]), margins, groups, positive=positive
     )
     return found
+
+
+def _probabilities(predictions: pd.DataFrame, model: Model) -> NDArray[np.float64]:
+    return predictions[[f"p_{name}" for name in model.class_names]].to_numpy(dtype=float)
+
+
+def _sets(predictions: pd.DataFrame, model: Model) -> NDArray[np.bool_] | None:
+    rules = model.facts.referral
+    if rules is None or rules.set_thresholds is None:
+        return None
+    return prediction_sets(_probabilities(predictions, model), rules.set_thresholds)
+
+
+def _margins(predictions: pd.DataFrame, model: Model) -> NDArray[np.float64]:
+    point = model.facts.operating_point
+    return certainty(
+        _probabilities(predictions, model),
+        positive=model.facts.positive_index,
+        threshold=point.threshold if point else None,
+    )
 
 
 def figure_text(figure: dict[str, Any]) -> str:

@@ -91,7 +91,13 @@ def evaluate_on(
     data, options = other.data, other.options
     model = load(run.folder)
     chosen = _check_name(other.name or Path(data).resolve().stem)
-    dataset = load_dataset(data, patient_pattern=options.patient_pattern, columns=options.columns)
+    dataset = load_dataset(
+        data,
+        patient_pattern=options.patient_pattern,
+        columns=options.columns,
+        # Images of the ill alone have a sensitivity; what needs the others is null with a reason.
+        min_classes=1,
+    )
     if dataset.target_kind == "multilabel":
         raise DataError(f"{data} has several labels an image. Give one label an image.")
     mapped = match_classes(dataset.class_names, model.class_names, other.class_map, str(data))

@@ -111,7 +111,8 @@ def several_models(folder: Path, command: str) -> str:
     )
 
 
-def save_prepared(run: Run, prepared: Prepared, options: DataOptions) -> None:
+def save_prepared(run: Run, prepared: Prepared, options: DataOptions, **facts: Any) -> None:
+    """Write down what was prepared; `facts` are more that run.json is to hold."""
     dataset, samples, split = prepared.dataset, prepared.samples, prepared.split
     samples["split"] = samples["split"].fillna("")
     reasons = list(split.reasons)
@@ -151,6 +152,7 @@ def save_prepared(run: Run, prepared: Prepared, options: DataOptions) -> None:
         },
         versions=versions(),
         finished=None,
+        **facts,
     )
 
 

@@ -27,7 +27,10 @@ from hilum.threads import in_threads
 Pixels = NDArray[np.uint8]
 
 MOST_PIXELS = 800 * 150 * 150
-"""Of all validation images together; beyond that a sample of patients is taken."""
+"""Of all images together; beyond that a sample of patients is taken."""
+
+MOST_WORK = 0.2
+"""Predictions under all changes together, as a share of the images that training saw."""
 
 LEAST_IMAGES = 64
 
@@ -156,6 +159,8 @@ def measure_robustness(
     labels: NDArray[np.int64],
     groups: Sequence[str],
     progress: Progress,
+    *,
+    n_trained: int,
 ) -> dict[str, Any]:
     """Measure a model on validation images under every change at every level.
 
@@ -166,6 +171,8 @@ def measure_robustness(
     labels : int array of shape (n,)
     groups : sequence of str
         Patient of each.
+    n_trained : int
+        Images that training saw, in all epochs together; the work here is bounded by it.
 
     Returns
     -------
@@ -173,10 +180,10 @@ def measure_robustness(
         'robustness': {change: [{'level', 'auroc', 'sensitivity', 'specificity'}]}, each beginning
         with level 0; 'robustness_on': how many images, and which.
     """
-    chosen, why = _sample(pixels, labels, groups)
+    n_levels = sum(len(change.levels) for change in CHANGES.values())
+    chosen, why = _sample(pixels, labels, groups, int(MOST_WORK * n_trained / (1 + n_levels)))
     images, true = np.asarray(pixels[chosen]), labels[chosen]
     names = np.asarray(groups)[chosen]
-    n_levels = sum(len(change.levels) for change in CHANGES.values())
     found: dict[str, list[dict[str, Any]]] = {}
     with progress.task("Changing validation images", n_levels) as task:
         unchanged = {"level": 0.0} | _figures(model, images, true, names)
@@ -196,11 +203,12 @@ def measure_robustness(
 
 
 def _sample(
-    pixels: Images, labels: NDArray[np.int64], groups: Sequence[str]
+    pixels: Images, labels: NDArray[np.int64], groups: Sequence[str], n_affordable: int
 ) -> tuple[NDArray[np.intp], str]:
     """Choose the images to change, whole patients with every class in its share, and say why."""
     n = len(pixels)
-    most = max(LEAST_IMAGES, MOST_PIXELS // (pixels.shape[1] * pixels.shape[2]))
+    n_room = MOST_PIXELS // (pixels.shape[1] * pixels.shape[2])
+    most = max(LEAST_IMAGES, min(n_affordable, n_room))
     if n <= most:
         return np.arange(n), "All validation images."
     share = most / n
@@ -208,7 +216,10 @@ def _sample(
         labels.astype(str).tolist(), list(groups), {"in": share, "out": 1 - share}, seed=0
     )
     chosen = np.flatnonzero(parts == "in")
-    return chosen, f"A sample of {len(chosen):,} of {n:,} validation images, by patient."
+    return chosen, (
+        f"A sample of {len(chosen):,} of {n:,} validation images, whole patients, to keep this "
+        "short beside training."
+    )
 
 
 def _figures(

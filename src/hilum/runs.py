@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 import hilum
 from hilum.cache import stored_images
 from hilum.calibrators import choose_calibrator
-from hilum.crossvalidation import work_folds
+from hilum.crossvalidation import check_folds, work_folds
 from hilum.dataset import Columns, Dataset
 from hilum.errors import HilumError, RunError
 from hilum.evaluation import (
@@ -259,7 +259,12 @@ def _prepare(run: Run, progress: Progress) -> None:
         options=options,
         progress=progress,
     )
-    save_prepared(run, prepared, options)
+    note = None
+    if options.folds is not None:
+        note = check_folds(prepared.samples, prepared.plan.settings, options.folds)
+        if note:
+            progress.say(note)
+    save_prepared(run, prepared, options, validation_note=note)
 
 
 # -- the steps -------------------------------------------------------------------------------------
@@ -473,7 +478,8 @@ def _robustness(
         return {key: before[key] for key in keys}
     val = split_samples(dataset, samples, "val", settings, progress)
     groups = list(samples["group"][samples["split"] == "val"])
-    return measure_robustness(model, val.pixels, val.labels, groups, progress)
+    n_trained = run.facts["epochs_done"] * int((samples["split"] == "train").sum())
+    return measure_robustness(model, val.pixels, val.labels, groups, progress, n_trained=n_trained)
 
 
 def _measure_again(run: Run, prevalences: Sequence[float], subgroups: Sequence[str] | None) -> None:

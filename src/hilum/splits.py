@@ -24,6 +24,9 @@ OUT_OF_FOLD = "oof"
 # with 20, the 95 % interval of a sensitivity of 0.9 already spans 0.70 to 0.97 (Wilson).
 MIN_VAL_PER_CLASS = 20
 
+MIN_VAL_GROUPS = 5
+"""Patients of a class in validation; with fewer, one odd patient moves the threshold."""
+
 MIN_FOLD_GROUPS = 3
 
 
@@ -267,7 +270,7 @@ def make_folds(
     found = np.zeros(len(names), dtype=int)
     found[rest] = 1 + folds(label_array[rest], group_array[rest], n_folds, seed=seed)
     served = (
-        "No test split came with the data: all of them served cross-validation."
+        "No test split is kept apart: every image serves cross-validation."
         if rest.all()
         else "The test split that came with the data was kept sealed: no fold holds any of it."
     )

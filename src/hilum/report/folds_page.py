@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,11 @@ from hilum.report.findings import Findings, show_findings
 from hilum.report.gallery import Album
 from hilum.report.page import render_template
 from hilum.report.reach import GroupRow, figure_row
+from hilum.report.reasons import WIDE
 from hilum.splits import OUT_OF_FOLD, fold_name
+
+MEASURED_HERE = ("few_patients", "small_class")  # the intervals tell what they foretold
+MUCH_SPREAD = 0.2  # between the lowest and the highest fold
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,16 @@ class FoldRow:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """A reason to distrust the figures; `anchor` is where the page shows more, '' if nowhere."""
+
+    title: str
+    text: str
+    is_serious: bool = False
+    anchor: str = ""
+
+
+@dataclass(frozen=True)
 class FoldsPage:
     """Everything that the template shows."""
 
@@ -38,6 +52,7 @@ class FoldsPage:
     name: str
     source: str
     paragraphs: tuple[str, ...]
+    doubts: tuple[Doubt, ...]
     heads: tuple[str, ...]
     pooled: GroupRow
     folds: tuple[FoldRow, ...]
@@ -79,11 +94,13 @@ def make_folds_page(
     source = Path(run["data"]["path"])
     album = Album(source, run["data"]["kind"])
     auroc = Estimate.of(pooled, "auroc")
+    findings = show_findings(run["findings"], samples, album)
     return FoldsPage(
-        title=f"AUROC {words.with_interval(auroc, percent=False)} out of fold",
+        title=f"AUROC {words.with_interval(auroc, percent=False)} on patients held out",
         name=source.name,
         source=str(source),
         paragraphs=(
+            _answer(pooled, run["positive_class"]),
             f"{words.plural(len(folds), 'network')} were trained, each on the other folds' "
             f"patients: every one of {words.plural(pooled['n'], 'image')} "
             f"({words.people(pooled['n_patients'])}) was predicted once, by a network that had "
@@ -92,6 +109,7 @@ def make_folds_page(
             "These figures say what this way of training is worth on such data. There is no "
             "single model here: to have one, train without folds on the same data.",
         ),
+        doubts=tuple(_doubts(run, metrics, keys, findings)),
         heads=tuple(words.BY_KEY[key].name for key in keys),
         pooled=figure_row("All folds together", pooled, keys),
         folds=tuple(
@@ -106,9 +124,78 @@ def make_folds_page(
         ),
         spread=tuple(_spread(metrics["spread"][key], words.BY_KEY[key].percent) for key in keys),
         reasons=tuple(run["splits"]["reasons"]),
-        findings=show_findings(run["findings"], samples, album),
+        findings=findings,
         version=hilum.__version__,
     )
+
+
+def _answer(pooled: Mapping[str, Any], positive: str | None) -> str:
+    """Say in a sentence what was found of the class looked for, and what was rightly not."""
+    names = ("accuracy",) if positive is None else ("sensitivity", "specificity")
+    shares = [words.with_interval(Estimate.of(dict(pooled), name), percent=True) for name in names]
+    if positive is None:
+        return f"Of all images, {shares[0]} were given their class."
+    return (
+        f"Of the images labelled {positive}, {shares[0]} were called so; of the others, "
+        f"{shares[1]} were not."
+    )
+
+
+def _doubts(
+    run: Mapping[str, Any], metrics: Mapping[str, Any], keys: Sequence[str], findings: Findings
+) -> Iterator[Doubt]:
+    """Say what to distrust, the gravest first."""
+    pooled = metrics[OUT_OF_FOLD]
+    auroc = Estimate.of(pooled, "auroc")
+    if auroc.ci_low is not None and auroc.ci_low <= 0.5:
+        yield Doubt(
+            "No skill is shown", "The interval of AUROC holds 0.5, the value of a coin.", True
+        )
+    overlap = run["splits"]["overlap"]
+    if overlap:
+        yield Doubt(
+            f"{words.plural(overlap['n_patients'], 'patient')} are in more than one split",
+            "They are in the sealed test split and in folds. This was allowed by hand.",
+            True,
+        )
+    if run["patients"]["n_patients"] is None:
+        yield Doubt(
+            "Patients are unknown",
+            "Each image was taken for a patient of its own. Where a patient has several, networks "
+            "may have seen patients that they were tested on: figures are then too good.",
+            True,
+        )
+    for finding in findings.found:
+        if finding.severity != "low" and finding.kind not in MEASURED_HERE:
+            yield Doubt(finding.title, f"{finding.effect}.", finding.severity == "high", "findings")
+    if run.get("validation_note"):
+        yield Doubt("There was little to choose thresholds by", run["validation_note"])
+    strays = [
+        f"{words.BY_KEY[key].in_text} {words.number(found['lowest'], percent=True)} to "
+        f"{words.number(found['highest'], percent=True)}"
+        for key in keys
+        if words.BY_KEY[key].percent
+        for found in [metrics["spread"][key]]
+        if found["mean"] is not None and found["highest"] - found["lowest"] > MUCH_SPREAD
+    ]
+    if strays:
+        yield Doubt(
+            "The folds differ",
+            f"Between folds: {'; '.join(strays)}. One model trained on such data may lie anywhere "
+            "there.",
+            anchor="folds",
+        )
+    wide = [
+        f"{words.BY_KEY[key].in_text} {words.interval(figure, percent=words.BY_KEY[key].percent)}"
+        for key in keys
+        for figure in [Estimate.of(pooled, key)]
+        if (figure.width or 0) > WIDE
+    ]
+    if wide:
+        yield Doubt(
+            "Few patients: wide intervals",
+            f"The truth may lie anywhere in these: {'; '.join(wide)}.",
+        )
 
 
 def _keys(positive_class: str | None) -> tuple[str, ...]:

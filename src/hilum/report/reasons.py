@@ -22,6 +22,7 @@ from hilum.report.facts import (
     parse_time,
 )
 from hilum.report.kinds import title_of
+from hilum.splits import MIN_VAL_GROUPS, MIN_VAL_PER_CLASS
 
 # Highest first; the order in which reasons are read. From SERIOUS on, a reason can make the main
 # figures wrong by itself; below, it limits what they mean.
@@ -55,6 +56,7 @@ WEIGHTS = {
     "many_excluded": 44,
     "much_referred": 42,
     "wide_interval": 40,
+    "few_val": 39,
     "small_class": 38,
     "patients_guessed": 35,
     "drawn_test": 25,
@@ -435,6 +437,26 @@ def _check_width(facts: RunFacts, found: _Found) -> None:
         )
 
 
+def _check_validation(facts: RunFacts, found: _Found) -> None:
+    val = facts.samples[facts.samples["split"] == "val"]
+    owner = (
+        val["group"] if "group" in val else val["patient"].where(val["patient"] != "", val.index)
+    )
+    few = []
+    for name, rows in val.groupby("label"):
+        n, n_groups = len(rows), owner[rows.index].nunique()
+        if n < MIN_VAL_PER_CLASS or n_groups < MIN_VAL_GROUPS:
+            of_whom = words.of_people(n_groups) if _patients_known(facts) else ""
+            few.append(f"{words.plural(n, 'image')}{of_whom} labelled {name}")
+    if few:
+        found.add(
+            "few_val",
+            "There was little to choose the threshold by",
+            f"Validation holds {words.join(few)}: another draw of them would have given another "
+            "epoch, calibration and threshold, and so another sensitivity and specificity.",
+        )
+
+
 def _check_calibration(facts: RunFacts, found: _Found) -> None:
     ece = Estimate.of(facts.metrics["test"], "ece")
     if ece.value is None:
@@ -727,6 +749,7 @@ CHECKS: tuple[Callable[[RunFacts, _Found], None], ...] = (
     _check_estimable,
     _check_drop,
     _check_width,
+    _check_validation,
     _check_calibration,
     _check_prevalence,
     _check_excluded,
