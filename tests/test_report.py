@@ -335,6 +335,7 @@ CASES = (
     ("many_excluded", _sample(slice(0, 20), excluded=True, split="")),
     ("some_excluded", _sample(0, excluded=True, split="", reason="truncated")),
     ("wide_interval", _figure("test", "sensitivity", 0.95, 0.84, 0.96)),
+    ("few_val", _sample(slice(12, 40), split="train")),
     ("small_class", lambda f: f.run["splits"]["counts"]["test"]["classes"].update(ill=29)),
     ("patients_guessed", _patients(source="known_pattern")),
     ("drawn_test", lambda facts: facts.samples.__setitem__("given_split", "")),
