@@ -211,3 +211,22 @@ def test_old_leftovers_are_cleared_and_young_ones_kept(dataset: Dataset) -> None
     build(dataset)
     assert not old.exists()
     assert young.exists()
+
+
+def test_a_cache_that_is_emptied_meanwhile_serves_what_was_decoded(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may empty the cache and begin a store of the same name."""
+    seen: list[str] = []
+
+    def emptied(dataset: Dataset, path: str, *args: Any, **options: Any) -> Any:
+        if path == "a/2.png" and path not in seen:
+            seen.append(path)
+            empty_cache()
+            build(dataset, only=1)
+        return unchanged_picture(dataset, path, *args, **options)
+
+    expected = np.stack([prepare(dataset.picture(path), SPEC)[0] for path in dataset.table["path"]])
+    monkeypatch.setattr("hilum.cache.unchanged_picture", emptied)
+    np.testing.assert_array_equal(build(dataset)[:], expected)
+    assert seen == ["a/2.png"]

@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
 import sys
 import time
@@ -92,8 +93,12 @@ class StoredImages:
         return len(self.rows)
 
     def __getitem__(self, index: Any) -> NDArray[np.uint8]:
-        """Return a copy of one image, of a slice, or of those at an array of indices."""
+        """Return one image, a read-only view, or a copy of those at a slice or array of indices."""
         return np.asarray(self.store[self.rows[index]])
+
+    def take(self, index: NDArray[np.intp]) -> StoredImages:
+        """Return some of the images, unread."""
+        return StoredImages(self.store, self.rows[index])
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         return (self[index] for index in range(len(self)))
@@ -133,16 +138,16 @@ def stored_images(
     places = {digest: row for row, digest in enumerate(dict.fromkeys(among or hashes))}
     rows = np.array([places[digest] for digest in hashes], dtype=np.intp)
     shape = (len(places), spec.height, spec.width, spec.channels)
-    folder = cache_folder() / "pixels" / _key(places, spec)
+    files = dict(zip(rows.tolist(), zip(paths, hashes, strict=True), strict=True))
     try:
-        _clear_leftovers(cache_room("pixels"))
+        folder = cache_room("pixels") / _key(places, spec)
+        _clear_leftovers(folder.parent)
         _make_store(folder, shape, dataset, spec)
-        missing = _missing(folder, shape, rows, progress)
-        wanted = {
-            row: (path, hashes[i]) for i, (row, path) in enumerate(zip(rows, paths, strict=True))
-        }
-        _fill(folder, shape, dataset, {row: wanted[row] for row in missing}, spec, progress)
-        return StoredImages(_mapped(folder, shape), rows)
+        # Opened once: if another process empties the cache meanwhile, these files live on unnamed.
+        with _Files(folder, shape) as store:
+            missing = store.missing(np.unique(rows), progress)
+            _fill(store, dataset, {row: files[row] for row in missing}, spec, progress)
+            return StoredImages(store.pixels, rows)
     except OSError as error:
         raise HilumError(
             f"{cache_folder()} cannot be written: {error.strerror or error}. Free some space "
@@ -169,9 +174,7 @@ def _make_store(folder: Path, shape: tuple[int, ...], dataset: Dataset, spec: Pi
     if _is_sound(folder, shape):
         os.utime(folder / ABOUT)  # tells when it was used last
         return
-    shutil.rmtree(folder, ignore_errors=True)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = _leftover(folder)
     partial.mkdir()
     for name, size in _sizes(shape).items():
         with (partial / name).open("wb") as stream:
@@ -183,12 +186,23 @@ def _make_store(folder: Path, shape: tuple[int, ...], dataset: Dataset, spec: Pi
         **spec.model_dump(mode="json"),
     }
     write_json(partial / ABOUT, about)
+    if folder.exists() and not _is_sound(folder, shape):
+        # Renamed first: what is removed bit by bit must not bear the name of a store.
+        damaged = _leftover(folder)
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(damaged)
+        shutil.rmtree(damaged, ignore_errors=True)
     try:
         partial.rename(folder)
     except OSError:
-        if not _is_sound(folder, shape):
+        shutil.rmtree(partial, ignore_errors=True)
+        if not _is_sound(folder, shape):  # otherwise another run was faster
             raise
-        shutil.rmtree(partial)  # another run was faster
+
+
+def _leftover(folder: Path) -> Path:
+    """Name a folder beside a store that `_clear_leftovers` removes if nobody else does."""
+    return folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
 
 
 def _sizes(shape: tuple[int, ...]) -> dict[str, int]:
@@ -204,27 +218,49 @@ def _is_sound(folder: Path, shape: tuple[int, ...]) -> bool:
         return False
 
 
-def _mapped(folder: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    # An ndarray, whose indexing is faster than a memmap's.
-    return np.asarray(np.memmap(folder / PIXELS, np.uint8, "r", shape=shape))
+class _Files:
+    """The open files of a store.
 
+    Attributes
+    ----------
+    pixels : read-only uint8 array
+        Mapped; stays when the files are closed.
+    """
 
-def _missing(
-    folder: Path, shape: tuple[int, ...], rows: NDArray[np.intp], progress: Progress
-) -> list[int]:
-    """Name the rows that are not there, or are not what was written."""
-    checksums = np.fromfile(folder / CHECKSUMS, dtype="<u4")
-    store = _mapped(folder, shape)
-    wanted = np.unique(rows)
-    absent = wanted[checksums[wanted] == 0]
-    present = wanted[checksums[wanted] != 0]
-    sums = in_threads(lambda row: _checksum(store[row]), present)
-    damaged = [row for row, found in zip(present, sums, strict=True) if found != checksums[row]]
-    if damaged:
-        number = "1 image" if len(damaged) == 1 else f"{len(damaged):,} images"
-        verb = "is" if len(damaged) == 1 else "are"
-        progress.say(f"{number} of the cache {verb} damaged and {verb} decoded again.")
-    return [int(row) for row in sorted((*absent, *damaged))]
+    def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
+        # Unbuffered writes, not the map: where a disk is full they tell, and a map kills the
+        # process.
+        with contextlib.ExitStack() as stack:
+            self._pixels = stack.enter_context((folder / PIXELS).open("r+b", buffering=0))
+            self._checksums = stack.enter_context((folder / CHECKSUMS).open("r+b", buffering=0))
+            # An ndarray, whose indexing is faster than a memmap's.
+            mapped = np.memmap(self._pixels, np.uint8, "r", shape=shape)
+            self.pixels: NDArray[np.uint8] = np.asarray(mapped)
+            self._closing = stack.pop_all()
+
+    def __enter__(self) -> _Files:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    def missing(self, wanted: NDArray[np.intp], progress: Progress) -> list[int]:
+        """Name the wanted rows that are not there, or are not what was written."""
+        self._checksums.seek(0)
+        checksums = np.frombuffer(self._checksums.read(), dtype="<u4")
+        present = wanted[checksums[wanted] != 0]
+        sums = in_threads(lambda row: _checksum(self.pixels[row]), present)
+        damaged = [row for row, found in zip(present, sums, strict=True) if found != checksums[row]]
+        if damaged:
+            number = "1 image" if len(damaged) == 1 else f"{len(damaged):,} images"
+            verb = "is" if len(damaged) == 1 else "are"
+            progress.say(f"{number} of the cache {verb} damaged and {verb} decoded again.")
+        return [int(row) for row in sorted((*wanted[checksums[wanted] == 0], *damaged))]
+
+    def write(self, row: int, pixels: NDArray[np.uint8]) -> None:
+        """Write one image, then the checksum that says it is there."""
+        _write_at(self._pixels, row * pixels.size, pixels.tobytes())
+        _write_at(self._checksums, row * 4, _checksum(pixels).to_bytes(4, "little"))
 
 
 def _checksum(pixels: NDArray[np.uint8]) -> int:
@@ -232,9 +268,14 @@ def _checksum(pixels: NDArray[np.uint8]) -> int:
     return zlib.crc32(np.ascontiguousarray(pixels).data) or 1
 
 
+def _write_at(stream: IO[bytes], at: int, data: bytes) -> None:
+    stream.seek(at)
+    while data:  # a nearly full disk takes a part
+        data = data[stream.write(data) :]
+
+
 def _fill(
-    folder: Path,
-    shape: tuple[int, ...],
+    store: _Files,
     dataset: Dataset,
     wanted: dict[int, tuple[str, str]],
     spec: PixelSpec,
@@ -249,23 +290,10 @@ def _fill(
         opener = functools.partial(unchanged_picture, dataset, path, expected)
         return np.ascontiguousarray(load_prepared(opener, spec)[0])
 
-    size = math.prod(shape[1:])
-    # Unbuffered writes, not the map: where a disk is full they tell, and a map kills the process.
-    with (
-        progress.task("Decoding images", len(wanted)) as task,
-        (folder / PIXELS).open("r+b", buffering=0) as store,
-        (folder / CHECKSUMS).open("r+b", buffering=0) as checksums,
-    ):
+    with progress.task("Decoding images", len(wanted)) as task:
         for row, pixels in zip(wanted, in_threads(one, wanted.values()), strict=True):
-            _write_at(store, row * size, pixels.tobytes())
-            _write_at(checksums, row * 4, _checksum(pixels).to_bytes(4, "little"))
+            store.write(row, pixels)
             task.advance()
-
-
-def _write_at(stream: IO[bytes], at: int, data: bytes) -> None:
-    stream.seek(at)
-    while data:  # a nearly full disk takes a part
-        data = data[stream.write(data) :]
 
 
 # -- to see and to empty -------------------------------------------------------------------------
@@ -327,7 +355,7 @@ def _store(about: Path) -> Store | None:
 def empty_cache() -> int:
     """Remove all that the cache holds, and return how many bytes that was.
 
-    A run at work loses nothing but time: what it has mapped stays until it ends.
+    A run at work loses nothing: what it has opened stays until it ends.
 
     Raises
     ------
