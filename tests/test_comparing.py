@@ -288,6 +288,21 @@ class TestCompare:
         )
         assert found[0]["brier"]["p"] == straight[0]["brier"]["p"]
 
+    def test_the_order_of_classes_does_not_matter(self, pair: Any, tmp_path: Path) -> None:
+        first, second, (y, _, b, groups) = pair
+        straight = hilum.compare(first, second).to_dict()["comparisons"][0]
+        turned = write_run(
+            tmp_path / "turned/b", 1 - y, np.stack([b, 1 - b], 1), groups, names=NAMES[::-1]
+        )
+        # The threshold is that of the second run; what it called is in its table.
+        table = pd.read_csv(turned / "predictions.csv", dtype=str)
+        table["predicted"] = pd.read_csv(second / "predictions.csv", dtype=str)["predicted"]
+        table.to_csv(turned / "predictions.csv", index=False)
+        assert hilum.compare(first, turned).to_dict()["comparisons"][0] == straight
+        assert hilum.compare(turned, first).to_dict()["comparisons"][0]["auroc"][
+            "b"
+        ] == pytest.approx(straight["auroc"]["a"])
+
     def test_many_classes(self, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
         y, groups = rng.integers(0, 3, 90), rng.integers(0, 40, 90)

@@ -124,7 +124,7 @@ def compare(
     names, positive = sheets[0].class_names, sheets[0].positive
     true = np.array([names.index(label) for label in base["label"]], dtype=np.intp)
     clusters = Clusters.of(base["group"].to_numpy(), len(base))
-    raters = [sheet.rater(list(base["key"])) for sheet in sheets]
+    raters = [sheet.rater(list(base["key"]), names) for sheet in sheets]
     bench = _Bench(true, clusters, names, names.index(positive) if positive else None)
     pairs = [bench.compare(a, b) for a, b in itertools.combinations(raters, 2)]
     return Comparison(
@@ -161,16 +161,19 @@ class _Sheet:
     patients_known: bool
     facts: dict[str, Any]
 
-    def rater(self, keys: Sequence[str]) -> Rater:
-        """Give what was said of the images with these keys, in this order."""
+    def rater(self, keys: Sequence[str], class_names: Sequence[str]) -> Rater:
+        """Give what was said of the images with these keys, in this order of keys and classes.
+
+        Another run may hold the same classes in another order.
+        """
         rows = self.table.set_index("key").loc[list(keys)]
         called = probs = None
         if "called" in rows:
-            called = np.array([self.class_names.index(c) for c in rows["called"]], dtype=np.intp)
+            called = np.array([class_names.index(c) for c in rows["called"]], dtype=np.intp)
         if "score" in rows:
             probs = rows[["score"]].to_numpy(dtype=np.float64)
         elif self.kind == "run":
-            columns = [f"p_{name}" for name in self.class_names]
+            columns = [f"p_{name}" for name in class_names]
             probs = rows[columns].to_numpy(dtype=np.float64)
         return Rater(self.name, self.kind, called, probs, self.facts)
 
