@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from hilum.auditing.findings import Finding
 from hilum.auditing.memory import Memory
@@ -31,8 +32,8 @@ def samples(**changes: Any) -> pd.DataFrame:
     return pd.DataFrame({"path": ["a", "b"], "sha256": ["1", "2"], "label": ["x", "y"]} | changes)
 
 
-def look(table: pd.DataFrame) -> list[Finding]:
-    return Memory(table).findings(find_something, LOOKS, LogProgress())
+def look(table: pd.DataFrame, looks: NDArray[np.uint8] = LOOKS) -> list[Finding]:
+    return Memory(table, looks).findings(find_something, LogProgress())
 
 
 def test_the_same_files_are_looked_at_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -52,6 +53,14 @@ def test_what_differs_is_looked_at_again(changes: dict[str, Any]) -> None:
     calls.clear()
     look(samples())
     look(samples(**changes))
+    assert calls == [2, 2]
+
+
+def test_other_pixels_of_the_same_files_are_looked_at_again() -> None:
+    """As another version of a reader may give them."""
+    calls.clear()
+    look(samples())
+    look(samples(), LOOKS + 1)
     assert calls == [2, 2]
 
 

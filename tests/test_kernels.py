@@ -94,6 +94,16 @@ def test_the_number_of_threads_changes_no_bit() -> None:
             assert torch.equal(one, other)
 
 
+def test_a_small_spread_about_a_large_mean_is_kept() -> None:
+    values = torch.randn(4, 2, 150, 150, generator=torch.Generator().manual_seed(0)) + 300
+    given = values.contiguous(memory_format=CHANNELS_LAST).requires_grad_()
+    exact = nn.functional.max_pool2d(
+        nn.functional.batch_norm(values.double(), None, None, training=True), 2
+    )
+    found = relu_norm_pool(given, nn.BatchNorm2d(2))
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=0.01)
+
+
 def test_nan_stays_nan() -> None:
     given = maps((2, 3, 4, 4)).detach()
     given[0, 1, 2, 2] = torch.nan

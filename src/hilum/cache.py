@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from hilum.dataset import Dataset
 from hilum.errors import HilumError
 from hilum.files import read_json, write_json
-from hilum.pixels import PIXEL_PATH_VERSION, PixelSpec, load_prepared
+from hilum.pixels import PIXEL_PATH_VERSION, Images, PixelSpec, load_prepared
 from hilum.progress import Progress
 from hilum.scan import unchanged_picture
 from hilum.threads import in_threads
@@ -102,6 +102,11 @@ class StoredImages:
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         return (self[index] for index in range(len(self)))
+
+
+def subset(images: Images, index: NDArray[np.intp]) -> Images:
+    """Choose some images, without reading those of a store."""
+    return images.take(index) if isinstance(images, StoredImages) else images[index]
 
 
 def stored_images(

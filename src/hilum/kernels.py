@@ -113,12 +113,12 @@ class _ReluNormPool(torch.autograd.Function):
         half = (n, height // 2, width // 2, c)
         raw, chosen = torch.empty(half, dtype=maps.dtype), torch.empty(half, dtype=torch.uint8)
         # Sums by image, added in one order whatever the number of threads.
-        sums, squares = np.empty((n, c), np.float32), np.empty((n, c), np.float32)
+        sums, squares = np.empty((n, c)), np.empty((n, c))
         sign = np.where(weight.detach().numpy() < 0, np.float32(-1), np.float32(1))
         _each_image(_sweep, n, _rows(maps), sign, sums, squares, _bits(raw), chosen.numpy())
         count = n * height * width
-        mean = sums.sum(axis=0, dtype=np.float64) / count
-        variance = np.maximum(squares.sum(axis=0, dtype=np.float64) / count - mean**2, 0.0)
+        mean = sums.sum(axis=0) / count
+        variance = np.maximum(squares.sum(axis=0) / count - mean**2, 0.0)
         inverse = 1 / np.sqrt(variance + eps)
         scale = weight.detach().numpy() * inverse
         shift = bias.detach().numpy() - mean * scale
@@ -255,9 +255,11 @@ def _sweep(
     zero = np.float32(0)
     total, square = np.empty(n_channels, np.float32), np.empty(n_channels, np.float32)
     for i in range(start, stop):
-        total[:] = zero
-        square[:] = zero
+        sums[i] = 0.0
+        squares[i] = 0.0
         for r in range(height // 2):
+            total[:] = zero
+            square[:] = zero
             for q in range(width // 2):
                 a, b = maps[i, 2 * r, 2 * q], maps[i, 2 * r, 2 * q + 1]
                 c, d = maps[i, 2 * r + 1, 2 * q], maps[i, 2 * r + 1, 2 * q + 1]
@@ -276,14 +278,16 @@ def _sweep(
                     place, best = np.uint8(3) if vd * s > best else place, max(best, vd * s)
                     best_of[k] = _store(best * s, best_of[k])
                     place_of[k] = place
+            # In double precision from row to row: the variance is a difference of two sums.
+            for k in range(n_channels):
+                sums[i, k] += total[k]
+                squares[i, k] += square[k]
         if height % 2:
             for q in range(width):
-                _add_up(maps[i, height - 1, q], total, square)
+                _add_up(maps[i, height - 1, q], sums[i], squares[i])
         if width % 2:
             for r in range(height - height % 2):
-                _add_up(maps[i, r, width - 1], total, square)
-        sums[i] = total
-        squares[i] = square
+                _add_up(maps[i, r, width - 1], sums[i], squares[i])
 
 
 @compiled

@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -84,7 +84,9 @@ def probe(settings: Settings, n_classes: int, hardware: Hardware) -> Probe:
         return Probe("float32", "channels_last", {})
     path = cache_folder() / "probes" / f"{_key(settings, n_classes, hardware)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
-        return Probe(**read_json(path))
+        known = Probe(**read_json(path))
+        if known.precision in get_args(Precision) and known.layout in get_args(Layout):
+            return known
     found = _measure(settings, n_classes, hardware)
     with contextlib.suppress(HilumError):  # a cache that cannot be written costs a second
         write_json(path, vars(found))
@@ -110,6 +112,7 @@ def _key(settings: Settings, n_classes: int, hardware: Hardware) -> str:
         "n_classes": n_classes,
         "hardware": hardware.to_dict(),
         "torch": torch.__version__,
+        "n_threads": torch.get_num_threads(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 import hilum
-from hilum.cache import stored_images
+from hilum.cache import stored_images, subset
 from hilum.calibrators import choose_calibrator
 from hilum.crossvalidation import check_folds, work_folds
 from hilum.dataset import Columns, Dataset
@@ -58,6 +58,7 @@ from hilum.records import (
 )
 from hilum.robustness import measure_robustness
 from hilum.settings import Settings
+from hilum.subgroups import Subgroups, add_groups
 from hilum.training import Samples, Trained, network_logits, train_network
 
 
@@ -208,6 +209,7 @@ def evaluate(
         raise RunError(several_models(run.folder, "evaluate"))
     progress = progress or LogProgress()
     with locked(run.folder):
+        run = finished_run(folder)  # another process may have added to it
         if data is not None:
             other = OtherData(data, name, class_map or {}, options or DataOptions(), skip_seen)
             evaluate_on(
@@ -406,6 +408,9 @@ def _write_model(
         files={},
     )
     weights = safetensors.torch.save(constants)
+    temperature = 1 / calibrator.slope if calibrator.method == "temperature" else None
+    # Before the model: once that is whole, a run that is resumed does not come here again.
+    run.save(calibration={"method": calibrator.method, "temperature": temperature, "reason": why})
     write_model(
         run.folder / "model",
         facts,
@@ -413,8 +418,6 @@ def _write_model(
         onnx=exported,
         references=None if references is None else references.to_bytes(),
     )
-    temperature = 1 / calibrator.slope if calibrator.method == "temperature" else None
-    run.save(calibration={"method": calibrator.method, "temperature": temperature, "reason": why})
 
 
 def _references(
@@ -422,7 +425,7 @@ def _references(
 ) -> References:
     """Keep training images by which images unlike them are told."""
     chosen = choose_references(len(train), val_views["features"].shape[1], seed=seed)
-    pixels = train.pixels[chosen]
+    pixels = subset(train.pixels, chosen)
     features = run_exported(exported, pixels).features
     return make_references(see(features, pixels), val_views)
 
@@ -483,7 +486,10 @@ def _robustness(
 
 
 def _measure_again(run: Run, prevalences: Sequence[float], subgroups: Sequence[str] | None) -> None:
-    """Add what the user asks for to metrics.json, from predictions that were made before."""
+    """Add what the user asks for to metrics.json, from predictions that were made before.
+
+    What was there by other columns, or at other prevalences where none is given now, stays.
+    """
     _, samples, _ = load_prepared(run)
     model, metrics = load(run.folder), run.metrics
     predictions = read_back(run.folder / "predictions.csv")
@@ -501,8 +507,17 @@ def _measure_again(run: Run, prevalences: Sequence[float], subgroups: Sequence[s
             prevalences=prevalences,
             subgroups=subgroups,
         )
-        asked = ("ppv_npv", "net_benefit", "subgroups", "subgroup_notes")
-        metrics[split] |= {key: found[key] for key in asked if key in found}
+        if prevalences:
+            asked = ("ppv_npv", "net_benefit")
+            metrics[split] |= {key: found[key] for key in asked if key in found}
+        if subgroups:
+            before = metrics[split]
+            parts = add_groups(
+                Subgroups(found["subgroups"], found["subgroup_notes"]),
+                before.get("subgroups", []),
+                before.get("subgroup_notes", []),
+            )
+            metrics[split] |= {"subgroups": parts.rows, "subgroup_notes": parts.notes}
     write_json(run.folder / "metrics.json", metrics)
 
 

@@ -53,6 +53,8 @@ MEMORY_FORMATS = {
 
 NOTE_EVERY_S = 0.5
 
+CHUNK = 256  # images copied to a device at once
+
 HISTORY_COLUMNS = (
     *("epoch", "train_loss", "val_loss", "val_auroc", "val_balanced_accuracy"),
     *("learning_rate", "images_per_s", "elapsed_s"),
@@ -163,7 +165,7 @@ def train_network(
                 task.advance()
                 # To read a number off a device, one waits for it: not after every step.
                 if (elapsed := time.monotonic() - started) - noted > NOTE_EVERY_S:
-                    noted, rate = elapsed, (step + 1) * settings.batch_size / elapsed
+                    noted, rate = elapsed, (step + 1) * len(labels) / elapsed
                     task.advance(0, note=_note(state, loss_sum.item() / (step + 1), rate))
             train_loss = loss_sum.item() / n_steps
             trained_s = time.monotonic() - started
@@ -176,7 +178,7 @@ def train_network(
                     "train_loss": train_loss,
                     **scores,
                     "learning_rate": optimizer.param_groups[0]["lr"],
-                    "images_per_s": n_steps * settings.batch_size / trained_s,
+                    "images_per_s": n_steps * len(labels) / trained_s,
                     "elapsed_s": time.monotonic() - started,
                 }
             )
@@ -211,15 +213,18 @@ def keep_pages() -> None:
     """Have glibc's allocator keep freed memory instead of giving it back after every step.
 
     Giving it back makes the kernel clear the same pages for each step again, a third of the time
-    of a step on a processor. Elsewhere than on Linux nothing is done.
+    of a step on a processor. It holds for the whole process from then on. Elsewhere than on Linux
+    with glibc nothing is done.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return
     trim_threshold, mmap_threshold, gigabyte = -1, -3, 1 << 30
-    mallopt(trim_threshold, gigabyte)
-    mallopt(mmap_threshold, gigabyte)
+    # Older versions allow no more than 32 MiB. Where neither is taken the rest is left alone too:
+    # to set it would switch off that glibc raises both by itself.
+    if mallopt(mmap_threshold, gigabyte) or mallopt(mmap_threshold, 1 << 25):
+        mallopt(trim_threshold, gigabyte)
 
 
 def pixel_statistics(pixels: Images) -> tuple[list[float], list[float]]:
@@ -352,7 +357,10 @@ def make_source(samples: Samples, device: torch.device) -> Source:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         if math.prod(samples.pixels.shape) < free / 2:
-            images = torch.from_numpy(np.array(samples.pixels[:])).to(device)
+            images = torch.empty(samples.pixels.shape, dtype=torch.uint8, device=device)
+            for start in range(0, len(samples), CHUNK):  # so that no second copy lies in memory
+                part = samples.pixels[start : start + CHUNK]
+                images[start : start + CHUNK] = torch.from_numpy(_writable(part))
     return Source(images, labels, device)
 
 
@@ -380,8 +388,12 @@ def _batches(source: Source, settings: Settings, epoch: int) -> Iterator[tuple[T
 
 def to_tensor(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
     """Turn (n, h, w, c) uint8 into (n, c, h, w) float in [0, 255], channels last in memory."""
-    # A copy, since a tensor must not stand on the read-only memory of a map.
-    return _to_float(torch.from_numpy(np.array(pixels)).to(device))
+    return _to_float(torch.from_numpy(_writable(pixels)).to(device))
+
+
+def _writable(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Copy pixels that a map on the disk lends: a tensor must not stand on read-only memory."""
+    return pixels if pixels.flags.writeable else pixels.copy()
 
 
 def _to_float(pixels: Tensor) -> Tensor:

@@ -126,9 +126,9 @@ def find_flaws(dataset: Dataset, scanned: Scan, progress: Progress) -> list[Find
     for check in BASIC_CHECKS:
         findings += check(samples)
     findings += find_blank(samples, looks)
-    memory = Memory(samples)
+    memory = Memory(samples, looks)
     for detector in DETECTORS:
-        findings += memory.findings(detector, looks, progress)
+        findings += memory.findings(detector, progress)
     return by_severity(findings)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -27,22 +28,15 @@ Detector = Callable[..., list[Finding]]
 
 
 class Memory:
-    """Answers of detectors about one table of samples.
+    """Answers of detectors about some samples and looks, as detectors take them."""
 
-    Parameters
-    ----------
-    samples : DataFrame
-        As detectors take them. The column `sha256` stands for the pictures.
-    """
-
-    def __init__(self, samples: pd.DataFrame) -> None:
-        self._samples = samples
+    def __init__(self, samples: pd.DataFrame, looks: NDArray[np.uint8]) -> None:
+        self._samples, self._looks = samples, looks
         self._key = hashlib.sha256(samples.to_csv(index=False).encode("utf-8", "surrogateescape"))
+        self._key.update(np.ascontiguousarray(looks).data)
         self._key.update(_code())
 
-    def findings(
-        self, detector: Detector, looks: NDArray[np.uint8], progress: Progress
-    ) -> list[Finding]:
+    def findings(self, detector: Detector, progress: Progress) -> list[Finding]:
         """Return what the detector finds, and have said what it says."""
         key = self._key.copy()
         key.update(detector.__name__.encode())
@@ -54,7 +48,7 @@ class Memory:
                 progress.say(line)
             return found
         listener = _Listener(progress)
-        found = detector(self._samples, looks, progress=listener)
+        found = detector(self._samples, self._looks, progress=listener)
         answer = {"findings": [each.to_dict() for each in found], "said": listener.said}
         # A cache that cannot be written costs time alone.
         with contextlib.suppress(HilumError, OSError):
@@ -70,9 +64,13 @@ def _finding(stored: dict[str, Any]) -> Finding:
 @cache
 def _code() -> bytes:
     """Hash the code that answers depend on, so that none outlives it."""
-    here = Path(__file__).parent
-    files = [*sorted(here.glob("*.py")), here.parent / "looks.py", here.parent / "splits.py"]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(file.read_bytes())
+    for library in ("numpy", "pandas", "scipy", "scikit-learn"):
+        digest.update(importlib.metadata.version(library).encode())
+    return digest.digest()
 
 
 class _Listener:
