@@ -378,11 +378,71 @@ def test_clean_run_has_no_reason(clean: RunFacts) -> None:
         "AUROC on test is above chance",
         "no main figure falls from validation to test beyond its interval",
         "the intervals of the main figures are narrower than 10 points",
-        "probabilities agree with observed shares on test",
+        "the calibration error on test is small",
         "classes are as frequent in test as in training",
         "every file could be read",
         "the audit of the files found nothing else of weight",
     )
+
+
+def test_a_check_that_could_not_be_made_is_not_passed(clean: RunFacts) -> None:
+    facts = copy.deepcopy(clean)
+    bare = {
+        "value": 0.9,
+        "ci_low": None,
+        "ci_high": None,
+        "n": 8,
+        "reason": "fewer than 3 patients",
+    }
+    nothing = bare | {"value": None, "reason": "no positive image"}
+    for split in ("val", "test"):
+        for name in ("auroc", "sensitivity", "specificity", "balanced_accuracy"):
+            facts.metrics[split][name] = bare
+    facts.metrics["test"] |= {
+        "ece": nothing,
+        "subgroups": [SUBGROUP | dict.fromkeys(("auroc", "sensitivity"), nothing)],
+        "conformal": {"coverage_wanted": 0.9, "coverage": nothing},
+    }
+    facts.metrics["robustness"] = {"noise": [{"level": level, "auroc": bare} for level in (0, 1)]}
+    facts.external["ward"] = {"metrics": {"auroc": nothing}}
+    facts.run["explanation"] = {
+        "randomisation_check": {"passed": None, "reason": "The maps do not vary."},
+        "border": {"heat_share": None, "area_share": None, "reason": "No map has any heat."},
+    }
+    for split in ("train", "test"):
+        facts.run["splits"]["counts"][split]["n"] = 0
+    verdict = judge(facts)
+    assert verdict.fine == (
+        "no patient is in two splits",
+        "patients come from the column “patient”",
+        "no identical files in two splits",
+        "the threshold was locked before the test was opened",
+        "the test split was opened once",
+        "every test image has exactly one prediction",
+        "every file could be read",
+        "the audit of the files found nothing else of weight",
+    )
+    assert verdict.unchecked == (
+        "whether AUROC on test is above chance (fewer than 3 patients)",
+        "whether a main figure falls from validation to test (the figures have no intervals)",
+        "how wide the intervals of the main figures are (there are none)",
+        "calibration error on test (no positive image)",
+        "whether classes are as frequent in test as in training (a split is empty)",
+        "whether AUROC falls on ward (fewer than 3 patients)",
+        "whether a subgroup is worse than the whole (too few patients in each)",
+        "whether changes of the images lower a main figure (the figures have no intervals)",
+        "whether heat maps change when the weights are randomised (The maps do not vary)",
+        "whether heat gathers on the border (No map has any heat)",
+        "whether prediction sets hold the truth as often as promised (no positive image)",
+    )
+
+
+def test_what_could_not_be_checked_is_on_the_first_page(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["test"]["ece"] = {"value": None, "n": 0, "reason": "no image"}
+    write_json(run / "metrics.json", metrics)
+    assert "Could not be checked: calibration error on test (no image)." in page_of(run).text
 
 
 def test_overlap_is_in_the_first_lines(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What to distrust: reasons against a run's figures, each drawn from a fact of the run folder.
 
-Every check answers with reasons, or with one sentence that says what it found in order. A reason
-that does not apply is not shown; nothing is shown that no fact supports.
+Every check answers with reasons, with one sentence that says what it found in order, or with one
+that says why it could not be made. A reason that does not apply is not shown; nothing is shown that
+no fact supports, and nothing counts as found in order that was not compared.
 """
 
 from __future__ import annotations
@@ -114,10 +115,11 @@ class Reason:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All reasons, heaviest first, and what was checked and found in order."""
+    """All reasons, heaviest first; what was found in order; what could not be checked, and why."""
 
     reasons: tuple[Reason, ...]
     fine: tuple[str, ...]
+    unchecked: tuple[str, ...] = ()
 
     @property
     def shown(self) -> tuple[tuple[Reason, bool], ...]:
@@ -133,6 +135,14 @@ class Verdict:
 class _Found:
     reasons: list[Reason] = field(default_factory=list)
     fine: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+    def pass_if(self, compared: bool, said: str, question: str, why: str) -> None:
+        """Say that something is in order, or, where nothing was compared, that it stays open."""
+        if compared:
+            self.fine.append(said)
+        else:
+            self.unchecked.append(f"{question} ({why})")
 
     def add(
         self, kind: str, title: str, text: str, examples: Iterable[str] = (), anchor: str = ""
@@ -150,12 +160,13 @@ def judge(facts: RunFacts) -> Verdict:
     for check in CHECKS:
         check(facts, found)
     reasons = sorted(found.reasons, key=lambda reason: -reason.weight)
-    return Verdict(tuple(reasons), tuple(found.fine))
+    return Verdict(tuple(reasons), tuple(found.fine), tuple(found.unchecked))
 
 
 def _check_skill(facts: RunFacts, found: _Found) -> None:
     auroc = Estimate.of(facts.metrics["test"], "auroc")
     if auroc.value is None or auroc.ci_low is None:
+        found.unchecked.append(f"whether AUROC on test is above chance ({_why(auroc)})")
         return
     if auroc.ci_low <= 0.5:
         found.add(
@@ -378,10 +389,13 @@ def _check_estimable(facts: RunFacts, found: _Found) -> None:
 
 
 def _check_drop(facts: RunFacts, found: _Found) -> None:
-    drops = []
+    drops, compared = [], False
     for key in main_figures(facts):
         val, test = (Estimate.of(facts.metrics[split], key) for split in ("val", "test"))
-        if val.ci_low is not None and test.ci_high is not None and test.ci_high < val.ci_low:
+        if val.ci_low is None or test.ci_high is None:
+            continue
+        compared = True
+        if test.ci_high < val.ci_low:
             drops.append((words.BY_KEY[key], val, test))
     if drops:
         found.add(
@@ -399,7 +413,12 @@ def _check_drop(facts: RunFacts, found: _Found) -> None:
             "differ again.",
         )
     else:
-        found.fine.append("no main figure falls from validation to test beyond its interval")
+        found.pass_if(
+            compared,
+            "no main figure falls from validation to test beyond its interval",
+            "whether a main figure falls from validation to test",
+            NO_INTERVALS,
+        )
 
 
 def _check_width(facts: RunFacts, found: _Found) -> None:
@@ -422,7 +441,12 @@ def _check_width(facts: RunFacts, found: _Found) -> None:
             + ".",
         )
     else:
-        found.fine.append("the intervals of the main figures are narrower than 10 points")
+        found.pass_if(
+            any(figure.width is not None for _, figure in figures),
+            "the intervals of the main figures are narrower than 10 points",
+            "how wide the intervals of the main figures are",
+            "there are none",
+        )
     counts = facts.run["splits"]["counts"]["test"]["classes"]
     few = {name: int(n) for name, n in counts.items() if int(n) < SMALL_CLASS}
     if few:
@@ -460,6 +484,7 @@ def _check_validation(facts: RunFacts, found: _Found) -> None:
 def _check_calibration(facts: RunFacts, found: _Found) -> None:
     ece = Estimate.of(facts.metrics["test"], "ece")
     if ece.value is None:
+        found.unchecked.append(f"calibration error on test ({_why(ece)})")
         return
     if ece.value > BAD_CALIBRATION or (ece.ci_low or 0) > SURE_CALIBRATION:
         found.add(
@@ -469,13 +494,18 @@ def _check_calibration(facts: RunFacts, found: _Found) -> None:
             f"calibration error {words.with_interval(ece, percent=False)}). Use "
             "the answer, not the probability as a risk.",
         )
-    elif ece.value <= GOOD_CALIBRATION:
-        found.fine.append("probabilities agree with observed shares on test")
+    else:
+        found.pass_if(
+            ece.value <= GOOD_CALIBRATION,
+            "the calibration error on test is small",
+            "whether probabilities agree with observed shares on test",
+            "the test is too small to tell",
+        )
 
 
 def _check_prevalence(facts: RunFacts, found: _Found) -> None:
     counts = facts.run["splits"]["counts"]
-    shifts = []
+    shifts, compared = [], False
     for name in [facts.positive_class] if facts.positive_class else facts.class_names:
         (k_train, n_train), (k_test, n_test) = (
             (int(counts[split]["classes"].get(name, 0)), int(counts[split]["n"]))
@@ -483,13 +513,19 @@ def _check_prevalence(facts: RunFacts, found: _Found) -> None:
         )
         if not n_train or not n_test:
             continue
+        compared = True
         difference = k_test / n_test - k_train / n_train
         pooled = (k_train + k_test) / (n_train + n_test)
         spread = math.sqrt(pooled * (1 - pooled) * (1 / n_train + 1 / n_test))
         if abs(difference) >= LEAST_SHIFT and abs(difference) > Z_SHIFT * spread:
             shifts.append((abs(difference), name, k_train / n_train, k_test / n_test))
     if not shifts:
-        found.fine.append("classes are as frequent in test as in training")
+        found.pass_if(
+            compared,
+            "classes are as frequent in test as in training",
+            "whether classes are as frequent in test as in training",
+            "a split is empty",
+        )
         return
     _, name, in_train, in_test = max(shifts, key=lambda shift: shift[0])
     found.add(
@@ -571,10 +607,15 @@ def _check_external(facts: RunFacts, found: _Found) -> None:
     if not facts.external:
         return
     test = Estimate.of(facts.metrics["test"], "auroc")
-    drops = []
+    drops, compared = [], False
     for name, other in facts.external.items():
         there = Estimate.of(dict(figures_on(other)), "auroc")
-        if test.ci_low is not None and there.ci_high is not None and there.ci_high < test.ci_low:
+        if test.ci_low is None or there.ci_high is None:
+            why = _why(test if test.ci_low is None else there)
+            found.unchecked.append(f"whether AUROC falls on {name} ({why})")
+            continue
+        compared = True
+        if there.ci_high < test.ci_low:
             drops.append((name, there))
     if drops:
         found.add(
@@ -588,19 +629,21 @@ def _check_external(facts: RunFacts, found: _Found) -> None:
             "elsewhere.",
             anchor="external",
         )
-    else:
+    elif compared:
         found.fine.append("AUROC does not fall on other data beyond its interval")
 
 
 def _check_subgroups(facts: RunFacts, found: _Found) -> None:
     rows = facts.metrics["test"].get("subgroups") or ()
-    gaps = []
+    gaps, compared = [], False
     for key in main_figures(facts):
         whole = Estimate.of(facts.metrics["test"], key)
         for row in rows:
             part = Estimate.of(row, key)
-            bounds = (part.ci_high, whole.ci_low)
-            if bounds[0] is not None and bounds[1] is not None and bounds[0] < bounds[1]:
+            if part.ci_high is None or whole.ci_low is None:
+                continue
+            compared = True
+            if part.ci_high < whole.ci_low:
                 gaps.append((f"{row['column']} {row['group']}", words.BY_KEY[key], part))
     if gaps:
         found.add(
@@ -614,7 +657,12 @@ def _check_subgroups(facts: RunFacts, found: _Found) -> None:
             anchor="subgroups",
         )
     elif rows:
-        found.fine.append("no subgroup is worse than the whole beyond its interval")
+        found.pass_if(
+            compared,
+            "no subgroup is worse than the whole beyond its interval",
+            "whether a subgroup is worse than the whole",
+            "too few patients in each",
+        )
 
 
 def _check_slope(facts: RunFacts, found: _Found) -> None:
@@ -632,12 +680,15 @@ def _check_slope(facts: RunFacts, found: _Found) -> None:
 
 
 def _check_robustness(facts: RunFacts, found: _Found) -> None:
-    falls = []
+    falls, compared = [], False
     curves = facts.metrics.get("robustness") or {}
     for name, points in curves.items():
         for key in ("auroc", "sensitivity", "specificity"):
             first, last = (Estimate.of(dict(point), key) for point in (points[0], points[-1]))
-            if first.ci_low is None or last.ci_high is None or last.ci_high >= first.ci_low:
+            if first.ci_low is None or last.ci_high is None:
+                continue
+            compared = True
+            if last.ci_high >= first.ci_low:
                 continue
             term = words.BY_KEY[key]
             ends = [words.estimate(end, percent=term.percent) for end in (first, last)]
@@ -656,7 +707,12 @@ def _check_robustness(facts: RunFacts, found: _Found) -> None:
             anchor="robustness",
         )
     elif curves:
-        found.fine.append("changes of the images lower no main figure beyond its interval")
+        found.pass_if(
+            compared,
+            "changes of the images lower no main figure beyond its interval",
+            "whether changes of the images lower a main figure",
+            NO_INTERVALS,
+        )
 
 
 def _check_heat_maps(facts: RunFacts, found: _Found) -> None:
@@ -672,16 +728,24 @@ def _check_heat_maps(facts: RunFacts, found: _Found) -> None:
             "not what the network uses. Do not read them.",
             anchor="explanation",
         )
-    elif passed is True:
-        found.fine.append("heat maps change when the weights are randomised")
+    else:
+        found.pass_if(
+            passed is True,
+            "heat maps change when the weights are randomised",
+            "whether heat maps change when the weights are randomised",
+            _reason_of(check),
+        )
 
 
 def _check_heat_place(facts: RunFacts, found: _Found) -> None:
     where = {"border": "on the border", "outside_body": "outside the body"}
     for key, place in where.items():
-        part = facts.explanation.get(key) or {}
+        part = facts.explanation.get(key)
+        if not part:
+            continue
         heat, area = part.get("heat_share"), part.get("area_share")
         if heat is None or area is None:
+            found.unchecked.append(f"whether heat gathers {place} ({_reason_of(part)})")
             continue
         if heat >= MUCH_HEAT * area and heat - area >= LEAST_HEAT:
             found.add(
@@ -700,6 +764,10 @@ def _check_decisions(facts: RunFacts, found: _Found) -> None:
     """Hold prediction sets and referral against what they promise."""
     sets = facts.metrics["test"].get("conformal") or {}
     coverage = Estimate.of(sets, "coverage")
+    if sets and coverage.ci_high is None:
+        found.unchecked.append(
+            f"whether prediction sets hold the truth as often as promised ({_why(coverage)})"
+        )
     if coverage.ci_high is not None:
         if coverage.ci_high < float(sets["coverage_wanted"]):
             found.add(
@@ -730,6 +798,20 @@ def _check_decisions(facts: RunFacts, found: _Found) -> None:
             f"By its own rules it refers {words.number(share, percent=True)} of the test images.",
             anchor="referral",
         )
+
+
+NO_INTERVALS = "the figures have no intervals"
+
+
+def _why(figure: Estimate) -> str:
+    """Say why a figure cannot be compared."""
+    return (figure.reason or NO_INTERVALS).rstrip(".")
+
+
+def _reason_of(part: Any) -> str:
+    """Say why a check of heat maps gave nothing."""
+    told = part.get("reason") if isinstance(part, dict) else None
+    return str(told or "no reason was given").rstrip(".")
 
 
 def _share(found: Any) -> float | None:
