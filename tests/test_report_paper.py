@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ from hilum.report.cards import BLANK, data_card, model_card, to_markdown
 from hilum.report.checklists import CHECKLISTS, fill_checklists
 from hilum.report.checklists.evidence import EVIDENCE
 from hilum.report.facts import RunFacts, read_run
-from hilum.report.methods import SOURCES, make_methods
+from hilum.report.methods import SOURCES, make_methods, selection
 from reporting import enrich, make_run, page_of, write_json
 
 
@@ -97,6 +98,17 @@ def test_methods_hold_the_figures_of_the_run(facts: RunFacts) -> None:
     assert "locked before the test" in text
     auroc = facts.metrics["test"]["auroc"]["value"]
     assert f"AUROC {auroc:.3f} (" in text
+
+
+def test_early_stopping_is_told_as_it_was(facts: RunFacts) -> None:
+    changed = copy.deepcopy(facts)
+    changed.plan["early_stopping"] = {"value": 2, "reason": ""}
+    whole = "Training would have stopped after 2 epochs without improvement."
+    assert selection(changed).endswith(whole)
+    changed.plan["epochs"]["value"] = 9
+    assert selection(changed).endswith("stopped early after 2 epochs without improvement.")
+    del changed.plan["early_stopping"]
+    assert "stopped" not in selection(changed)
 
 
 def test_citations_match_the_references(whole: RunFacts) -> None:

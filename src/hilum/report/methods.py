@@ -324,7 +324,9 @@ def selection(facts: RunFacts) -> str:
     """Say which epoch's weights were kept, and why."""
     monitor = str(setting(facts, "monitor"))
     stop = setting(facts, "early_stopping")
-    early = f" Training stopped early after {stop} epochs without improvement." if stop else ""
+    stopped = int(facts.run["epochs_done"]) < int(setting(facts, "epochs") or 0)
+    verb = "stopped early" if stopped else "would have stopped"
+    early = f" Training {verb} after {stop} epochs without improvement." if stop else ""
     return (
         f"The weights of epoch {facts.run['best_epoch']} were kept, which had "
         f"{MONITORS.get(monitor, monitor)} on validation.{early}"
