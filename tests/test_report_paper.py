@@ -14,7 +14,7 @@ from hilum.report.cards import BLANK, data_card, model_card, to_markdown
 from hilum.report.checklists import CHECKLISTS, fill_checklists
 from hilum.report.checklists.evidence import EVIDENCE
 from hilum.report.facts import RunFacts, read_run
-from hilum.report.methods import SOURCES, make_methods, selection
+from hilum.report.methods import SOURCES, make_methods, network, selection
 from reporting import enrich, make_run, page_of, write_json
 
 
@@ -109,6 +109,15 @@ def test_early_stopping_is_told_as_it_was(facts: RunFacts) -> None:
     assert selection(changed).endswith("stopped early after 2 epochs without improvement.")
     del changed.plan["early_stopping"]
     assert "stopped" not in selection(changed)
+
+
+def test_dropout_stands_where_it_is(facts: RunFacts) -> None:
+    changed = copy.deepcopy(facts)
+    changed.plan["dropout_dense"] = {"value": 0.3, "reason": ""}
+    changed.plan["dense_units"] = {"value": [64], "reason": ""}
+    assert "with dropout of 0.3 before the dense layers, told" in network(changed)
+    changed.plan["dense_units"]["value"] = []
+    assert "with dropout of 0.3 before the output, told" in network(changed)
 
 
 def test_citations_match_the_references(whole: RunFacts) -> None:

@@ -236,7 +236,7 @@ def _network_words(facts: RunFacts, cite: Callable[..., str]) -> str:
         text += f", followed by a dense layer of {words.join(dense)} units"
     dropout = setting(facts, "dropout_dense")
     if dropout:
-        text += f", with dropout of {dropout:g} before the dense layers"
+        text += f", with dropout of {dropout:g} before the {'dense layers' if dense else 'output'}"
     n = len(facts.class_names)
     return f"{text}, told the {'two' if n == 2 else n} classes apart."
 
