@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hilum.explanation import METHOD_NAMES
 from hilum.report import write_report
 from hilum.report.cards import BLANK, data_card, model_card, to_markdown
 from hilum.report.checklists import CHECKLISTS, fill_checklists
@@ -128,6 +129,15 @@ def test_citations_match_the_references(whole: RunFacts) -> None:
     firsts = list(dict.fromkeys(cited))
     assert firsts == list(range(1, len(methods.references) + 1))
     assert set(methods.references) <= set(SOURCES.values())
+
+
+def test_heat_maps_are_named_as_what_they_are(whole: RunFacts) -> None:
+    methods = make_methods(whole)
+    text = " ".join(paragraph.text for paragraph in methods.paragraphs)
+    (number,) = re.findall(r"Heat maps were made by HiResCAM\s*\[(\d+)\]", text)
+    assert methods.references[int(number) - 1].startswith("Draelos, Carin.")
+    assert "Grad-CAM" not in text
+    assert METHOD_NAMES["gradcam"] == "HiResCAM"
 
 
 def test_what_the_authors_must_add_is_in_brackets(facts: RunFacts) -> None:

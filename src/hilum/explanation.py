@@ -40,7 +40,7 @@ COLUMNS = (
     *("overlay", "heat", "error"),
 )
 
-METHOD_NAMES = {"gradcam": "Grad-CAM", "occlusion": "Occlusion"}
+METHOD_NAMES = {"gradcam": "HiResCAM", "occlusion": "Occlusion"}
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def explain(
     out : path
         A new or empty folder.
     method : str
-        'gradcam', or 'occlusion', which is slow and asks the exported model alone.
+        'gradcam' (HiResCAM), or 'occlusion', which is slow and asks the exported model alone.
     class_name : str, optional
         The class to explain; without it the predicted one of each image.
 

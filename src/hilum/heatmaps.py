@@ -84,7 +84,7 @@ def make_mapper(folder: Path, method: str, *, model: Model | None = None) -> Map
         If the model is damaged.
     """
     if method == "gradcam":
-        return GradCam(load_network(folder))
+        return HiResCam(load_network(folder))
     if method == "occlusion":
         return Occlusion(model or load(folder))
     raise SettingError(
@@ -93,7 +93,7 @@ def make_mapper(folder: Path, method: str, *, model: Model | None = None) -> Map
     )
 
 
-class GradCam:
+class HiResCam:
     """Maps from gradients: features weighed by the gradient of a class's logit, place by place.
 
     Of the family of Grad-CAM (Selvaraju et al., 2017) this is HiResCAM (Draelos and Carin, 2020),

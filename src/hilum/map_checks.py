@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.heatmaps import GradCam, Grid, heat_at
+from hilum.heatmaps import HiResCam, Grid, heat_at
 from hilum.model import find_model, load_facts, load_network
 from hilum.pixels import Images, PixelSpec, to_channels
 from hilum.placement import Axis, place
@@ -64,7 +64,7 @@ def check_maps(model: Path, pixels: Images, sizes: Sequence[tuple[int, int]]) ->
     chosen = np.unique(np.linspace(0, len(pixels) - 1, n).astype(int))
     images = np.asarray(pixels[chosen])
     classes = _predicted(network, images)
-    mapper = GradCam(network)
+    mapper = HiResCam(network)
     maps = mapper.maps(images, classes)
     axes = [place(sizes[i], spec) for i in chosen]
     return {
@@ -100,7 +100,7 @@ def check_randomisation(
     """
     ranks, ssims = [], []
     for seed in range(N_REDRAWN):
-        others = GradCam(redrawn(network, images, seed)).maps(images, classes)
+        others = HiResCam(redrawn(network, images, seed)).maps(images, classes)
         for ours, theirs in zip(maps, others, strict=True):
             ranks.append(rank_correlation(ours, theirs))
             ssims.append(similarity(_heat(ours), _heat(theirs)))

@@ -27,7 +27,8 @@ SOURCES = {
     "decision_curve": "Vickers, Elkin. Decision curve analysis. Medical Decision Making 2006.",
     "delong": "DeLong, DeLong, Clarke-Pearson. Comparing the areas under two or more correlated "
     "ROC curves. Biometrics 1988.",
-    "grad_cam": "Selvaraju et al. Grad-CAM: visual explanations from deep networks. ICCV 2017.",
+    "hirescam": "Draelos, Carin. Use HiResCAM instead of Grad-CAM for faithful explanations of "
+    "convolutional neural networks. arXiv:2011.08891, 2020.",
     "korn": "Korn, Graubard. Confidence intervals for proportions with small expected number of "
     "positive counts estimated from survey data. Survey Methodology 1998.",
     "obuchowski": "Obuchowski. Nonparametric analysis of clustered ROC curve data. "
@@ -446,8 +447,9 @@ def _explanation(facts: RunFacts, sources: _Bibliography) -> str:
     if not facts.explanation:
         return ""
     return (
-        f"Heat maps were made by Grad-CAM{sources.cite('grad_cam')} and checked by randomising the "
-        f"weights{sources.cite('adebayo')}; they are no evidence of cause."
+        f"Heat maps were made by HiResCAM{sources.cite('hirescam')} on the features that enter the "
+        f"network's last stage, and checked by randomising the weights{sources.cite('adebayo')}; "
+        "they are no evidence of cause."
     )
 
 
