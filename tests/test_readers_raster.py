@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from hilum.errors import UnreadableError
 from hilum.pixels import PixelSpec, least_size, load_prepared, prepare
-from hilum.readers import AtLeast, read
+from hilum.readers import AtLeast, read, read_isolated
 
 BOUNDED = settings(max_examples=60, deadline=2000, derandomize=True)
 SIZES = st.one_of(
@@ -259,6 +259,20 @@ def test_progressive_jpeg_without_its_last_scans_is_refused() -> None:
 def test_bytes_after_a_jpeg_are_noted() -> None:
     notes = read(jpeg() + b"tail").facts.notes
     assert notes == ("4 bytes after the end of the JPEG were ignored",)
+
+
+def test_long_runs_of_fill_bytes_take_time_by_their_length() -> None:
+    """Read in a child that is killed: by the square of this length it would take hours."""
+    whole, fill = jpeg(), b"\xff" * 2**20
+    padded = read_isolated(whole[:2] + fill + whole[2:], timeout_s=60)
+    assert padded.facts.notes == ()
+    np.testing.assert_array_equal(padded.pixels, read(whole).pixels)
+    after_jfif = 20
+    stray = read_isolated(whole[:after_jfif] + b"words" + fill + whole[after_jfif:], timeout_s=60)
+    assert stray.facts.notes == ("5 stray bytes between markers were ignored",)
+    with pytest.raises(UnreadableError) as caught:
+        read_isolated(whole[:2] + fill, timeout_s=60)
+    assert caught.value.reason == "truncated JPEG: it stops before its end marker"
 
 
 def test_12_bit_and_lossless_jpeg() -> None:

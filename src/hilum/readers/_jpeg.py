@@ -42,8 +42,9 @@ COLOURS = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 MAX_SCANS = 200
 # libjxl needs about 25 bytes a pixel and 90 ns a pixel.
 MAX_STRICT_PIXELS = 2**24
-# The next marker: 0xFF, perhaps repeated, not stuffed and not a restart.
-NEXT_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+# The next marker, not stuffed and not a restart. That 0xFF may be repeated before it is left to the
+# caller: asking for it here takes time by the square of a long run of them.
+NEXT_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 IS_MARKER = np.zeros(256, np.bool_)
 IS_MARKER[0x01:0xD0] = IS_MARKER[0xD8:0xFF] = True
 CHUNK = 2**18
@@ -159,8 +160,9 @@ def parse_jpeg(data: bytes) -> Jpeg:
         found = NEXT_MARKER.search(data, at)
         if found is None:
             raise Refusal("truncated JPEG: it stops before its end marker")
-        if found.start() > at:
-            jpeg.notes.append(f"{found.start() - at:,} stray bytes between markers were ignored")
+        n_stray = len(data[at : found.start()].rstrip(b"\xff"))
+        if n_stray:
+            jpeg.notes.append(f"{n_stray:,} stray bytes between markers were ignored")
         marker, at = found.group(1)[0], found.end()
         if marker == EOI:
             break
