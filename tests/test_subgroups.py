@@ -51,7 +51,7 @@ def test_a_group_has_the_figures_of_its_images() -> None:
         assert (row["n"], row["n_patients"]) == (alone["n"], alone["n_patients"])
         for name in ("auroc", "sensitivity", "specificity", "accuracy"):
             assert row[name] == pytest.approx(alone[name]), name
-    assert found.notes[0].startswith("These are 2 groups of 1 columns.")
+    assert found.notes[0].startswith("These are 2 groups of 1 column.")
     json.dumps(found.rows, allow_nan=False)
 
 

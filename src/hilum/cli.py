@@ -317,10 +317,12 @@ def evaluate_command(
         progress=_progress(),
         command=["hilum", *sys.argv[1:]],
     )
-    if data is None:
-        _print_run(done, as_json)
-    else:
-        _print_external(done, name or Path(data).resolve().stem, as_json)
+    if data is not None:
+        _print_external(done, name or Path(data).resolve().stem, as_json, subgroup or ())
+        return
+    _print_run(done, as_json)
+    if not as_json:
+        _print_asked(done.metrics["test"], subgroup or ())
 
 
 @app.command("compare")
@@ -644,13 +646,34 @@ def _print_run(run: Run, as_json: bool) -> None:
     typer.echo(f"Report: {run.folder / 'report.html'}")
 
 
-def _print_external(run: Run, name: str, as_json: bool) -> None:
+def _print_asked(figures: dict[str, Any], columns: Sequence[str]) -> None:
+    """Print the figures at prevalences, and of groups, that the user asked for."""
+    from hilum.evaluation import figure_text
+
+    for row in figures.get("ppv_npv", ()):
+        if row["wanted"]:
+            typer.echo(f"Where {row['prevalence'] * 100:g} % have it, n = {figures['n']:,}")
+            for name in ("ppv", "npv"):
+                typer.echo(f"    {name.upper():<18} {figure_text(row[name])}")
+    for row in figures.get("subgroups", ()):
+        if row["column"] not in columns:
+            continue
+        typer.echo(f"{row['column']} {row['group']}, n = {row['n']:,}")
+        for name in ("auroc", "sensitivity", "specificity", "accuracy"):
+            if name in row:
+                typer.echo(f"    {name:<18} {figure_text(row[name])}")
+    for note in figures.get("subgroup_notes", ()) if columns else ():
+        typer.echo(note)
+
+
+def _print_external(run: Run, name: str, as_json: bool, columns: Sequence[str]) -> None:
     path = run.folder / "external" / f"{name}.json"
     found = json.loads(path.read_text(encoding="utf-8"))
     if as_json:
         _print_json({"run": str(run.folder), "external": found})
         return
     _print_figures(name, found["metrics"])
+    _print_asked(found["metrics"], columns)
     typer.echo(f"Figures: {path}\nReport: {run.folder / 'report.html'}")
 
 

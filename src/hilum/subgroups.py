@@ -32,7 +32,7 @@ OTHERS = "(all others)"
 _AGES = (0, 18, 40, 60, 80)
 
 CAUTION = (
-    "These are {n_groups} groups of {n_columns} columns. By chance alone about 1 in 20 intervals "
+    "These are {n_groups} groups of {columns}. By chance alone about 1 in 20 intervals "
     "misses the truth, so that a group may look different without being so: a difference seen here "
     "is a question for other data, not a result."
 )
@@ -87,9 +87,23 @@ def describe_subgroups(
             {"column": column, "group": group} | _figures(study.of(inside), group)
             for group, inside in levels
         ]
-    if rows:
-        notes.insert(0, CAUTION.format(n_groups=len(rows), n_columns=n_columns))
-    return Subgroups(rows, notes)
+    return Subgroups(rows, _caution(rows) + notes)
+
+
+def add_groups(found: Subgroups, rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> Subgroups:
+    """Put groups before those that were known, of which those by other columns are kept."""
+    new = {row["column"] for row in found.rows}
+    whole = [*found.rows, *(row for row in rows if row["column"] not in new)]
+    kept = dict.fromkeys([*found.notes, *notes])
+    told = [note for note in kept if note not in (*_caution(found.rows), *_caution(rows))]
+    return Subgroups(whole, _caution(whole) + told)
+
+
+def _caution(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Say what many groups do to intervals."""
+    n = len({row["column"] for row in rows})
+    columns = "1 column" if n == 1 else f"{n} columns"
+    return [CAUTION.format(n_groups=len(rows), columns=columns)] if rows else []
 
 
 def _chosen(table: pd.DataFrame, columns: Sequence[str] | None) -> list[str]:

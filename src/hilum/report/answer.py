@@ -78,7 +78,14 @@ def make_answer(facts: RunFacts) -> Answer:
     paragraphs = [_what(facts), *_outcome(facts), _decision(facts)]
     return Answer(
         title=title(facts),
-        kicker=f"Classification report · {_data_name(facts)} · {words.day(facts.run['finished'])}",
+        kicker=" · ".join(
+            (
+                "Classification report",
+                _data_name(facts),
+                *_fold(facts),
+                words.day(facts.run["finished"]),
+            )
+        ),
         paragraphs=tuple(paragraphs),
         scale=scale,
         main=tuple(
@@ -102,6 +109,9 @@ def _also(facts: RunFacts) -> list[tuple[str, str, str]]:
         auroc = Estimate.of(oof, "auroc")
         text = f"AUROC {words.with_interval(auroc, percent=False)} over all patients"
         found.append(("Cross-validation", text, "folds"))
+    for fold in _fold(facts):
+        text = f"This is {fold}; all are together in the report of the folder above"
+        found.append(("Cross-validation", text, "data"))
     test = facts.metrics["test"]
     rows = test.get("ppv_npv") or ()
     if rows:
@@ -121,6 +131,12 @@ def _also(facts: RunFacts) -> list[tuple[str, str, str]]:
         text = f"It would leave {share} to a person, and is right in {kept} of the rest"
         found.append(("Referral", text, "referral"))
     return found
+
+
+def _fold(facts: RunFacts) -> tuple[str, ...]:
+    """Name the fold that this run is, where it is one."""
+    fold = facts.run.get("fold")
+    return (f"fold {fold['fold']} of {fold['n_folds']}",) if fold else ()
 
 
 def _shares(found: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,13 @@ from hilum.report.reach import GroupRow, figure_row
 from hilum.report.reasons import WIDE
 from hilum.splits import OUT_OF_FOLD, fold_name
 
-MEASURED_HERE = ("few_patients", "small_class")  # the intervals tell what they foretold
+UNKNOWN = "unknown_patients"
+SAID_HERE = (
+    *("few_patients", "small_class", "patients_across_splits"),
+    *("exact_duplicates", "near_duplicates"),  # folds keep them together
+)
+"""Findings that say no more against the figures than the page does by itself."""
+
 MUCH_SPREAD = 0.2  # between the lowest and the highest fold
 
 
@@ -95,17 +101,20 @@ def make_folds_page(
     album = Album(source, run["data"]["kind"])
     auroc = Estimate.of(pooled, "auroc")
     findings = show_findings(run["findings"], samples, album)
+    known = run["patients"]["n_patients"] is not None
+    held_out = "patients" if known else "images"
+    unseen = "never seen its patient" if known else "not been trained on it"
     return FoldsPage(
-        title=f"AUROC {words.with_interval(auroc, percent=False)} on patients held out",
+        title=f"AUROC {words.with_interval(auroc, percent=False)} on {held_out} held out",
         name=source.name,
         source=str(source),
         paragraphs=(
             _answer(pooled, run["positive_class"]),
             f"{words.plural(len(folds), 'network')} were trained, each on the other folds' "
-            f"patients: every one of {words.plural(pooled['n'], 'image')} "
+            f"{held_out}: every one of {words.plural(pooled['n'], 'image')} "
             f"({words.people(pooled['n_patients'])}) was predicted once, by a network that had "
-            "never seen its patient. Best epoch, calibration and threshold came from validation "
-            "patients inside the training part of each fold.",
+            f"{unseen}. Best epoch, calibration and threshold came from validation {held_out} "
+            "inside the training part of each fold.",
             "These figures say what this way of training is worth on such data. There is no "
             "single model here: to have one, train without folds on the same data.",
         ),
@@ -145,7 +154,7 @@ def _doubts(
     run: Mapping[str, Any], metrics: Mapping[str, Any], keys: Sequence[str], findings: Findings
 ) -> Iterator[Doubt]:
     """Say what to distrust, the gravest first."""
-    pooled = metrics[OUT_OF_FOLD]
+    pooled, known = metrics[OUT_OF_FOLD], run["patients"]["n_patients"] is not None
     auroc = Estimate.of(pooled, "auroc")
     if auroc.ci_low is not None and auroc.ci_low <= 0.5:
         yield Doubt(
@@ -158,16 +167,14 @@ def _doubts(
             "They are in the sealed test split and in folds. This was allowed by hand.",
             True,
         )
-    if run["patients"]["n_patients"] is None:
+    if not known:
         yield Doubt(
             "Patients are unknown",
             "Each image was taken for a patient of its own. Where a patient has several, networks "
             "may have seen patients that they were tested on: figures are then too good.",
             True,
         )
-    for finding in findings.found:
-        if finding.severity != "low" and finding.kind not in MEASURED_HERE:
-            yield Doubt(finding.title, f"{finding.effect}.", finding.severity == "high", "findings")
+    yield from _doubts_of_findings(findings, SAID_HERE if known else (*SAID_HERE, UNKNOWN))
     if run.get("validation_note"):
         yield Doubt("There was little to choose thresholds by", run["validation_note"])
     strays = [
@@ -196,6 +203,25 @@ def _doubts(
             "Few patients: wide intervals",
             f"The truth may lie anywhere in these: {'; '.join(wide)}.",
         )
+
+
+def _doubts_of_findings(findings: Findings, said: Sequence[str]) -> Iterator[Doubt]:
+    """Say each kind of finding once, under its gravest; not those that the page has said."""
+    told = [
+        finding
+        for finding in findings.found
+        if finding.severity != "low" and finding.kind not in said
+    ]
+    for kind in dict.fromkeys(finding.kind for finding in told):
+        first, *others = [finding for finding in told if finding.kind == kind]
+        also = (
+            f" Likewise: {'; '.join(_lowered(other.title) for other in others)}." if others else ""
+        )
+        yield Doubt(first.title, f"{first.effect}.{also}", first.severity == "high", "findings")
+
+
+def _lowered(title: str) -> str:
+    return title[:1].lower() + title[1:]
 
 
 def _keys(positive_class: str | None) -> tuple[str, ...]:
