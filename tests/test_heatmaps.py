@@ -13,8 +13,8 @@ from torch import nn
 import hilum
 from hilum.heatmaps import (
     METHODS,
-    HiResCam,
     Grid,
+    HiResCam,
     Occlusion,
     find_grid,
     heat_at,

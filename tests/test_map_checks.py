@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 import hilum
 import tiny
 from hilum import map_checks
-from hilum.heatmaps import HiResCam, Grid
+from hilum.heatmaps import Grid, HiResCam
 from hilum.map_checks import (
     body_mask,
     border_mask,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.heatmaps import HiResCam, Grid, heat_at
+from hilum.heatmaps import Grid, HiResCam, heat_at
 from hilum.model import find_model, load_facts, load_network
 from hilum.pixels import Images, PixelSpec, to_channels
 from hilum.placement import Axis, place
