@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,3 +45,35 @@ def test_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         f"{tmp_path / 'file' / 'looks'} cannot hold 2 MiB of small pictures: Not a directory. Free "
         "some space, or name another folder by HILUM_CACHE."
     )
+
+
+@pytest.mark.parametrize("fallocate", [True, False])
+def test_room_is_taken_before_it_is_mapped(
+    monkeypatch: pytest.MonkeyPatch, fallocate: bool
+) -> None:
+    if not fallocate:
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    taken: list[tuple[int, int]] = []
+    mapped = np.memmap
+
+    def map_file(stream: Any, *args: Any, **kwargs: Any) -> Any:
+        state = os.fstat(stream.fileno())
+        taken.append((state.st_size, state.st_blocks * 512))
+        return mapped(stream, *args, **kwargs)
+
+    monkeypatch.setattr(np, "memmap", map_file)
+    looks = empty_looks(600)
+    assert looks.shape == (600, LOOK_SIDE, LOOK_SIDE)
+    assert not looks.any()
+    ((size, on_disk),) = taken
+    assert size == looks.size
+    assert on_disk >= size
+
+
+def test_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(HilumError, match="cannot hold 2 MiB of small pictures: No space left on"):
+        empty_looks(512)

@@ -8,7 +8,10 @@ however many there are, and nothing is left behind.
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 import tempfile
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,9 +66,21 @@ def empty_looks(n: int) -> NDArray[np.uint8]:
         cache_room("looks")
         # It has no name, or loses it when closed (Windows); the mapping keeps it open.
         with tempfile.TemporaryFile(dir=folder) as stream:
-            return np.memmap(stream, np.uint8, "w+", shape=shape)
+            _reserve(stream, math.prod(shape))
+            return np.memmap(stream, np.uint8, "r+", shape=shape)
     except OSError as error:
         raise HilumError(
-            f"{folder} cannot hold {np.prod(shape) / 2**20:,.0f} MiB of small pictures: "
+            f"{folder} cannot hold {math.prod(shape) / 2**20:,.0f} MiB of small pictures: "
             f"{error.strerror or error}. Free some space, or name another folder by HILUM_CACHE."
         ) from error
+
+
+def _reserve(stream: IO[bytes], n_bytes: int) -> None:
+    """Take room for zeros on the disk; one that is full while mapped would kill the process."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(stream.fileno(), 0, n_bytes)
+        return
+    block = bytes(2**20)
+    for start in range(0, n_bytes, len(block)):
+        stream.write(block[: n_bytes - start])
+    stream.flush()
