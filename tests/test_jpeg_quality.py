@@ -12,7 +12,7 @@ from hilum.jpeg_quality import jpeg_quality
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_quality_as_saved(tmp_path: Path, quality: int, mode: str) -> None:
     Image.radial_gradient("L").convert(mode).save(tmp_path / "x.jpg", quality=quality)
-    assert jpeg_quality(tmp_path / "x.jpg") == quality
+    assert jpeg_quality((tmp_path / "x.jpg").read_bytes()) == quality
 
 
 def test_progressive_with_metadata(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_progressive_with_metadata(tmp_path: Path) -> None:
     exif[0x010E] = "a description with \xff\xdb in it"
     image = Image.radial_gradient("L")
     image.save(tmp_path / "x.jpg", quality=64, progressive=True, exif=exif)
-    assert jpeg_quality(tmp_path / "x.jpg") == 64
+    assert jpeg_quality((tmp_path / "x.jpg").read_bytes()) == 64
 
 
 def test_nearest_quality_of_another_encoder(tmp_path: Path) -> None:
@@ -30,10 +30,9 @@ def test_nearest_quality_of_another_encoder(tmp_path: Path) -> None:
         tables = saved.quantization  # type: ignore[attr-defined]
     changed = {0: [value + i % 2 for i, value in enumerate(tables[0])]}
     image.save(tmp_path / "y.jpg", qtables=changed)
-    assert jpeg_quality(tmp_path / "y.jpg") in range(76, 83)
+    assert jpeg_quality((tmp_path / "y.jpg").read_bytes()) in range(76, 83)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xdb\x00\x05\x00ab", b"words"])
-def test_no_table(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "x.jpg").write_bytes(data)
-    assert jpeg_quality(tmp_path / "x.jpg") == ""
+def test_no_table(data: bytes) -> None:
+    assert jpeg_quality(data) == ""

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from hilum import load_dataset
 from hilum.dataset import RESERVED
 from hilum.progress import LogProgress, Task
-from hilum.scan import FACTS, content_hash, scan
+from hilum.readers import read_bytes
+from hilum.scan import FACTS, scan
 from making import medmnist, write_folder, write_image, write_npz, write_table
 
 
@@ -67,10 +69,27 @@ def test_npz_is_hashed_by_pixels(tmp_path: Path) -> None:
     assert samples["sha256"].nunique() == 5
 
 
-def test_hash_is_that_of_the_picture_given(tmp_path: Path) -> None:
-    dataset = load_dataset(write_npz(tmp_path / "x.npz", **medmnist(2)))
-    assert content_hash(dataset, "train/0") == ""
-    assert content_hash(dataset, "train/0", dataset.picture("train/0")) != ""
+def test_each_file_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And removed at once: whatever asks for it a second time would fail."""
+    write_folder(tmp_path, {"a": 2})
+    Image.radial_gradient("L").save(tmp_path / "a" / "photo.jpg", quality=64)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "words.png").write_bytes(b"no image at all")
+    dataset = load_dataset(tmp_path)
+    contents = {path: (tmp_path / path).read_bytes() for path in dataset.table["path"]}
+
+    def read_and_remove(file: Path, *, name: str) -> bytes:
+        data = read_bytes(file, name=name)
+        file.unlink()
+        return data
+
+    monkeypatch.setattr("hilum.scan.read_bytes", read_and_remove)
+    samples = scan(dataset, LogProgress()).samples.set_index("path")
+    assert list(samples.index[samples["excluded"]]) == ["b/words.png"]
+    assert samples["jpeg_quality"]["a/photo.jpg"] == 64
+    assert samples["file_size"]["a/photo.jpg"] == len(contents["a/photo.jpg"])
+    for path, data in contents.items():
+        assert samples["sha256"][path] == hashlib.sha256(data).hexdigest()
 
 
 def test_columns_of_a_table_stay_beside_the_facts(tmp_path: Path) -> None:

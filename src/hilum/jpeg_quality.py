@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,15 +26,18 @@ STANDARD = np.array(
 )
 
 
-def jpeg_quality(file: Path) -> int | str:
+def jpeg_quality(data: bytes) -> int | str:
     """Estimate the quality, 1 to 100, on the scale of libjpeg.
 
     The quality whose luminance table is nearest to the file's is returned, which is exact for
     files that libjpeg saved and a fair guess for those of other encoders; '' where none is found.
+
+    Parameters
+    ----------
+    data : bytes
+        The file's content.
     """
-    with file.open("rb") as stream:
-        head = stream.read(HEAD_BYTES)
-    for table in _tables(head):
+    for table in _tables(data[:HEAD_BYTES]):
         return int(np.abs(_standard_tables() - table).sum(axis=1).argmin()) + 1
     return ""
 

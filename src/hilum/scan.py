@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from hilum.dataset import FACTS, Dataset
 from hilum.errors import DataError, UnreadableError
-from hilum.files import sha256
 from hilum.jpeg_quality import jpeg_quality
 from hilum.looks import empty_looks, make_look
 from hilum.progress import Progress
 from hilum.readers import AtLeast, Picture, read, read_bytes
 from hilum.threads import in_threads
 
-__all__ = ["FACTS", "Scan", "content_hash", "scan", "unchanged_picture"]
+__all__ = ["FACTS", "Scan", "scan", "unchanged_picture"]
 
 
 @dataclass(frozen=True)
@@ -71,20 +70,29 @@ def scan(dataset: Dataset, progress: Progress) -> Scan:
 
 def _read(dataset: Dataset, path: str) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
     """Return a sample's facts and look."""
+    file = sample_file(dataset, path)
+    of_file = {"sha256": "", "file_size": 0, "jpeg_quality": ""}
     try:
-        picture = dataset.picture(path)
+        if file is None:
+            picture = dataset.picture(path)
+            of_file["sha256"] = _pixel_hash(picture)
+        else:
+            # Once, so that what is hashed is what was decoded.
+            data = read_bytes(file, name=path)
+            of_file["sha256"] = hashlib.sha256(data).hexdigest()
+            picture = read(data, name=path)
+            quality = jpeg_quality(data) if picture.facts.format == "JPEG" else ""
+            of_file |= {"file_size": len(data), "jpeg_quality": quality}
+            del data  # before the look takes memory
         _check_single(picture, path)
     except UnreadableError as error:
-        bad = {"sha256": content_hash(dataset, path), "excluded": True, "reason": error.reason}
-        return bad, None
-    return _facts(dataset, path, picture), make_look(picture)
+        return {"sha256": of_file["sha256"], "excluded": True, "reason": error.reason}, None
+    return _facts(picture) | of_file, make_look(picture)
 
 
-def _facts(dataset: Dataset, path: str, picture: Picture) -> dict[str, Any]:
+def _facts(picture: Picture) -> dict[str, Any]:
     _, height, width, _ = picture.pixels.shape
-    file = sample_file(dataset, path)
     return {
-        "sha256": content_hash(dataset, path, picture),
         "format": picture.facts.format,
         "mode": picture.facts.mode,
         "bits": picture.facts.bits,
@@ -96,8 +104,6 @@ def _facts(dataset: Dataset, path: str, picture: Picture) -> dict[str, Any]:
         "high": float(picture.pixels.max()),
         "range_from": picture.facts.range_from,
         "burned_in": picture.facts.burned_in,
-        "file_size": file.stat().st_size if file else 0,
-        "jpeg_quality": jpeg_quality(file) if file and picture.facts.format == "JPEG" else "",
         "excluded": False,
         "reason": "",
     }
@@ -112,15 +118,8 @@ def _check_single(picture: Picture, path: str) -> None:
         )
 
 
-def content_hash(dataset: Dataset, path: str, picture: Picture | None = None) -> str:
-    """Return the SHA-256 of a sample's file; of its pixels in an NPZ; '' where there is none."""
-    file = sample_file(dataset, path)
-    if file is None:
-        return hashlib.sha256(picture.pixels.tobytes()).hexdigest() if picture else ""
-    try:
-        return sha256(file)
-    except OSError:
-        return ""
+def _pixel_hash(picture: Picture) -> str:
+    return hashlib.sha256(picture.pixels.tobytes()).hexdigest()
 
 
 def sample_file(dataset: Dataset, path: str) -> Path | None:
@@ -154,7 +153,7 @@ def unchanged_picture(
     file = sample_file(dataset, path)
     if file is None:
         picture = dataset.picture(path)
-        _check_unchanged(content_hash(dataset, path, picture), expected, path)
+        _check_unchanged(_pixel_hash(picture), expected, path)
         return picture
     # Read once, so that what is decoded is what was hashed.
     data = read_bytes(file, name=path)
