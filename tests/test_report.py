@@ -19,6 +19,7 @@ from PIL import Image
 from hilum.errors import RunError
 from hilum.referral import UNLIKE
 from hilum.report import write_report
+from hilum.report.answer import make_answer
 from hilum.report.facts import RunFacts, read_run
 from hilum.report.gallery import Album
 from hilum.report.mistakes import by_cost
@@ -475,6 +476,30 @@ def test_copies_within_a_split_are_passed_on_as_found(clean: RunFacts) -> None:
     verdict = judge(facts)
     assert [reason.kind for reason in verdict.reasons] == ["finding_medium"]
     assert "no copies of an image in two splits" in verdict.fine
+
+
+def test_many_classes_have_no_threshold_to_doubt(many: Path) -> None:
+    facts = read_run(many)
+    facts.samples.loc[12:40, "split"] = "train"
+    (reason,) = [reason for reason in judge(facts).reasons if reason.kind == "few_val"]
+    assert reason.title == "There was little to choose the epoch by"
+    assert "threshold" not in reason.text
+
+
+def test_names_of_classes_are_told_from_numbers(tmp_path: Path) -> None:
+    text = page_of(make_run(tmp_path, ("0", "1", "2"), None)).text
+    assert "tells 3 classes apart: “0”, “1” and “2”." in text
+    assert re.search(r"It knows “\d” best \(\d+ of 40\) and “\d” worst", text)
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(0.1, "If rarer"), (0.9, "If more common"), (0.5, "As common as here")]
+)
+def test_prevalence_is_held_against_the_test(binary: Path, share: float, said: str) -> None:
+    facts = read_run(binary)
+    row = {"prevalence": share, "ppv": figure(0.5), "npv": figure(0.5), "wanted": True}
+    facts.metrics["test"]["ppv_npv"] = [row]
+    assert (said, "predictive") in [(name, anchor) for name, _, anchor in make_answer(facts).also]
 
 
 def test_value_without_interval_says_so(tmp_path: Path) -> None:

@@ -155,9 +155,9 @@ def test_nothing_given() -> None:
     assert split.source == "drawn"
     assert [(split.names == s).sum() for s in ("train", "val", "test")] == [136, 24, 40]
     assert split.reasons == (
-        "No test split came with the data: 20% of the samples, whole patients and every class in "
+        "There was no test split to keep: 20% of the samples, whole patients and every class in "
         "its share, were drawn and sealed.",
-        "No validation split came with the data: 15% of the samples outside test, whole patients, "
+        "There was no validation split to keep: 15% of the samples outside test, whole patients, "
         "were drawn.",
     )
     assert split.overlap is None

@@ -206,7 +206,7 @@ def make_split(
         test = assign(labels, groups, {"rest": 1 - test_share, "test": test_share}, seed=seed)
         names[test == "test"] = "test"
         reasons.append(
-            f"No test split came with the data: {test_share:.0%} of the samples, whole patients "
+            f"There was no test split to keep: {test_share:.0%} of the samples, whole patients "
             "and every class in its share, were drawn and sealed."
         )
     absent = sorted(set(label_array) - set(label_array[names == "test"]))
@@ -337,7 +337,7 @@ def _why_draw_val(
     share = f"{val_share:.0%} of the samples outside test, whole patients, were drawn"
     val = labels[names == "val"]
     if not len(val):
-        return f"No validation split came with the data: {share}."
+        return f"There was no validation split to keep: {share}."
     rest = labels[names != "test"]
     least = min(int((val == name).sum()) for name in np.unique(rest))
     could = min(val_share * int((rest == name).sum()) for name in np.unique(rest))

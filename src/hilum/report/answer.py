@@ -121,7 +121,7 @@ def _also(facts: RunFacts) -> list[tuple[str, str, str]]:
         share = f"{float(first['prevalence']) * 100:g}{words.THIN}%"
         ppv = words.with_interval(Estimate.of(dict(first), "ppv"), percent=True)
         text = f"Where {share} have it, {ppv} of the alarms are true"
-        found.append(("If rarer", text, "predictive"))
+        found.append((_how_common(float(first["prevalence"]), facts), text, "predictive"))
     referral = test.get("referral")
     if referral:
         share, kept = (
@@ -131,6 +131,15 @@ def _also(facts: RunFacts) -> list[tuple[str, str, str]]:
         text = f"It would leave {share} to a person, and is right in {kept} of the rest"
         found.append(("Referral", text, "referral"))
     return found
+
+
+def _how_common(share: float, facts: RunFacts) -> str:
+    """Say how a prevalence lies to that of the test images."""
+    counts = facts.run["splits"]["counts"]["test"]
+    here = int(counts["classes"].get(facts.positive_class, 0)) / max(1, int(counts["n"]))
+    if round(share, 2) == round(here, 2):
+        return "As common as here"
+    return "If rarer" if share < here else "If more common"
 
 
 def _fold(facts: RunFacts) -> tuple[str, ...]:
@@ -193,7 +202,7 @@ def _what(facts: RunFacts) -> Markup:
         val_use = "had its threshold set on"
     else:
         task = Markup("This classifier tells {} classes apart: {}.").format(
-            len(facts.class_names), words.join(facts.class_names)
+            len(facts.class_names), words.join([f"“{name}”" for name in facts.class_names])
         )
         val_use = "was chosen by"
     return Markup("{} It learnt from {}, {} {}, and was tested on {}{}").format(
@@ -294,7 +303,9 @@ def _outcome_of_many(facts: RunFacts) -> list[Markup]:
     if not bars:
         return [named]
     best, worst = max(bars, key=lambda bar: bar.share), min(bars, key=lambda bar: bar.share)
-    spread = Markup("It knows {} best ({} of {}) and <strong>{} worst</strong> ({} of {}).").format(
+    spread = Markup(
+        "It knows “{}” best ({} of {}) and <strong>“{}” worst</strong> ({} of {})."
+    ).format(
         best.name,
         words.count(best.n_right),
         words.count(best.n),

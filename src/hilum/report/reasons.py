@@ -473,11 +473,16 @@ def _check_validation(facts: RunFacts, found: _Found) -> None:
             of_whom = words.of_people(n_groups) if _patients_known(facts) else ""
             few.append(f"{words.plural(n, 'image')}{of_whom} labelled {name}")
     if few:
+        by_threshold = facts.positive_class is not None
         found.add(
             "few_val",
-            "There was little to choose the threshold by",
+            f"There was little to choose the {'threshold' if by_threshold else 'epoch'} by",
             f"Validation holds {words.join(few)}: another draw of them would have given another "
-            "epoch, calibration and threshold, and so another sensitivity and specificity.",
+            + (
+                "epoch, calibration and threshold, and so another sensitivity and specificity."
+                if by_threshold
+                else "epoch and calibration, and so other figures."
+            ),
         )
 
 
