@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,20 @@ def test_a_cross_validation_killed_again_and_again_resumes_to_the_same_end(
     )
     assert json.dumps(resumed.metrics) == json.dumps(run.metrics)
     assert resumed.facts["status"] == "finished"
+
+
+def test_a_fold_that_lacks_only_its_report_is_not_opened_again(
+    run: hilum.Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "killed"
+    shutil.copytree(run.folder, folder)
+    (folder / "fold-1" / "report.html").unlink()
+    facts = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(facts | {"status": "prepared"}))
+    hilum.resume(folder)
+    assert (folder / "fold-1" / "report.html").exists()
+    opened = (folder / "fold-1" / "openings.jsonl").read_text()
+    assert opened == (run.folder / "fold-1" / "openings.jsonl").read_text()
 
 
 def test_a_test_split_that_came_with_the_data_is_in_no_fold(

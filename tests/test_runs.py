@@ -3,7 +3,9 @@ from __future__ import annotations
 import importlib
 import json
 import math
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ import hilum.evaluation
 import hilum.runs
 import tiny
 from hilum.calibrators import Calibrator
+from hilum.model import write_model
 from hilum.networks import build_network
+from hilum.preparation import prepare
 from hilum.readers import read_bytes
 from hilum.settings import Settings
 
@@ -280,6 +284,37 @@ def test_a_run_killed_again_and_again_resumes_to_the_same_end(
     assert not list(resumed.folder.rglob("*.tmp"))
 
 
+@pytest.mark.usefixtures("unreported")
+def test_calibration_is_on_record_wherever_the_run_was_killed(
+    run: hilum.Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_and_die(*args: Any, **kwargs: Any) -> None:
+        write_model(*args, **kwargs)
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hilum.runs.write_model", write_and_die)
+        with pytest.raises(KilledError):
+            tiny.train_tiny(data, tmp_path / "run")
+    assert hilum.resume(tmp_path / "run").facts["calibration"] == run.facts["calibration"]
+
+
+def test_what_another_process_wrote_before_the_lock_was_free_is_kept(
+    run: hilum.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+
+    @contextmanager
+    def late(_: Path) -> Iterator[None]:
+        path = folder / "run.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"added": "meanwhile"}))
+        yield
+
+    monkeypatch.setattr("hilum.runs.locked", late)
+    assert hilum.evaluate(folder, prevalences=[0.3]).facts["added"] == "meanwhile"
+
+
 @pytest.mark.usefixtures("short")
 def test_each_session_is_on_record(
     run: hilum.Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -363,6 +398,7 @@ def test_table_with_a_patient_column_and_metadata(tmp_path: Path) -> None:
             "label": [path.parent.name for path in files],
             "patient": [f"{number // 3:03d}" for number in range(len(files))],
             "age": range(len(files)),
+            "sex": ["F" if number % 2 else "M" for number in range(len(files))],
         }
     )
     table.to_csv(tmp_path / "table.csv", index=False)
@@ -370,6 +406,20 @@ def test_table_with_a_patient_column_and_metadata(tmp_path: Path) -> None:
     assert run.facts["patients"]["column"] == "patient"
     assert set(samples_of(run).columns) >= {"age", "patient", "split", "sha256", "excluded"}
     assert math.isfinite(run.metrics["test"]["auroc"]["value"])
+    opened, before = openings_of(run), run.metrics["test"]
+    assert {row["column"] for row in before["subgroups"]} == {"age", "sex"}
+    asked = hilum.evaluate(run.folder, prevalences=[0.03], subgroups=["sex"]).metrics["test"]
+    assert [row["prevalence"] for row in asked["ppv_npv"] if row["wanted"]] == [0.03]
+    again = hilum.evaluate(run.folder, subgroups=["age"]).metrics["test"]
+    assert again["ppv_npv"] == asked["ppv_npv"]
+    for found in (asked, again):
+        # Groups by other columns stay, and nothing else changes.
+        assert sorted(found["subgroups"], key=json.dumps) == sorted(
+            before["subgroups"], key=json.dumps
+        )
+        assert found["subgroup_notes"] == before["subgroup_notes"]
+        assert found["auroc"] == before["auroc"]
+    assert openings_of(run) == opened
 
 
 @pytest.mark.usefixtures("unreported")
@@ -412,7 +462,7 @@ def test_unreadable_files_are_on_record(tmp_path: Path) -> None:
 def test_overlap_trains_only_when_allowed_and_is_on_the_first_page(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for split, seed in (("train", 0), ("val", 1), ("test", 2)):
-        tiny.make_folder(data / split, seed=seed, n_patients=25)
+        tiny.make_folder(data / split, seed=seed, n_patients=25, n_images=1)
     with pytest.raises(hilum.PatientOverlapError, match="50 patients are in more than one split"):
         tiny.train_tiny(data, tmp_path / "refused")
     options = hilum.DataOptions(allow_patient_overlap=True)
@@ -421,7 +471,4 @@ def test_overlap_trains_only_when_allowed_and_is_on_the_first_page(tmp_path: Pat
     report = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "50 patients" in report
     options = hilum.DataOptions(new_split=True)
-    drawn = hilum.train(
-        data, tmp_path / "drawn", settings=tiny.SETTINGS | {"epochs": 1}, options=options
-    )
-    assert drawn.facts["splits"]["overlap"] is None
+    assert prepare(data, settings=tiny.SETTINGS, options=options).split.overlap is None

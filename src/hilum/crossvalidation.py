@@ -64,15 +64,19 @@ def work_folds(run: Run, work: Callable[[Run], Run], progress: Progress) -> None
     work : function
         Trains and evaluates a prepared run, or goes on with it.
     """
+    from hilum.report import write_report
+
     assert run.n_folds is not None
     dataset, samples, settings = load_prepared(run)
     for fold in range(1, run.n_folds + 1):
         folder = run.folder / fold_name(fold)
         begun = (folder / "run.json").exists()
         one = open_run(folder) if begun else _begin_fold(run, fold, dataset, samples, settings)
-        if one.facts["status"] != "finished" or not (folder / "report.html").exists():
+        if one.facts["status"] != "finished":
             progress.say(f"Fold {fold} of {run.n_folds}, in {folder}")
             work(one)
+        elif not (folder / "report.html").exists():
+            write_report(folder)  # all else is done: its test split is not opened again
     _pool(run, dataset, samples)
     elapsed = [
         open_run(run.folder / fold_name(fold)).facts["elapsed_s"]
