@@ -81,6 +81,19 @@ def test_a_mark_in_changing_corners_is_found() -> None:
     assert "corner" in found.details["place"] or "anywhere" in found.details["place"]
 
 
+def test_the_plainest_marks_stand_first() -> None:
+    samples, looks, y = make_looks(120)
+    ill = np.flatnonzero(y == 1)
+    for i in ill:
+        stamp(looks[i], 4, 55, 190)
+    plain = ill[-10:]  # the last in the table
+    for i in plain:
+        stamp(looks[i], 4, 55, 255)
+    found = of_clue(find(samples, looks), "mark")
+    assert set(found.paths[0][:8]) <= set(samples["path"].iloc[plain])
+    assert found.examples == found.paths[0][:10]
+
+
 def test_a_mark_on_both_classes_alike_is_none() -> None:
     samples, looks, _ = make_looks(100)
     for look in looks[::3]:

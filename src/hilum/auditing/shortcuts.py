@@ -430,15 +430,15 @@ def _marks(samples: pd.DataFrame, seen: Looks, found: Clues) -> Iterator[Finding
     contrast = mark_contrast(seen)
     for k in range(len(study.names)):
         is_class = study.y == k
-        marked = np.zeros(len(study), dtype=bool)
+        above = np.full(len(study), -np.inf)
         rules = []
         for fold in np.unique(study.fold):
             rule = _best_rule(contrast, is_class, study.fold != fold)
             if rule is not None:
                 ask = study.fold == fold
-                marked[ask] = contrast[rule.place][ask] > rule.threshold
+                above[ask] = contrast[rule.place][ask] - rule.threshold
                 rules.append(rule)
-        finding = _judge_mark(samples, found, k, marked, rules)
+        finding = _judge_mark(samples, found, k, above, rules)
         if finding is not None:
             yield finding
 
@@ -493,9 +493,11 @@ def _best_rule(
 
 
 def _judge_mark(
-    samples: pd.DataFrame, found: Clues, k: int, marked: NDArray[np.bool_], rules: list[Rule]
+    samples: pd.DataFrame, found: Clues, k: int, above: Floats, rules: list[Rule]
 ) -> Finding | None:
+    """Judge the images whose contrast is above that of the rule made without them."""
     study, name = found.study, found.study.names[k]
+    marked = above > 0
     hits = marked & (study.y == k)
     patients = study.clusters.index
     n_patients = len(np.unique(patients[hits]))
@@ -509,7 +511,8 @@ def _judge_mark(
     if purity < 0.85 or low < prior + 0.3 * (1 - prior):
         return None
     place = max({rule.place for rule in rules}, key=lambda p: sum(r.place == p for r in rules))
-    order = np.flatnonzero(marked)
+    # The plainest first: they show what it is.
+    order = np.argsort(-above, kind="stable")[: int(marked.sum())]
     paths = [str(samples["path"].iloc[row]) for row in study.rows[order]]
     kind, _, where = place.partition(", ")
     return Finding(
