@@ -124,6 +124,19 @@ class TestDeLong:
         assert found.estimate.as_json()["reason"] == "the two put the images in the same order"
         assert found.p is None
 
+    def test_two_perfect_classifiers_have_the_bound_of_unseen_mistakes(self) -> None:
+        """Each AUROC may be as low as 0.025^(1/k), with k patients on the smaller side."""
+        y = np.repeat([0, 1], 10)
+        a, b = y + np.arange(20) / 50, y + np.arange(20)[::-1] / 50
+        found = delong(y, [1], [(a, b)], Clusters.of(None, 20))
+        bound = 1 - 0.025**0.1
+        assert found.estimate.value == 0
+        assert found.estimate.interval[:2] == pytest.approx((-bound, bound))
+        assert found.p == 1
+        opposite = delong(y, [1], [(a, -b)], Clusters.of(None, 20)).estimate
+        assert opposite.value == 1
+        assert opposite.interval[:2] == pytest.approx((1 - math.sqrt(2) * bound, 1))
+
 
 class TestMeanDifference:
     def test_equals_mcnemars_exact_test_for_independent_images(self) -> None:
@@ -346,6 +359,18 @@ class TestCompare:
         assert str(caught.value) == (
             f"The labels differ for 1 images: 0.png is '{NAMES[y[0]]}' in a and "
             f"'{NAMES[1 - y[0]]}' in other. Find out which is right."
+        )
+
+    def test_a_cross_validation_is_refused(self, pair: Any) -> None:
+        first, second, _ = pair
+        (second / "metrics.json").write_text(
+            json.dumps({"class_names": NAMES, "positive_class": NAMES[1], "oof": {}, "folds": []})
+        )
+        with pytest.raises(RunError) as caught:
+            hilum.compare(first, second)
+        assert str(caught.value) == (
+            f"{second} has no test split: it is a cross-validation. Runs are compared on the same "
+            "test images: train without --folds, with a test split."
         )
 
     def test_other_questions_are_refused(self, pair: Any, tmp_path: Path) -> None:

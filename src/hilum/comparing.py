@@ -188,6 +188,12 @@ def _run_sheet(folder: Path) -> _Sheet:
             f"hilum resume {folder}"
         )
     metrics = read_json(folder / "metrics.json")
+    if "test" not in metrics:
+        raise RunError(
+            f"{folder} has no test split: "
+            + ("it is a cross-validation. " if "oof" in metrics else "metrics.json has no 'test'. ")
+            + "Runs are compared on the same test images: train without --folds, with a test split."
+        )
     predictions = _table(folder / "predictions.csv")
     samples = _table(folder / "samples.csv").set_index("path")
     test = predictions[predictions["split"] == "test"].reset_index(drop=True)
@@ -536,6 +542,7 @@ def delong(
     if not sides or any(side.all() or not side.any() for side in sides):
         return Difference.undefined("no image has the class, or all have it", n)
     values = np.zeros(2)
+    areas: list[float] = []
     moved = np.zeros(clusters.n)
     n_patients = clusters.n
     for side, pair in zip(sides, scores, strict=True):
@@ -543,6 +550,7 @@ def delong(
             placed = placements(side, score)
             area = float(placed[side].mean())
             values[row] += area / n_classes
+            areas.append(area)
             moved += sign * _moves(placed - area, side, clusters) / n_classes
         patients = [int((clusters.totals(part) > 0).sum()) for part in (side, ~side)]
         n_patients = min(n_patients, *patients)
@@ -552,12 +560,28 @@ def delong(
             f"there are fewer than {intervals.MIN_PATIENTS} patients with the class, or without it"
         )
         return Difference(Estimate(value, Interval.missing(reason), n), None)
+    if error < 1e-12 and all(area in (0.0, 1.0) for area in areas):
+        # Nothing varies where each image is on its right side; each AUROC has its own bound.
+        least = min(intervals.kish(clusters.totals(part)) for s in sides for part in (s, ~s))
+        unseen = 1 - intervals.perfect_auroc(least, least).ci_low
+        return Difference(Estimate(value, _unseen_areas(value, unseen), n), None if value else 1.0)
     if error < 1e-12:
         same = Interval.missing("the two put the images in the same order")
         return Difference(Estimate(value, same, n), None)
     half = intervals.quantile_t(n_patients) * error
     interval = Interval(value - half, value + half, "DeLong by patient (Obuchowski)")
     return Difference(Estimate(value, interval, n), _two_sided(value / error, n_patients))
+
+
+def _unseen_areas(value: float, unseen: float) -> Interval:
+    """Interval of a difference of AUROCs of 0 or 1, each of which may be `unseen` from there.
+
+    Two that are alike move the difference either way; two that are opposite only towards 0.
+    """
+    far = math.sqrt(2) * unseen
+    low = value - (unseen if abs(value) < 1e-12 else far if value > 0 else 0.0)
+    high = value + (unseen if abs(value) < 1e-12 else far if value < 0 else 0.0)
+    return Interval(max(-1.0, low), min(1.0, high), "bound for unseen mistakes")
 
 
 def _moves(off: Floats, side: Bools, clusters: Clusters) -> Floats:
