@@ -116,7 +116,6 @@ def test_what_was_written_is_read_again() -> None:
     assert again.strangeness(views(pixels)) == pytest.approx(
         references.strangeness(views(pixels)), abs=1e-5
     )
-    assert again.n_features == 3
 
 
 def damaged(**changes: Any) -> bytes:
@@ -135,7 +134,19 @@ def damaged(**changes: Any) -> bytes:
     [
         (b"nonsense", "holds no reference images"),
         (damaged(edges_vectors=None), "holds no reference images: 'edges.vectors'"),
-        (damaged(edges_usual=[1.0]), "holds no reference images"),
+        (damaged(edges_usual=[1.0]), "its scale is of shape (1,), not (2,)"),
+        (damaged(edges_vectors=np.ones((200, 9), np.complex64)), "are not of real numbers"),
+        (damaged(edges_usual=1.0), "its scale is of shape (), not (2,)"),
+        (damaged(edges_usual=np.ones((2, 2))), "its scale is of shape (2, 2), not (2,)"),
+        (damaged(edges_vectors=np.float32(1)), "views hold different numbers of images, or none"),
+        (
+            damaged(**{f"{view}_vectors": np.float32(1) for view in VIEWS}),
+            "the shapes () and (3,) of 'features' do not fit",
+        ),
+        (
+            damaged(edges_spread=np.float32(1)),
+            "of 'edges' do not fit",
+        ),
         (damaged(edges_usual=[1.0, np.nan]), "holds no reference images: its scale is not finite"),
         (damaged(edges_usual=[1.0, 0.0]), "'edges' has a spread that is not above 0"),
         (

@@ -120,10 +120,6 @@ class References:
     spread: Mapping[str, Singles]
     usual: Mapping[str, tuple[float, float]]
 
-    @property
-    def n_features(self) -> int:
-        return int(self.vectors["features"].shape[1])
-
     def strangeness(self, views: Views) -> Floats:
         """Say how much farther than usual images are from the training images, (n,).
 
@@ -187,6 +183,8 @@ class References:
         """
         try:
             found = safetensors.numpy.load(data)
+            if any(array.dtype.kind not in "fu" for array in found.values()):
+                raise ValueError("its tensors are not of real numbers")
             references = cls(
                 {view: found[f"{view}.vectors"].astype(np.float32) for view in VIEWS},
                 {view: found[f"{view}.spread"].astype(np.float32) for view in VIEWS},
@@ -245,6 +243,8 @@ def choose_references(n_train: int, n_features: int, *, seed: int) -> NDArray[np
 
 
 def _pair(array: NDArray[Any]) -> tuple[float, float]:
+    if array.shape != (2,):
+        raise ValueError(f"its scale is of shape {array.shape}, not (2,)")
     median, scale = array.tolist()
     if not (math.isfinite(median) and math.isfinite(scale)):
         raise ValueError("its scale is not finite")
