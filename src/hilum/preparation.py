@@ -1,4 +1,4 @@
-"""All that comes before training: read, check, split, plan. Nothing is written here."""
+"""All that comes before training: read, check, split, plan. Only the cache is written to here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from hilum.auditing import Finding, find_flaws
+from hilum.auditing import Finding, Found, find_flaws
 from hilum.dataset import Columns, Dataset, load_dataset
 from hilum.errors import DataError, SettingError, did_you_mean
 from hilum.hardware import find_hardware
@@ -71,7 +71,7 @@ class Prepared:
     dataset: Dataset
     samples: pd.DataFrame
     split: Split
-    findings: tuple[Finding, ...]
+    found: Found
     plan: Plan
     positive: str | None
     positive_reason: str
@@ -119,8 +119,8 @@ def prepare(
     check_unreadable(samples, dataset, options)
     # A split that is left aside has no flaws.
     checked = scanned.without_given_splits() if options.new_split else scanned
-    findings = find_flaws(dataset, checked, progress)
-    grouping = _group(samples, findings)
+    found = find_flaws(dataset, checked, progress)
+    grouping = _group(samples, found.findings)
     split = _split(samples, given, options)
     if grouping and split.source != "given":
         split = replace(split, reasons=(*split.reasons, grouping))
@@ -137,7 +137,7 @@ def prepare(
         recipe=loaded_recipe,
         chosen=chosen,
     )
-    return Prepared(dataset, samples, split, tuple(findings), plan, positive, positive_reason)
+    return Prepared(dataset, samples, split, found, plan, positive, positive_reason)
 
 
 def plan(

@@ -81,7 +81,9 @@ class Settings(BaseModel):
     flip_vertical: bool = False
     brightness: float = Field(0.0, ge=0, lt=1, description="share of the range, either way")
     contrast: float = Field(0.0, ge=0, lt=1, description="share, either way")
-    gamma: float = Field(0.0, ge=0, lt=1, description="log-uniform within 1 ± this")
+    gamma: float = Field(
+        0.0, ge=0, lt=1, description="exponent, log-uniform from 1 - this to 1 / (1 - this)"
+    )
     noise: float = Field(0.0, ge=0, lt=1, description="largest standard deviation, of the range")
     blur: float = Field(0.0, ge=0, le=5, description="largest sigma, pixels")
     low_resolution: float = Field(0.0, ge=0, lt=1, description="largest loss of resolution, share")
