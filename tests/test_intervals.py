@@ -123,6 +123,17 @@ def test_calibration_gap_of_noise_reaches_0() -> None:
     assert 0.85 * total < clear.ci_low < total < clear.ci_high < 1.15 * total
 
 
+def test_gaps_that_happen_to_cancel_chance_are_not_called_small() -> None:
+    """A gap of nearly 0 in bins of 25 images may hide all that chance can make: 0.15 and more."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(2000, 2)) * 0.05
+    for gap in (0.0, 1e-9, 0.0065):
+        gaps = np.array([gap, -gap])
+        found = intervals.calibration_gap(gaps, gaps + noise, n_patients=49)
+        assert found.ci_low == 0
+        assert found.ci_high > 0.15
+
+
 def test_mean_of_independent_figures() -> None:
     parts = [intervals.Interval(0.7, 0.9), intervals.Interval(0.5, 0.8)]
     left_out = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], dtype=float)

@@ -35,6 +35,9 @@ Bools = NDArray[np.bool_]
 # Weights held at once while resampling: 2 million float64 are 16 MB, which a cache still helps.
 _CHUNK_ELEMENTS = 2_000_000
 
+# Observed effects are scaled up to this; greater ones are lost in rounding beside chance.
+_MOST_SCALED = 2.0**20
+
 
 class Interval(NamedTuple):
     """Bounds of a figure, both NaN where none can be given.
@@ -566,7 +569,8 @@ def size_of_effects(
     Chance makes every part miss by a little, and absolute values do not cancel. Both bounds allow
     for that: the observed effects are scaled until the same chance would make a size as great as
     the observed one in only 1 of 40 studies (lower bound; 0 where chance alone can do so), or one
-    as small (upper bound, never below the observed size).
+    as small (upper bound, never below the observed size nor what chance alone exceeds in only 1 of
+    40 studies: effects of that size may hide behind it).
 
     Parameters
     ----------
@@ -590,9 +594,15 @@ def size_of_effects(
         return bool((size(factor * effects + noise) <= observed).mean() >= tail)
 
     least = _last(rarely_as_great, 0.0, 1.0) if rarely_as_great(0.0) else 0.0
-    most = _last(often_as_small, 1.0, 8.0) if often_as_small(1.0) else 1.0
+    most = 1.0
+    if observed > 0 and often_as_small(1.0):
+        while often_as_small(2 * most) and most < _MOST_SCALED:
+            most *= 2
+        most = _last(often_as_small, most, 2 * most)
     low, high = size(np.stack([least * effects, most * effects])).tolist()
-    return Interval(low, max(high, observed), "bootstrap, corrected for chance")
+    # Effects that happen to cancel chance look small: what chance alone can make is never excluded.
+    hidden = float(np.quantile(size(noise), 1 - tail))
+    return Interval(low, max(high, observed, hidden), "bootstrap, corrected for chance")
 
 
 def _last(holds: Callable[[float], bool], low: float, high: float) -> float:

@@ -22,7 +22,7 @@ from hilum.report.facts import (
     main_figures,
     parse_time,
 )
-from hilum.report.kinds import title_of
+from hilum.report.kinds import could_not_be_looked_for, title_of
 from hilum.splits import MIN_VAL_GROUPS, MIN_VAL_PER_CLASS
 
 # Highest first; the order in which reasons are read. From SERIOUS on, a reason can make the main
@@ -501,7 +501,7 @@ def _check_calibration(facts: RunFacts, found: _Found) -> None:
         )
     else:
         found.pass_if(
-            ece.value <= GOOD_CALIBRATION,
+            ece.value <= GOOD_CALIBRATION and (ece.ci_high or 1.0) <= BAD_CALIBRATION,
             "the calibration error on test is small",
             "whether probabilities agree with observed shares on test",
             "the test is too small to tell",
@@ -597,6 +597,10 @@ def _check_findings(facts: RunFacts, found: _Found) -> None:
         )
     if not findings:
         found.fine.append("the audit of the files found nothing else of weight")
+    left_out = facts.run.get("not_looked_for") or {}
+    found.unchecked += could_not_be_looked_for(
+        {kind: why for kind, why in left_out.items() if kind not in CHECKED_HERE}
+    )
 
 
 def _is_checked_here(finding: dict[str, Any], found: _Found) -> bool:
