@@ -62,12 +62,27 @@ def pr_band(
 ) -> Band:
     """Precision at the highest threshold that reaches each of equally spaced sensitivities.
 
+    At the left end few images are called, and resamples agree with each other too well: no bound is
+    nearer than that of a share among the images called there.
+
     Raises
     ------
     DataError
         If there is no positive or no negative, or as in `hilum.metrics.auroc`.
     """
-    return _band(y_true, y_score, _precisions, groups, n_grid, n_resamples, seed)
+    band = _band(y_true, y_score, _precisions, groups, n_grid, n_resamples, seed)
+    if np.isnan(band.ci_low).any():
+        return band
+    y, score = checked_scores(y_true, y_score)
+    clusters, ranking = Clusters.of(groups, len(y)), Ranking.of(y, score)
+    tp, _ = ranking.counts(np.ones((1, len(y))))
+    first = _reached(band.x, tp[0])
+    low, high = np.empty(n_grid), np.empty(n_grid)
+    for step in np.unique(first):
+        called = score >= score[ranking.order[ranking.ends[step]]]
+        bounds = intervals.share(y == 1, clusters, called)
+        low[first == step], high[first == step] = bounds.ci_low, bounds.ci_high
+    return Band(band.x, band.y, np.minimum(band.ci_low, low), np.maximum(band.ci_high, high))
 
 
 class Reliability(NamedTuple):
@@ -118,11 +133,16 @@ def _sensitivities(grid: Floats, tp: Floats, fp: Floats) -> Floats:
 
 
 def _precisions(grid: Floats, tp: Floats, fp: Floats) -> Floats:
-    # Rounding must not push a sensitivity that is reached behind its point of the grid.
-    first = np.searchsorted(tp / tp[-1], grid - 1e-12)
+    first = _reached(grid, tp)
     # A resample may lack the samples with the highest scores: no precision is known there yet.
     first = np.maximum(first, np.searchsorted(tp + fp, 0, side="right"))
     return np.asarray(tp[first] / (tp[first] + fp[first]))
+
+
+def _reached(grid: Floats, tp: Floats) -> Ints:
+    """First threshold that reaches each sensitivity of the grid."""
+    # Rounding must not push a sensitivity that is reached behind its point of the grid.
+    return np.searchsorted(tp / tp[-1], grid - 1e-12)
 
 
 def _band(
