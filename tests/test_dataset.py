@@ -137,6 +137,37 @@ def test_class_names_of_all_kinds(tmp_path: Path, name: str) -> None:
     assert sorted(dataset.class_names) == sorted([name.partition("/")[0], "other"])
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "Refer",
+            "the very word by which a model says that it gives no answer ('refer' to a person, "
+            "'refused' as unreadable). Call the class otherwise, such as 'referable'.",
+        ),
+        (
+            "refused",
+            "the very word by which a model says that it gives no answer ('refer' to a person, "
+            "'refused' as unreadable). Call the class otherwise, such as 'referable'.",
+        ),
+        (
+            "a|b",
+            "and '|' stands between the classes of a prediction set. Call the class otherwise, "
+            "such as 'a-b'.",
+        ),
+    ],
+)
+def test_names_that_answers_could_not_be_told_from(tmp_path: Path, name: str, message: str) -> None:
+    table = tmp_path / "t.csv"
+    write_table(table, [["path", "label"], ["0.png", name], ["1.png", "well"]], n_images=2)
+    npz = write_npz(tmp_path / "x.npz", **medmnist(2))
+    for source, classes in ((table, None), (npz, ("well", name))):
+        with pytest.raises(DataError) as error:
+            load_dataset(source, classes=classes)
+        assert str(error.value) == f"{source} holds the class '{name}', {message}"
+    assert name in load_dataset(table, min_classes=1).class_names
+
+
 def test_accents_stored_in_two_ways_are_one_class(tmp_path: Path) -> None:
     composed, parted = (unicodedata.normalize(form, "Läsion") for form in ("NFC", "NFD"))
     write_folder(tmp_path, {f"train/{composed}": 1, f"test/{parted}": 1, "train/b": 1, "test/b": 1})

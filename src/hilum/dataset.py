@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from hilum.errors import DataError, UnreadableError, did_you_mean
 from hilum.folders import find_images, images_below, split_name
-from hilum.names import UNWRITABLE, plain_text, quoted
+from hilum.names import REFER, REFUSED, SET_SEPARATOR, UNWRITABLE, plain_text, quoted
 from hilum.patients import Patients, recognise
 from hilum.readers import LIMITS, AtLeast, Facts, Picture, read, read_arrays
 from hilum.splits import SPLITS
@@ -134,17 +134,21 @@ def load_dataset(
         )
     if columns is not None and (source.is_dir() or source.suffix.lower() == ".npz"):
         raise DataError(f"{source} has no columns to name: only a CSV or Parquet table has.")
-    if source.is_dir():
-        return _load_folder(source, classes, patient_pattern, min_classes)
     suffix = source.suffix.lower()
-    if suffix == ".npz":
-        return _load_npz(source, classes, patient_pattern, min_classes)
-    if suffix in TABLE_SUFFIXES:
-        return _load_table(source, classes, patient_pattern, columns or Columns(), min_classes)
-    raise DataError(
-        f"{source} is not data that can be learnt from: '{suffix or 'no suffix'}' is not one of "
-        ".csv, .tsv, .parquet, .npz, nor a folder of class folders."
-    )
+    if source.is_dir():
+        dataset = _load_folder(source, classes, patient_pattern, min_classes)
+    elif suffix == ".npz":
+        dataset = _load_npz(source, classes, patient_pattern, min_classes)
+    elif suffix in TABLE_SUFFIXES:
+        dataset = _load_table(source, classes, patient_pattern, columns or Columns(), min_classes)
+    else:
+        raise DataError(
+            f"{source} is not data that can be learnt from: '{suffix or 'no suffix'}' is not one "
+            "of .csv, .tsv, .parquet, .npz, nor a folder of class folders."
+        )
+    if min_classes > 1:  # data to evaluate on may map their classes to those of the model
+        _check_names(dataset)
+    return dataset
 
 
 def open_picture(
@@ -536,6 +540,23 @@ def _class_order(
             f"{did_you_mean(absent[0], found)} It holds: {', '.join(found)}."
         )
     return wanted
+
+
+def _check_names(dataset: Dataset) -> None:
+    """Refuse names that a model's answers could not be told from."""
+    for name in dataset.class_names:
+        if name.casefold() in (REFER, REFUSED):
+            raise DataError(
+                f"{dataset.source} holds the class '{name}', the very word by which a model says "
+                f"that it gives no answer ('{REFER}' to a person, '{REFUSED}' as unreadable). Call "
+                "the class otherwise, such as 'referable'."
+            )
+        if SET_SEPARATOR in name:
+            raise DataError(
+                f"{dataset.source} holds the class '{name}', and '{SET_SEPARATOR}' stands between "
+                "the classes of a prediction set. Call the class otherwise, such as "
+                f"'{name.replace(SET_SEPARATOR, '-')}'."
+            )
 
 
 def _check_unknown(

@@ -6,6 +6,10 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+# What a decision may be beside a class, and what parts the classes of a prediction set.
+REFER, REFUSED = "refer", "refused"
+SET_SEPARATOR = "|"
+
 # Control characters, and what stands for bytes that are not UTF-8.
 UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
