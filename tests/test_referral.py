@@ -96,7 +96,11 @@ class TestRules:
             "There are no prediction sets: a coverage of 95% needs 19 patients of each class, and "
             "one class has "
         )
-        assert reasons[1].startswith("Too few patients among 20 validation images of 10 patients")
+        assert reasons[1] == (
+            "No image is referred for low confidence: 20 validation images of 10 patients are too "
+            "few, or too many of them lie exactly at the change of the answer, to refer a share "
+            "of 0.05."
+        )
         assert reasons[2].startswith("Images stranger than every one of 20 validation images")
 
     def test_none_switches_a_rule_off(self) -> None:
@@ -166,6 +170,14 @@ class TestJudge:
         )  # fmt: skip
         assert found.reasons == ["no class fits"]
 
+    def test_what_is_no_number_is_referred(self) -> None:
+        probs = np.array([[np.nan, np.nan], [0.1, 0.9]])
+        found = judge(
+            RULES, probs, np.array([1, 1]), positive=1, threshold=0.5,
+            strangeness=np.array([0.0, np.nan]),
+        )  # fmt: skip
+        assert found.reasons == ["no class fits; low confidence", "unlike the training data"]
+
     def test_without_rules_everything_is_answered(self) -> None:
         found = judge(
             None, np.ones((2, 2)), np.zeros(2, dtype=np.intp), positive=1, threshold=0.5,
@@ -194,7 +206,9 @@ class TestDescription:
         assert found["reasons"]["no class fits"]["value"] == 0
         assert found["accuracy_kept"] == found["kept"]["accuracy"]
         assert found["kept"]["accuracy"]["value"] == 1
-        assert found["kept"]["balanced_accuracy"]["value"] == 1
+        figures = ("accuracy", "sensitivity", "specificity")
+        assert tuple(found["kept"]) == figures
+        assert all(found["kept"][name]["ci_low"] is not None for name in figures)
         assert found["kept"]["sensitivity"]["n"] == 1
 
     def test_the_curve_refers_the_least_certain_first(self) -> None:
@@ -210,14 +224,12 @@ class TestDescription:
             kept = np.argsort(-margins)[:n]
             assert point["accuracy"]["value"] == pytest.approx((y == called)[kept].mean())
             assert point["accuracy"]["ci_low"] < point["accuracy"]["value"]
-            sides = [point[name]["value"] for name in ("sensitivity", "specificity")]
-            assert point["balanced_accuracy"]["value"] == pytest.approx(np.mean(sides))
         assert found["curve"][-1]["accuracy"]["value"] > found["curve"][0]["accuracy"]["value"]
 
     def test_nothing_left_and_nothing_at_all(self) -> None:
         found = describe_referral([0], [0], ["low confidence"], [1.0], ["p"], positive=1)
         assert found["accuracy_kept"]["reason"] == "every image is referred"
-        assert found["kept"]["balanced_accuracy"]["reason"] == "no image of a class is left"
+        assert found["kept"]["sensitivity"]["reason"] == "no such image is left"
         none = describe_referral([], [], [], [], [], positive=None)
         assert none["share_referred"]["value"] is None
         assert none["curve"][0]["share_referred"] is None

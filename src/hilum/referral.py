@@ -26,8 +26,6 @@ from hilum.conformal import (
 from hilum.errors import DataError
 from hilum.intervals import Clusters
 
-REFER = "refer"
-
 UNLIKE = "unlike the training data"
 SEVERAL = "several classes fit"
 NONE_FITS = "no class fits"
@@ -225,7 +223,10 @@ def _set_reason(n_least: int, coverage: float, on: str) -> str:
 
 def _margin_reason(margin: float, share: float, on: str) -> str:
     if margin == 0:
-        return f"Too few patients among {on} to refer a share of {share:g} for low confidence."
+        return (
+            f"No image is referred for low confidence: {on} are too few, or too many of them lie "
+            f"exactly at the change of the answer, to refer a share of {share:g}."
+        )
     return (
         f"Images within {margin:.2f} log-odds of the other answer are referred: at most "
         f"{share:.0%} of images like the {on}."
@@ -279,10 +280,11 @@ def judge(
         return Judgement(None, [""] * n)
     flags: dict[str, Bools] = {}
     sets = None
+    # Asked so that NaN, which compares as False, refers.
     if rules.strangeness is not None:
         if strangeness is None:
             raise DataError("These rules ask how strange an image is, and that was not given.")
-        flags[UNLIKE] = strangeness > rules.strangeness
+        flags[UNLIKE] = ~(strangeness <= rules.strangeness)
     if rules.set_thresholds is not None:
         sets = prediction_sets(probs, rules.set_thresholds)
         sizes = sets.sum(axis=1)
@@ -291,7 +293,7 @@ def judge(
         flags[DISAGREE] = (sizes == 1) & ~sets[np.arange(n), called]
     if rules.margin is not None:
         margins = certainty(probs, positive=positive, threshold=threshold)
-        flags[UNCERTAIN] = margins < rules.margin
+        flags[UNCERTAIN] = ~(margins >= rules.margin)
     reasons = [SEPARATOR.join(name for name in flags if flags[name][i]) for i in range(n)]
     return Judgement(sets, reasons)
 
@@ -355,20 +357,7 @@ def _figures(
     y: NDArray[Any], pred: NDArray[Any], left: Bools, clusters: Clusters, positive: int | None
 ) -> dict[str, Any]:
     """Figures of the images that are left."""
-    classes = np.unique(y).tolist()
-    found = {k: share_figure(pred == k, left & (y == k), clusters, "none is left") for k in classes}
-    values = [figure["value"] for figure in found.values()]
-    whole = bool(values) and None not in values
-    figures = {
-        "accuracy": share_figure(y == pred, left, clusters, "every image is referred"),
-        "balanced_accuracy": {
-            "value": float(np.mean(values)) if whole else None,
-            "ci_low": None,
-            "ci_high": None,
-            "n": int(left.sum()),
-            "reason": "its parts have intervals" if whole else "no image of a class is left",
-        },
-    }
+    figures = {"accuracy": share_figure(y == pred, left, clusters, "every image is referred")}
     if positive is not None:
         none = "no such image is left"
         figures["sensitivity"] = share_figure(
