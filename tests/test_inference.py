@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from hilum import tables
 from hilum.cli import _write_rows
 from hilum.inference import BATCH_SIZE, TABLE_SUFFIXES, Prediction, find_inputs
 from hilum.model import REFERENCES_FILE, load_facts, write_model
+from hilum.pixels import PixelSpec
 from hilum.referral import UNLIKE
 
 
@@ -305,6 +307,7 @@ def test_a_model_that_cannot_answer_is_refused_when_loaded(
                 weights.CopyFrom(broken)
     if fault == "wrong classes":
         point = None
+        onnx.helper.set_model_props(network, {"class_names": '["a", "b", "c"]'})
         facts = facts.model_copy(
             update={
                 "class_names": ("a", "b", "c"),
@@ -321,6 +324,50 @@ def test_a_model_that_cannot_answer_is_refused_when_loaded(
     expected = "is not a model that can run" if fault == "nonsense" else "fails its self-check"
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"class_names": ("opacity", "clear")},
+            'class_names is ["opacity", "clear"] in the one and ["clear", "opacity"] in the other.',
+        ),
+        (
+            {"preprocessing": PixelSpec(height=16, width=16, resize="crop")},
+            'preprocessing is {"channels": 1, "height": 16, "ranges": {}, "resize": "crop", '
+            '"width": 16} in the one and {"channels": 1, "height": 16, "ranges": {}, "resize": '
+            '"letterbox", "width": 16} in the other.',
+        ),
+    ],
+)
+def test_a_graph_of_other_classes_or_preprocessing_is_refused(
+    run: hilum.Run, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(run.folder / "model", folder)
+    changed = load_facts(folder).model_copy(update=changes)
+    (folder / "model.json").write_text(changed.model_dump_json())
+    with pytest.raises(hilum.ModelError) as error:
+        hilum.load(folder)
+    assert str(error.value) == (
+        f"{folder / 'model.json'} and model.onnx do not belong together: {message} Copy the whole "
+        "model folder again."
+    )
+
+
+def test_probabilities_that_are_no_numbers_are_no_answer(model: hilum.Model) -> None:
+    class Broken:
+        def run(self, *_: Any) -> list[Any]:
+            return [np.array([[0.5, 0.5], [np.nan, 0.5]], np.float32), np.zeros((2, 8), np.float32)]
+
+    broken = hilum.Model(model.facts, Broken(), model.references)
+    with pytest.raises(hilum.ModelError) as error:
+        broken.predict(np.zeros((2, 16, 16, 1), np.uint8))
+    assert str(error.value) == (
+        "The model gives probabilities that are no numbers for 1 of 2 images. Do not use it: train "
+        "again, with a lower learning rate."
+    )
 
 
 def test_every_odd_file_is_answered_or_refused_in_its_own_row(

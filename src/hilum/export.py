@@ -8,7 +8,6 @@ changes nothing.
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from hilum.calibrators import Calibrator
 from hilum.errors import ModelError
+from hilum.model import describe_graph
 from hilum.networks import Network
 from hilum.pixels import Images, PixelSpec, prepare, to_8_bits, to_channels, value_range
 from hilum.readers import Picture
@@ -53,7 +53,7 @@ def to_onnx(
     Returns
     -------
     bytes
-        The serialised model. The class names are in its metadata.
+        The serialised model. Class names and preprocessing are in its metadata.
     """
     before = onnx.parser.parse_model(_prepare_text(spec))
     core = _core(network, spec)
@@ -66,7 +66,7 @@ def to_onnx(
         outputs=["logits", "probabilities", "features"],
     )
     merged.producer_name = "hilum"
-    onnx.helper.set_model_props(merged, {"class_names": json.dumps(list(class_names))})
+    onnx.helper.set_model_props(merged, describe_graph(class_names, spec))
     onnx.checker.check_model(merged, full_check=True)
     return bytes(merged.SerializeToString())
 

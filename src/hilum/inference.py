@@ -16,26 +16,26 @@ from numpy.typing import NDArray
 
 from hilum.errors import DataError, ModelError, UnreadableError
 from hilum.model import (
+    FACTS_FILE,
     ONNX_FILE,
     REFERENCES_FILE,
     ModelFacts,
+    describe_graph,
     find_model,
     load_facts,
     read_part,
 )
-from hilum.names import quoted
+from hilum.names import REFER, REFUSED, SET_SEPARATOR, quoted
 from hilum.neighbours import References, see
 from hilum.pixels import Opener, load_prepared
 from hilum.readers import AtLeast, Facts, Picture, read
-from hilum.referral import REFER, judge
+from hilum.referral import judge
 from hilum.threads import available_cores, in_threads
 
 BATCH_SIZE = 32
 
 # Those of `hilum.tables`, which brings pandas: half a second that an image need not wait.
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
-
-SET_SEPARATOR = "|"
 
 _LOG = logging.getLogger("hilum")
 
@@ -161,8 +161,20 @@ class Model:
         return self.run(pixels)[0]
 
     def run(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Compute probabilities and features, (n, n_features), of prepared images."""
+        """Compute probabilities and features, (n, n_features), of prepared images.
+
+        Raises
+        ------
+        ModelError
+            If a probability is not finite.
+        """
         probs, features = self._session.run(["probabilities", "features"], {"image": pixels})
+        n_bad = int((~np.isfinite(probs).all(axis=1)).sum())
+        if n_bad:
+            raise ModelError(
+                f"The model gives probabilities that are no numbers for {n_bad} of {len(pixels)} "
+                "images. Do not use it: train again, with a lower learning rate."
+            )
         return np.asarray(probs, dtype=np.float64), features
 
     def strangeness(
@@ -211,7 +223,7 @@ class Model:
         answers = iter(self._judged(np.stack(readable))) if readable else iter(())
         for name, number, frame in waiting:
             if isinstance(frame, UnreadableError):
-                yield Prediction(name, number, "", None, (), "refused", frame.reason)
+                yield Prediction(name, number, "", None, (), REFUSED, frame.reason)
             else:
                 yield replace(next(answers), path=name, frame=number)
 
@@ -281,6 +293,7 @@ def load(model: str | Path) -> Model:
     except Exception as error:
         # ONNX Runtime raises types of its own, which share no base but Exception.
         raise ModelError(f"{folder / ONNX_FILE} is not a model that can run: {error}.") from None
+    _check_description(session, facts, folder)
     references = None
     if facts.referral is not None and facts.referral.strangeness is not None:
         name = str(folder / REFERENCES_FILE)
@@ -300,12 +313,28 @@ def predict(
     return load(model).predict(inputs)
 
 
+def _check_description(
+    session: onnxruntime.InferenceSession, facts: ModelFacts, folder: Path
+) -> None:
+    """Hold what the graph says of itself against model.json, which no hash guards."""
+    told = session.get_modelmeta().custom_metadata_map
+    for name, wanted in describe_graph(facts.class_names, facts.preprocessing).items():
+        found = told.get(name, wanted)  # older graphs say less
+        if found != wanted:
+            raise ModelError(
+                f"{folder / FACTS_FILE} and {ONNX_FILE} do not belong together: {name} is {wanted} "
+                f"in the one and {found} in the other. Copy the whole model folder again."
+            )
+
+
 def _self_check(model: Model, folder: Path) -> None:
     """Run one blank image: a model with NaN among its weights is found here, not at a patient."""
     spec = model.facts.preprocessing
     blank = np.zeros((1, spec.height, spec.width, spec.channels), dtype=np.uint8)
     try:
         probs, features = model.run(blank)
+    except ModelError as error:
+        raise ModelError(f"{folder / ONNX_FILE} fails its self-check: {error}") from None
     except Exception as error:
         raise ModelError(f"{folder / ONNX_FILE} does not run: {error}.") from None
     if probs.shape != (1, len(model.class_names)) or not abs(float(probs.sum()) - 1) < 1e-3:

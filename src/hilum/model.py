@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -23,6 +24,8 @@ from hilum.pixels import PIXEL_PATH_VERSION, PixelSpec
 from hilum.referral import LockedRules
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hilum.networks import Network
 
 FACTS_FILE = "model.json"
@@ -143,6 +146,14 @@ def write_model(
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()}
     whole = facts.model_copy(update={"files": hashes})
     write_text(folder / FACTS_FILE, whole.model_dump_json(indent=2) + "\n")
+
+
+def describe_graph(class_names: Sequence[str], preprocessing: PixelSpec) -> dict[str, str]:
+    """Write what an ONNX graph says of itself, which model.json must say too."""
+    return {
+        "class_names": json.dumps(list(class_names)),
+        "preprocessing": json.dumps(preprocessing.model_dump(mode="json"), sort_keys=True),
+    }
 
 
 def find_model(path: str | Path) -> Path:
@@ -266,7 +277,9 @@ def load_network(folder: Path) -> Network:
         # Without memory until the weights are known to fit: a file must not claim what it lacks.
         with torch.device("meta"):
             network = build_network(make_settings(facts.network), len(facts.class_names))
-        network.load_state_dict(safetensors.torch.load(data), assign=True)
+        weights, wanted = safetensors.torch.load(data), network.state_dict()
+        _check_types(weights, wanted)
+        network.load_state_dict(weights, assign=True)
     except (SettingError, RuntimeError, safetensors.SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(
@@ -274,3 +287,10 @@ def load_network(folder: Path) -> Network:
             f"describes: {reason}"
         ) from None
     return network.eval()
+
+
+def _check_types(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Refuse tensors of another type, which PyTorch would put in place as they are."""
+    for name in weights.keys() & wanted.keys():
+        if weights[name].dtype != wanted[name].dtype:
+            raise RuntimeError(f"'{name}' is {weights[name].dtype}, not {wanted[name].dtype}")
