@@ -30,6 +30,7 @@ N_FIT = 500
 N_COPIES = 6
 N_SPREAD = 3000
 BLOCK = 1024
+MOST_CELLS = 2**22  # of the table of likenesses held at once, however many images there are
 LEAST_COSINE = 0.2  # hardly any copy has less; of unrelated images one in twenty has more
 
 
@@ -92,8 +93,9 @@ def neighbours(
     """
     with progress.task("Comparing images", len(vectors)) as task:
         found: list[NDArray[np.int64]] = []
-        for start in range(0, len(vectors), BLOCK):
-            block = vectors[start : start + BLOCK]
+        size = max(1, MOST_CELLS // len(vectors)) if len(vectors) else 1
+        for start in range(0, len(vectors), size):
+            block = vectors[start : start + size]
             found += _nearest(block @ vectors.T, start, owners, n_nearest)
             task.advance(len(block))
     if not found:
