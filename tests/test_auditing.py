@@ -259,3 +259,22 @@ def test_patients_in_several_classes(tmp_path: Path, mixed: int, severity: str |
     if found:
         assert found[0].count == mixed
         assert found[0].examples[0] == "p00: 1 'a', 1 'b'"
+
+
+def test_what_could_not_be_looked_for_is_said(tmp_path: Path) -> None:
+    found = audit(write_folder(tmp_path, {"a": 12, "b": 12}))
+    few = "there are 24 images, fewer than 50"
+    assert found.not_looked_for == {
+        "patients_across_splits": "no patient is known",
+        "prevalence_shift": "there is no given split into training and test",
+        "burned_in": "no file is DICOM",
+        "shortcut": few,
+        "label_errors": few,
+        "drift": "there is no given split into training and test",
+    }
+
+
+def test_given_splits_and_patients_are_looked_at(tmp_path: Path) -> None:
+    counts = {f"{s}/{c}": 3 for s in ("train", "test") for c in "ab"}
+    found = audit(write_folder(tmp_path, counts, name="case{n}.png"))
+    assert not {"patients_across_splits", "prevalence_shift"} & set(found.not_looked_for)

@@ -35,7 +35,7 @@ def test_earth_movers_distance_is_that_of_scipy() -> None:
 
 def test_splits_drawn_alike_do_not_differ() -> None:
     samples, looks, _ = make_looks(120)
-    assert find_drift(split_by_patient(samples), looks, progress=LogProgress()) == []
+    assert find_drift(split_by_patient(samples), looks, progress=LogProgress()).findings == ()
 
 
 def test_other_pictures_in_the_test_split_are_found() -> None:
@@ -43,7 +43,7 @@ def test_other_pictures_in_the_test_split_are_found() -> None:
     samples = split_by_patient(samples)
     test = (samples["given_split"] == "test").to_numpy()
     looks[test] = (looks[test] * 0.6 + 60).astype(np.uint8)  # flatter and brighter
-    [found] = find_drift(samples, looks, progress=LogProgress())
+    [found] = find_drift(samples, looks, progress=LogProgress()).findings
     assert (found.kind, found.severity, found.count) == ("drift", "medium", int(test.sum()))
     assert "even within a class, with an AUROC of" in found.message
     means = found.details["means"]
@@ -100,7 +100,7 @@ def test_too_few_images_are_not_compared() -> None:
     drift = find_drift_between(a, looks[:10], b, looks[10:])
     assert drift == {"reason": "there are 20 images, fewer than 50"}
     said = Said()
-    assert find_drift(split_by_patient(samples), looks, progress=said) == []
+    assert find_drift(split_by_patient(samples), looks, progress=said).findings == ()
     assert said.lines == [
         "Drift between the splits was not looked for: there are 20 images, fewer than 50."
     ]
@@ -108,4 +108,6 @@ def test_too_few_images_are_not_compared() -> None:
 
 def test_no_given_split_is_no_drift() -> None:
     samples, looks, _ = make_looks(40)
-    assert find_drift(samples, looks, progress=LogProgress()) == []
+    found = find_drift(samples, looks, progress=LogProgress())
+    assert found.findings == ()
+    assert found.not_looked_for == {"drift": "there is no given split into training and test"}

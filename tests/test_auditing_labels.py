@@ -88,7 +88,7 @@ def test_wrong_labels_are_found() -> None:
     labels[wrong] = [f"class {1 - y[i]}" for i in wrong]
     samples["label"] = labels
     samples["given_split"] = np.where(np.arange(400) % 4 < 2, "train", "test")
-    [found] = find_label_errors(samples, looks, progress=LogProgress())
+    [found] = find_label_errors(samples, looks, progress=LogProgress()).findings
     assert (found.kind, found.severity) == ("label_errors", "medium")
     expected = {f"{i}.png" for i in wrong}
     paths = [path for (path,) in found.paths]
@@ -110,7 +110,7 @@ def test_images_of_a_patient_with_one_label_are_judged_together() -> None:
     other = {"class 0": "class 1", "class 1": "class 0"}
     ill = samples["patient"].isin(["p7", "p20", "p33", "p58", "p91", "p120"])
     samples["label"] = samples["label"].where(~ill, samples["label"].map(other))
-    [found] = find_label_errors(samples, looks, progress=LogProgress())
+    [found] = find_label_errors(samples, looks, progress=LogProgress()).findings
     suspects = found.details["suspects"]
     assert {one["path"] for one in suspects} >= set(samples["path"][ill])
     owner = dict(zip(samples["path"], samples["patient"], strict=True))
@@ -123,21 +123,25 @@ def test_images_of_a_patient_with_one_label_are_judged_together() -> None:
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_right_labels_are_left_in_peace(n_classes: int) -> None:
     samples, looks, _ = make_looks(120, n_classes=n_classes, contrast=80)
-    assert find_label_errors(samples, looks, progress=LogProgress()) == []
+    assert find_label_errors(samples, looks, progress=LogProgress()).findings == ()
 
 
 def test_a_weak_model_accuses_nobody() -> None:
     samples, looks, _ = make_looks(80, contrast=0)
     said = Said()
-    assert find_label_errors(samples, looks, progress=said) == []
+    assert find_label_errors(samples, looks, progress=said).findings == ()
     [line] = said.lines
     assert line.startswith(
         "Wrong labels were not looked for: the small model that would contradict them has an AUROC"
     )
+    why = find_label_errors(samples, looks, progress=said).not_looked_for["label_errors"]
+    assert line == f"Wrong labels were not looked for: {why}."
 
 
 def test_too_few_images_are_not_judged() -> None:
     samples, looks, _ = make_looks(20)
     said = Said()
-    assert find_label_errors(samples, looks, progress=said) == []
+    assert find_label_errors(samples, looks, progress=said).findings == ()
     assert said.lines == ["Wrong labels were not looked for: there are 40 images, fewer than 50."]
+    found = find_label_errors(samples, looks, progress=said)
+    assert found.not_looked_for == {"label_errors": "there are 40 images, fewer than 50"}

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from hilum.auditing.findings import Finding
+from hilum.auditing.findings import Finding, Found
 from hilum.auditing.memory import Memory
 from hilum.cache import cache_folder, empty_cache
 from hilum.progress import LogProgress
@@ -18,22 +18,22 @@ LOOKS = np.zeros((2, 64, 64), np.uint8)
 calls: list[int] = []
 
 
-def find_something(samples: pd.DataFrame, looks: Any, *, progress: Any) -> list[Finding]:
+def find_something(samples: pd.DataFrame, looks: Any, *, progress: Any) -> Found:
     calls.append(len(samples))
     progress.say("2 images are few.")
     with progress.task("Looking", 1) as task:
         task.advance()
-    return [
-        Finding("blank", "low", 1, "One is blank.", ("a",), (("a", "b"),), {"share": 0.5, "n": [1]})
-    ]
+    details = {"share": 0.5, "n": [1]}
+    finding = Finding("blank", "low", 1, "One is blank.", ("a",), (("a", "b"),), details)
+    return Found((finding,), {"drift": "2 images are few"}, {"n": 2})
 
 
 def samples(**changes: Any) -> pd.DataFrame:
     return pd.DataFrame({"path": ["a", "b"], "sha256": ["1", "2"], "label": ["x", "y"]} | changes)
 
 
-def look(table: pd.DataFrame, looks: NDArray[np.uint8] = LOOKS) -> list[Finding]:
-    return Memory(table, looks).findings(find_something, LogProgress())
+def look(table: pd.DataFrame, looks: NDArray[np.uint8] = LOOKS) -> Found:
+    return Memory(table, looks).ask(find_something, LogProgress())
 
 
 def test_the_same_files_are_looked_at_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -68,7 +68,7 @@ def test_an_emptied_or_damaged_cache_is_made_anew() -> None:
     calls.clear()
     first = look(samples())
     (path,) = (cache_folder() / "findings").iterdir()
-    path.write_text('{"findings": [{}], "said": []}')
+    path.write_text('{"found": {"findings": [{}]}, "said": []}')
     assert look(samples()) == first
     empty_cache()
     assert look(samples()) == first

@@ -28,13 +28,13 @@ class Said(LogProgress):
 
 def find(samples: pd.DataFrame, looks: Looks) -> list[Finding]:
     """Find all but this: a thumbnail tells the place of a disc as well as the picture does."""
-    found = find_shortcuts(samples, looks, progress=LogProgress())
+    found = find_shortcuts(samples, looks, progress=LogProgress()).findings
     return [each for each in found if each.details["clue"] != "thumbnail"]
 
 
 def test_a_thumbnail_that_tells_the_class_is_worth_a_word() -> None:
     samples, looks, _ = make_looks(100)
-    [found] = find_shortcuts(samples, looks, progress=LogProgress())
+    [found] = find_shortcuts(samples, looks, progress=LogProgress()).findings
     assert (found.severity, found.details["clue"]) == ("low", "thumbnail")
     assert "That may be the disease itself" in found.message
 
@@ -222,8 +222,18 @@ def test_only_a_sample_of_many_images_is_looked_at(monkeypatch: pytest.MonkeyPat
 def test_too_few_images_are_not_looked_at() -> None:
     samples, looks, _ = make_looks(20)
     said = Said()
-    assert find_shortcuts(samples, looks, progress=said) == []
+    assert find_shortcuts(samples, looks, progress=said).findings == ()
     assert said.lines == ["Shortcuts were not looked for: there are 40 images, fewer than 50."]
+    found = find_shortcuts(samples, looks, progress=said)
+    assert found.not_looked_for == {"shortcut": "there are 40 images, fewer than 50"}
+    assert found.clues == {}
+
+
+def test_clues_are_kept_without_an_alarm() -> None:
+    samples, looks, _ = make_looks(100, contrast=0)
+    found = find_shortcuts(samples, looks, progress=LogProgress())
+    assert found.findings == ()
+    assert "border" in [clue["name"] for clue in found.clues["clues"]]
 
 
 def test_nothing_is_changed() -> None:

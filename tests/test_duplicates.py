@@ -45,7 +45,7 @@ def table(n: int, **columns: list[str]) -> pd.DataFrame:
 
 def find(samples: pd.DataFrame, images: list[np.ndarray[Any, Any]]) -> Finding | None:
     looks = np.stack([look(image) for image in images])
-    found = find_near_duplicates(samples, looks, progress=LogProgress())
+    found = find_near_duplicates(samples, looks, progress=LogProgress()).findings
     return found[0] if found else None
 
 
@@ -130,7 +130,7 @@ def test_identical_files_are_left_to_another_check() -> None:
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 5])
 def test_few_images(n: int) -> None:
     looks = np.stack([look(image) for image in chests(5)])[:n]
-    assert find_near_duplicates(table(n), looks, progress=LogProgress()) == []
+    assert find_near_duplicates(table(n), looks, progress=LogProgress()).findings == ()
 
 
 def test_blank_images_are_not_copies_of_each_other() -> None:

@@ -25,7 +25,7 @@ def test_folder_to_plan(tmp_path: Path) -> None:
     assert sizes == {"train": 68, "val": 12, "test": 20}
     assert prepared.positive == "PNEUMONIA"
     assert prepared.plan.settings.epochs == 2
-    assert [each.kind for each in prepared.findings][:2] == ["unknown_patients", "small_class"]
+    assert [each.kind for each in prepared.found.findings][:2] == ["unknown_patients", "small_class"]
     # Nothing was written.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["NORMAL", "PNEUMONIA"]
 
@@ -78,7 +78,7 @@ def test_unreadable_files_are_left_out_when_agreed(tmp_path: Path) -> None:
     assert list(bad["path"]) == ["a/empty.png"]
     assert list(bad["reason"]) == ["the file is empty"]
     assert bad["split"].isna().all()
-    assert "unreadable" in [each.kind for each in prepared.findings]
+    assert "unreadable" in [each.kind for each in prepared.found.findings]
     assert prepared.samples["split"].notna().sum() == 40
 
 
@@ -111,14 +111,14 @@ def test_overlap_that_is_allowed_is_carried(tmp_path: Path) -> None:
     assert overlap is not None
     assert overlap["n_patients"] == 20
     assert overlap["splits"] == ["train", "val", "test"]
-    assert "patients_across_splits" in [each.kind for each in prepared.findings]
+    assert "patients_across_splits" in [each.kind for each in prepared.found.findings]
 
 
 def test_new_split_leaves_the_given_one_and_its_flaws(tmp_path: Path) -> None:
     prepared = prepare(overlapping(tmp_path), options=DataOptions(new_split=True))
     assert prepared.split.source == "drawn"
     assert prepared.split.overlap is None
-    assert "patients_across_splits" not in [each.kind for each in prepared.findings]
+    assert "patients_across_splits" not in [each.kind for each in prepared.found.findings]
     assert set(prepared.samples["given_split"]) == {"train", "val"}  # still on record
 
 

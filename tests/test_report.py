@@ -438,6 +438,13 @@ def test_a_check_that_could_not_be_made_is_not_passed(clean: RunFacts) -> None:
     )
 
 
+def test_what_the_audit_could_not_look_for_is_not_checked(clean: RunFacts) -> None:
+    facts = copy.deepcopy(clean)
+    facts.run["not_looked_for"] = {"label_errors": "there are 20 images", "prevalence_shift": "x"}
+    # Classes of the splits as used are checked here, whatever the audit could do.
+    assert judge(facts).unchecked == ("labels that look wrong (there are 20 images)",)
+
+
 def test_what_could_not_be_checked_is_on_the_first_page(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     metrics = json.loads((run / "metrics.json").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -14,7 +15,7 @@ from hilum.report.audit_page import make_audit_page
 from hilum.report.findings import N_GROUPS, N_IN_GROUP, N_PICTURES, show_findings
 from hilum.report.gallery import Album
 from hilum.report.kinds import KIND_WORDS
-from reporting import Page
+from reporting import Page, figure
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,14 @@ def test_pictures_are_shown_beside_each_other(page: Page) -> None:
 
 
 def test_it_says_what_was_not_found_and_what_is_not_looked_for(page: Page) -> None:
-    assert "Looked for, where there are images enough to tell, and not found:" in page.text
-    assert "patients in more than one split" in page.text
+    assert "Looked for and not found:" in page.text
+    assert "identical images with different labels" not in page.text  # that was found
+    assert (
+        "Could not be looked for in these data: patients in more than one split (no patient is "
+        "known); classes that are more frequent in one split than in another (there is no given "
+        "split into training and test); text drawn into the pixels (as the DICOM header says) (no "
+        "file is DICOM)"
+    ) in page.text
     for missing in NOT_LOOKED_FOR:
         assert missing in page.text
 
@@ -83,13 +90,34 @@ def test_clean_data_say_so(tmp_path: Path) -> None:
     quiet = hilum.Audit(**{**audit.__dict__, "findings": ()})
     made = make_audit_page(quiet)
     assert made.title == "Nothing wrong was found"
-    assert made.findings.not_found == tuple(KIND_WORDS[kind].looked_for for kind in KINDS)
+    left_out = set(audit.not_looked_for)
+    assert left_out == {
+        *("patients_across_splits", "prevalence_shift", "burned_in", "few_patients"),
+        *("near_duplicates", "shortcut", "label_errors", "drift"),
+    }
+    assert made.findings.not_found == tuple(
+        KIND_WORDS[kind].looked_for for kind in KINDS if kind not in left_out
+    )
+    assert len(made.findings.left_out) == len(left_out)
+    assert "8 could not be looked for in these data" in made.paragraphs[1]
+
+
+def test_what_predicts_the_class_is_shown_without_an_alarm(tmp_path: Path) -> None:
+    clue = {"name": "border", "words": "the border", "auroc": figure(0.6)}
+    samples = pd.DataFrame(columns=["path", "label", "patient", "split"])
+    album = Album(tmp_path, "folder")
+    shown = show_findings([], samples, album, clues={"clues": [clue], "picture": figure(0.9)})
+    assert [row.name for row in shown.shortcuts] == [
+        "The border", "The image itself, by a small model",
+    ]  # fmt: skip
+    assert show_findings([], samples, album).shortcuts == ()
 
 
 def test_json_does_not_hold_the_data_set(data: Path) -> None:
     kept = hilum.audit(data).to_dict()
     assert list(kept) == [
         "class_names", "patients", "notes", "n_files", "n_read", "unreadable", "findings",
+        "not_looked_for", "clues",
     ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import hilum
+from hilum.auditing import Found
 
 SETTINGS: dict[str, Any] = {
     "input_height": 16, "input_width": 16, "conv_channels": [4, 8], "epochs": 6,
@@ -48,7 +49,7 @@ def make_folder(
 
 def shorten(patch: pytest.MonkeyPatch, *, report: bool = True) -> None:
     """Leave out of a run what takes long and has tests of its own; the report too, if wanted."""
-    patch.setattr("hilum.preparation.find_flaws", lambda *_: [])
+    patch.setattr("hilum.preparation.find_flaws", lambda *_: Found())
     patch.setattr("hilum.runs.measure_robustness", lambda *_, **__: {})
     patch.setattr("hilum.runs.check_maps", lambda *_: {})
     if not report:

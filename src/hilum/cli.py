@@ -626,6 +626,8 @@ def _print_audit(result: Audit) -> None:
         typer.echo(line)
     if not result.findings:
         typer.echo("Nothing wrong was found.")
+    for kind, why in result.not_looked_for.items():
+        typer.echo(f"Not looked for: {kind}; {why}.")
     for finding in result.findings:
         typer.echo(f"\n[{finding.severity}] {finding.kind}: {finding.message}")
         for example in finding.examples[:5]:

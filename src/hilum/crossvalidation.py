@@ -49,7 +49,8 @@ SPREAD_OF = (
 
 COPIED = (
     *("hilum", "command", "request", "class_names", "positive_class", "positive_reason"),
-    *("target_kind", "patients", "findings", "looked_for", "seed", "hardware", "versions"),
+    *("target_kind", "patients", "findings", "looked_for", "not_looked_for", "clues"),
+    *("seed", "hardware", "versions"),
 )  # fmt: skip
 """Facts of run.json that the run of a fold shares with the whole."""
 

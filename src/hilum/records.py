@@ -141,7 +141,7 @@ def save_prepared(run: Run, prepared: Prepared, options: DataOptions, **facts: A
                 if name in SPLITS or split.folds is not None
             },
         },
-        findings=[finding.to_dict() for finding in prepared.findings],
+        **prepared.found.to_dict(),
         looked_for=list(KINDS),
         seed=settings.seed,
         hardware={

@@ -11,10 +11,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hilum.auditing.basics import BASIC_CHECKS, find_blank, find_unknown_patients, find_unreadable
+from hilum.auditing.basics import (
+    BASIC_CHECKS,
+    find_blank,
+    find_unknown_patients,
+    find_unreadable,
+    not_looked_for,
+)
 from hilum.auditing.drift import find_drift
 from hilum.auditing.duplicates import find_near_duplicates
-from hilum.auditing.findings import KINDS, Finding, by_severity
+from hilum.auditing.findings import KINDS, Finding, Found, joined
 from hilum.auditing.labels import find_label_errors
 from hilum.auditing.memory import Detector, Memory
 from hilum.auditing.shortcuts import find_shortcuts
@@ -25,7 +31,7 @@ from hilum.patients import Patients
 from hilum.progress import LogProgress, Progress
 from hilum.scan import Scan, scan
 
-__all__ = ["KINDS", "NOT_LOOKED_FOR", "Audit", "Finding", "audit", "find_flaws"]
+__all__ = ["KINDS", "NOT_LOOKED_FOR", "Audit", "Finding", "Found", "audit", "find_flaws"]
 
 NOT_LOOKED_FOR = (
     "what the images do not show: whom they stand for, and how they were chosen",
@@ -53,6 +59,10 @@ class Audit:
         `path` and `reason` of each file that cannot be read.
     notes : tuple of str
         What was left aside, and why.
+    not_looked_for : dict of str to str
+        Why a kind could not be looked for in these data.
+    clues : dict
+        How well the label is told by what is not the anatomy, alarming or not; as `Found` has it.
     dataset : Dataset
         What was looked at, for those who show its images.
     """
@@ -64,6 +74,8 @@ class Audit:
     n_read: int
     unreadable: tuple[dict[str, str], ...]
     findings: tuple[Finding, ...]
+    not_looked_for: dict[str, str]
+    clues: dict[str, Any]
     dataset: Dataset = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,6 +116,7 @@ def audit(
     scanned = scan(dataset, progress)
     samples = scanned.samples
     bad = samples[samples["excluded"]]
+    found = find_flaws(dataset, scanned, progress)
     return Audit(
         class_names=dataset.class_names,
         patients=dataset.patients,
@@ -114,12 +127,14 @@ def audit(
             {"path": str(path), "reason": str(reason)}
             for path, reason in zip(bad["path"], bad["reason"], strict=True)
         ),
-        findings=tuple(find_flaws(dataset, scanned, progress)),
+        findings=found.findings,
+        not_looked_for=found.not_looked_for,
+        clues=found.clues,
         dataset=dataset,
     )
 
 
-def find_flaws(dataset: Dataset, scanned: Scan, progress: Progress) -> list[Finding]:
+def find_flaws(dataset: Dataset, scanned: Scan, progress: Progress) -> Found:
     """Look for flaws in scanned samples, the worst first."""
     samples, looks = readable(scanned)
     findings = [*find_unreadable(scanned.samples), *find_unknown_patients(dataset)]
@@ -127,9 +142,12 @@ def find_flaws(dataset: Dataset, scanned: Scan, progress: Progress) -> list[Find
         findings += check(samples)
     findings += find_blank(samples, looks)
     memory = Memory(samples, looks)
-    for detector in DETECTORS:
-        findings += memory.findings(detector, progress)
-    return by_severity(findings)
+    return joined(
+        (
+            Found(tuple(findings), not_looked_for(samples)),
+            *(memory.ask(detector, progress) for detector in DETECTORS),
+        )
+    )
 
 
 def readable(scanned: Scan) -> tuple[pd.DataFrame, NDArray[np.uint8]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hilum.auditing.findings import N_EXAMPLES, Finding, number_of
+from hilum.auditing.findings import N_EXAMPLES, NO_TRAIN_AND_TEST, Finding, number_of
 from hilum.dataset import Dataset
 from hilum.errors import did_you_mean
 from hilum.intervals import wilson
@@ -325,14 +325,11 @@ def _association(one: pd.Series, other: pd.Series) -> float:
 
 def _few_patients(samples: pd.DataFrame) -> list[Finding]:
     """Say how wide intervals will be with the test patients there are, or would be."""
-    given = samples["given_split"] == "test"
-    test = samples[given] if given.any() else samples
-    share = 1.0 if given.any() else DRAWN_TEST_SHARE
-    own = test["patient"].where(test["patient"] != "", "#" + test["path"])
-    counts = own.groupby(test["label"]).nunique() * share
-    n_all = own.nunique() * share
-    if len(counts) < 2 or counts.min() < 1:
+    found = _test_patients(samples)
+    if found is None:
         return []
+    counts, n_all = found
+    given = samples["given_split"] == "test"
     name, n = str(counts.idxmin()), float(counts.min())
     low, high = wilson(EXPECTED, n, Z)
     if high - low <= WIDTH_WANTED:
@@ -358,6 +355,18 @@ def _few_patients(samples: pd.DataFrame) -> list[Finding]:
             },
         )
     ]  # fmt: skip
+
+
+def _test_patients(samples: pd.DataFrame) -> tuple[pd.Series, float] | None:
+    """Count the test patients, there or to be drawn, of each class and of all; None for too few."""
+    given = samples["given_split"] == "test"
+    test = samples[given] if given.any() else samples
+    share = 1.0 if given.any() else DRAWN_TEST_SHARE
+    own = test["patient"].where(test["patient"] != "", "#" + test["path"])
+    counts = own.groupby(test["label"]).nunique() * share
+    if len(counts) < 2 or counts.min() < 1:
+        return None
+    return counts, own.nunique() * share
 
 
 def hanley_mcneil(auroc: float, n_positive: float, n_negative: float) -> float:
@@ -400,6 +409,23 @@ def find_blank(samples: pd.DataFrame, looks: NDArray[np.uint8]) -> list[Finding]
             tuple((path,) for path in rows["path"]),
         )
     ]
+
+
+def not_looked_for(samples: pd.DataFrame) -> dict[str, str]:
+    """Say which checks of the table have nothing to look at in these samples, and why."""
+    why: dict[str, str] = {}
+    given = set(samples["given_split"].astype(str)) - {""}
+    if not (samples["patient"] != "").any():
+        why["patients_across_splits"] = "no patient is known"
+    elif len(given) < 2:
+        why["patients_across_splits"] = "there are no given splits to compare"
+    if not {"train", "test"} <= given:
+        why["prevalence_shift"] = NO_TRAIN_AND_TEST
+    if not (samples["format"].astype(str).str.upper() == "DICOM").any():
+        why["burned_in"] = "no file is DICOM"
+    if _test_patients(samples) is None:
+        why["few_patients"] = "there are too few patients to draw a test split of two classes"
+    return why
 
 
 BASIC_CHECKS: tuple[Callable[[pd.DataFrame], list[Finding]], ...] = (

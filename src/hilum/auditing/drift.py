@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hilum.auditing.findings import Finding, Severity
+from hilum.auditing.findings import NO_TRAIN_AND_TEST, Finding, Found, Severity
 from hilum.auditing.quick_model import (
     Area,
     Looks,
@@ -33,7 +33,7 @@ N_PERMUTATIONS = 200
 N_GREYS = 64
 
 
-def find_drift(samples: pd.DataFrame, looks: Looks, *, progress: Progress) -> list[Finding]:
+def find_drift(samples: pd.DataFrame, looks: Looks, *, progress: Progress) -> Found:
     """Compare the test split with the training split that came with the data.
 
     Parameters
@@ -44,25 +44,22 @@ def find_drift(samples: pd.DataFrame, looks: Looks, *, progress: Progress) -> li
 
     Returns
     -------
-    list of Finding
-        One of kind 'drift' or none; `details` is what `find_drift_between` returns.
+    Found
+        One finding of kind 'drift' or none; `details` is what `find_drift_between` returns.
     """
     split = samples["given_split"].astype(str)
     train, test = (np.flatnonzero(split == name) for name in ("train", "test"))
     if not len(train) or not len(test):
-        return []
+        return Found(not_looked_for={"drift": NO_TRAIN_AND_TEST})
     drift = _drift(samples, looks, split.where(split.isin(["train", "test"]), ""))
     if "reason" in drift:
         progress.say(f"Drift between the splits was not looked for: {drift['reason']}.")
-        return []
+        return Found(not_looked_for={"drift": str(drift["reason"])})
     severity = judge(drift)
     if severity is None:
-        return []
-    return [
-        Finding(
-            "drift", severity, int(drift["n"][1]), describe(drift, "train", "test"), (), (), drift
-        )
-    ]
+        return Found()
+    message = describe(drift, "train", "test")
+    return Found((Finding("drift", severity, int(drift["n"][1]), message, (), (), drift),))
 
 
 def find_drift_between(

@@ -26,7 +26,7 @@ from hilum.auditing.alignment import (
     lay_roughly,
     spectral_weights,
 )
-from hilum.auditing.findings import N_EXAMPLES, Finding, Severity, number_of
+from hilum.auditing.findings import N_EXAMPLES, Finding, Found, Severity, number_of
 from hilum.auditing.likeness import learn_likeness, neighbours
 from hilum.progress import Progress
 from hilum.splits import join_groups
@@ -53,7 +53,7 @@ LEFT_OUT = 0.25  # share of the tiles that need not agree
 
 def find_near_duplicates(
     samples: pd.DataFrame, looks: NDArray[np.uint8], *, progress: Progress
-) -> list[Finding]:
+) -> Found:
     """Find images made from one original by software, in clusters.
 
     Parameters
@@ -64,22 +64,22 @@ def find_near_duplicates(
 
     Returns
     -------
-    list of Finding
-        None or one, of kind 'near_duplicates'; its paths are the clusters, the gravest first. A
-        cluster holds at least two files that differ; identical files alone are no near
+    Found
+        No finding or one, of kind 'near_duplicates'; its paths are the clusters, the gravest
+        first. A cluster holds at least two files that differ; identical files alone are no near
         duplicates.
     """
     first = ~samples.duplicated("sha256").to_numpy(bool)
     rows = np.flatnonzero(first)
     if len(rows) < LEAST_IMAGES:
-        return []
+        return Found(not_looked_for={"near_duplicates": f"fewer than {LEAST_IMAGES} files differ"})
     aspects = (samples["width"] / samples["height"]).to_numpy(np.float64)
     patients = samples["patient"].where(samples["patient"] != "", "#" + samples["path"])
     owners = pd.factorize(patients)[0].astype(np.int64)
     pairs = _find_pairs(looks, rows, owners, aspects, progress)
     if not len(pairs.agreement):
-        return []
-    return [_finding(samples, pairs)]
+        return Found()
+    return Found((_finding(samples, pairs),))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ KINDS = (
 """Kinds of findings that are looked for."""
 
 N_EXAMPLES = 10
+
+NO_TRAIN_AND_TEST = "there is no given split into training and test"
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,38 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a detector, or all of them, found and could not look for.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+    not_looked_for : dict of str to str
+        Why a kind could not be looked for in these data; what is absent here was looked for.
+    clues : dict
+        How well the label is told by what is not the anatomy, alarming or not, as JSON can hold
+        it; empty where that was not measured.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    not_looked_for: dict[str, str] = field(default_factory=dict)
+    clues: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def joined(parts: Iterable[Found]) -> Found:
+    """Put together what several detectors found, the worst first."""
+    known = list(parts)
+    return Found(
+        tuple(by_severity([finding for part in known for finding in part.findings])),
+        {kind: why for part in known for kind, why in part.not_looked_for.items()},
+        {key: value for part in known for key, value in part.clues.items()},
+    )
 
 
 def number_of(n: int, noun: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hilum.auditing.findings import N_EXAMPLES, Finding, number_of
+from hilum.auditing.findings import N_EXAMPLES, Finding, Found, number_of
 from hilum.auditing.quick_model import (
     CAREFUL,
     Area,
@@ -97,7 +97,7 @@ class Suspects:
     noise: Noise
 
 
-def find_label_errors(samples: pd.DataFrame, looks: Looks, *, progress: Progress) -> list[Finding]:
+def find_label_errors(samples: pd.DataFrame, looks: Looks, *, progress: Progress) -> Found:
     """Find images whose label a model of other patients' images confidently contradicts.
 
     Parameters
@@ -108,27 +108,28 @@ def find_label_errors(samples: pd.DataFrame, looks: Looks, *, progress: Progress
 
     Returns
     -------
-    list of Finding
-        One of kind 'label_errors' or none. `details['suspects']` lists path, split, label,
+    Found
+        One finding of kind 'label_errors' or none. `details['suspects']` lists path, split, label,
         suggested label, its probability and the probability that the given label is wrong.
         Nothing is found where the model is weak, or where chance would give as much.
     """
     study = make_study(samples, samples["label"], most=None)
     if isinstance(study, str):
         progress.say(f"Wrong labels were not looked for: {study}.")
-        return []
+        return Found(not_looked_for={"label_errors": study})
     probs = predict_labels(looks if len(study) == len(looks) else looks[study.rows], study)
     quality = area(study.y, probs, study.clusters)
     if quality.value < LEAST_AUROC:
-        progress.say(
-            "Wrong labels were not looked for: the small model that would contradict them has an "
-            f"AUROC of {quality.value:.2f} on patients not learnt from, less than {LEAST_AUROC}."
+        why = (
+            "the small model that would contradict them has an "
+            f"AUROC of {quality.value:.2f} on patients not learnt from, less than {LEAST_AUROC}"
         )
-        return []
+        progress.say(f"Wrong labels were not looked for: {why}.")
+        return Found(not_looked_for={"label_errors": why})
     suspects = find_suspects(study, probs)
     if suspects.noise.evidence < LEAST_EVIDENCE or not len(suspects.places):
-        return []
-    return [_finding(samples, study, suspects, quality)]
+        return Found()
+    return Found((_finding(samples, study, suspects, quality),))
 
 
 def predict_labels(seen: Looks, study: Study) -> Floats:

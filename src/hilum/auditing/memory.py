@@ -18,13 +18,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hilum.auditing.findings import Finding
+from hilum.auditing.findings import Finding, Found
 from hilum.cache import cache_room
 from hilum.errors import HilumError
 from hilum.files import read_json, write_json
 from hilum.progress import Progress, Task
 
-Detector = Callable[..., list[Finding]]
+Detector = Callable[..., Found]
 
 
 class Memory:
@@ -36,24 +36,28 @@ class Memory:
         self._key.update(np.ascontiguousarray(looks).data)
         self._key.update(_code())
 
-    def findings(self, detector: Detector, progress: Progress) -> list[Finding]:
+    def ask(self, detector: Detector, progress: Progress) -> Found:
         """Return what the detector finds, and have said what it says."""
         key = self._key.copy()
         key.update(detector.__name__.encode())
         name = f"{key.hexdigest()}.json"
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             known = read_json(cache_room("findings") / name)
-            found = [_finding(each) for each in known["findings"]]
+            found = _found(known["found"])
             for line in known["said"]:
                 progress.say(line)
             return found
         listener = _Listener(progress)
         found = detector(self._samples, self._looks, progress=listener)
-        answer = {"findings": [each.to_dict() for each in found], "said": listener.said}
+        answer = {"found": found.to_dict(), "said": listener.said}
         # A cache that cannot be written costs time alone.
         with contextlib.suppress(HilumError, OSError):
             write_json(cache_room("findings") / name, answer)
         return found
+
+
+def _found(stored: dict[str, Any]) -> Found:
+    return Found(**stored | {"findings": tuple(map(_finding, stored["findings"]))})
 
 
 def _finding(stored: dict[str, Any]) -> Finding:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hilum.auditing.findings import N_EXAMPLES, Finding, Severity, number_of
+from hilum.auditing.findings import N_EXAMPLES, Finding, Found, Severity, number_of
 from hilum.auditing.quick_model import (
     CLEAR,
     Area,
@@ -126,7 +126,7 @@ class Clues:
         }
 
 
-def find_shortcuts(samples: pd.DataFrame, looks: Looks, *, progress: Progress) -> list[Finding]:
+def find_shortcuts(samples: pd.DataFrame, looks: Looks, *, progress: Progress) -> Found:
     """Find what predicts the label without being the anatomy.
 
     Parameters
@@ -137,18 +137,19 @@ def find_shortcuts(samples: pd.DataFrame, looks: Looks, *, progress: Progress) -
 
     Returns
     -------
-    list of Finding
-        Of kind 'shortcut'. `paths` is given for marks alone: one group, the images that bear it.
-        `details` holds every clue's AUROC, alarming or not.
+    Found
+        Findings of kind 'shortcut'. `paths` is given for marks alone: one group, the images that
+        bear it. `clues` holds every clue's AUROC, alarming or not, and so do the `details`.
     """
     study = make_study(samples, samples["label"], most=MOST_IMAGES)
     if isinstance(study, str):
         progress.say(f"Shortcuts were not looked for: {study}.")
-        return []
+        return Found(not_looked_for={"shortcut": study})
     seen = np.asarray(looks[study.rows])
     found = measure_clues(samples, seen, study)
     marks = [*_marks(samples, seen, found)]
-    return [*marks, *_alarms(found, bool(marks)), *_restatements(found)]
+    findings = (*marks, *_alarms(found, bool(marks)), *_restatements(found))
+    return Found(findings, clues=found.to_dict())
 
 
 def measure_clues(samples: pd.DataFrame, seen: Looks, study: Study) -> Clues:

@@ -74,7 +74,11 @@ def make_audit_page(audit: Audit) -> AuditPage:
     dataset = audit.dataset
     album = Album(dataset.source, dataset.kind)
     findings = show_findings(
-        [finding.to_dict() for finding in audit.findings], dataset.table, album
+        [finding.to_dict() for finding in audit.findings],
+        dataset.table,
+        album,
+        not_looked_for=audit.not_looked_for,
+        clues=audit.clues,
     )
     unreadable = {row["path"] for row in audit.unreadable}
     readable = dataset.table[~dataset.table["path"].isin(unreadable)]
@@ -122,9 +126,11 @@ def _weight(findings: Findings) -> str:
     }
     parts = [f"{n} {severity}" for severity, n in counts.items() if n]
     found = f"By severity: {words.join(parts)}. " if parts else ""
+    left_out = len(findings.left_out)
+    could_not = f", {left_out} could not be looked for in these data" if left_out else ""
     return (
         f"{found}{words.plural(len(findings.not_found), 'other kind')} of flaws "
-        f"{'was' if len(findings.not_found) == 1 else 'were'} looked for and not found."
+        f"{'was' if len(findings.not_found) == 1 else 'were'} looked for and not found{could_not}."
     )
 
 

@@ -20,6 +20,7 @@ from hilum.report.gallery import Album
 from hilum.report.kinds import (
     KIND_WORDS,
     TOGETHER,
+    could_not_be_looked_for,
     effect_and_action,
     title_of,
 )
@@ -89,10 +90,15 @@ class ShownFinding:
 
 @dataclass(frozen=True)
 class Findings:
-    """All findings, the worst first, with what was not found and what is not looked for."""
+    """All findings, the worst first, with what was not found and what was not looked for.
+
+    `left_out` could not be looked for in these data, with the reason; `not_looked_for` is what no
+    data let this version see.
+    """
 
     found: tuple[ShownFinding, ...]
     not_found: tuple[str, ...]
+    left_out: tuple[str, ...]
     not_looked_for: tuple[str, ...]
     shortcuts: tuple[ShortcutRow, ...]
     shortcut_scale: Scale
@@ -108,6 +114,8 @@ def show_findings(
     album: Album,
     *,
     looked_for: Sequence[str] = KINDS,
+    not_looked_for: Mapping[str, str] | None = None,
+    clues: Mapping[str, Any] | None = None,
 ) -> Findings:
     """Make findings ready for a page.
 
@@ -119,6 +127,8 @@ def show_findings(
         With the columns path, label, patient, and split or given_split.
     looked_for : sequence of str
         Kinds that the audit knew; empty where a run of an older version does not say.
+    not_looked_for, clues : dict, optional
+        As `Found` has them; None where a run of an older version has none.
     """
     about = _about(samples)
     room = N_PICTURES
@@ -128,15 +138,17 @@ def show_findings(
         room -= sum(len(group.tiles) for group in groups)
         shown.append(_shown(finding, groups, n_more))
     present = {finding["kind"] for finding in findings}
-    rows = shortcut_figures(findings)
+    left_out = not_looked_for or {}
+    rows = shortcut_figures(clues or _clues_of(findings))
     scale = common_scale([figure for _, figure, _ in rows])
     return Findings(
         found=tuple(shown),
         not_found=tuple(
             KIND_WORDS[kind].looked_for
             for kind in looked_for
-            if kind not in present and kind in KIND_WORDS
+            if kind not in present and kind in KIND_WORDS and kind not in left_out
         ),
+        left_out=could_not_be_looked_for(left_out),
         not_looked_for=NOT_LOOKED_FOR,
         shortcuts=tuple(_shortcut_row(*row, scale) for row in rows),
         shortcut_scale=scale,
@@ -229,24 +241,29 @@ def _measured(finding: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
     return tuple(rows)
 
 
-def shortcut_figures(
-    findings: Sequence[Mapping[str, Any]],
-) -> list[tuple[str, Estimate, bool]]:
-    """Take what predicts the label: its name, how well, and whether it is the image itself.
-
-    Every finding of a shortcut holds all of them; the best comes first, the image last.
-    """
+def _clues_of(findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Take the clues out of a finding: older runs keep them there alone."""
     for finding in findings:
         details = finding.get("details") or {}
         if finding["kind"] == "shortcut" and details.get("clues"):
-            rows = [
-                (words.capitalised(str(clue["words"])), Estimate.of(dict(clue), "auroc"), False)
-                for clue in details["clues"]
-            ]
-            rows.sort(key=lambda row: -(row[1].value or 0.0))
-            picture = Estimate.of({"auroc": details["picture"]}, "auroc")
-            return [*rows, ("The image itself, by a small model", picture, True)]
-    return []
+            return dict(details)
+    return {}
+
+
+def shortcut_figures(clues: Mapping[str, Any]) -> list[tuple[str, Estimate, bool]]:
+    """Take what predicts the label: its name, how well, and whether it is the image itself.
+
+    The best comes first, the image last.
+    """
+    if not clues.get("clues"):
+        return []
+    rows = [
+        (words.capitalised(str(clue["words"])), Estimate.of(dict(clue), "auroc"), False)
+        for clue in clues["clues"]
+    ]
+    rows.sort(key=lambda row: -(row[1].value or 0.0))
+    picture = Estimate.of({"auroc": clues["picture"]}, "auroc")
+    return [*rows, ("The image itself, by a small model", picture, True)]
 
 
 def _shortcut_row(name: str, figure: Estimate, is_image: bool, scale: Scale) -> ShortcutRow:

@@ -100,7 +100,14 @@ def make_folds_page(
     source = Path(run["data"]["path"])
     album = Album(source, run["data"]["kind"])
     auroc = Estimate.of(pooled, "auroc")
-    findings = show_findings(run["findings"], samples, album)
+    findings = show_findings(
+        run["findings"],
+        samples,
+        album,
+        looked_for=tuple(run.get("looked_for") or ()),
+        not_looked_for=run.get("not_looked_for"),
+        clues=run.get("clues"),
+    )
     known = run["patients"]["n_patients"] is not None
     held_out = "patients" if known else "images"
     unseen = "never seen its patient" if known else "not been trained on it"

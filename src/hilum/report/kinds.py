@@ -132,6 +132,15 @@ TOGETHER = frozenset(
 """Kinds whose images belong together in groups; those of others stand alone."""
 
 
+def could_not_be_looked_for(why: Mapping[str, str]) -> tuple[str, ...]:
+    """Write each kind that could not be looked for in these data, with the reason."""
+    return tuple(
+        f"{KIND_WORDS[kind].looked_for} ({reason})"
+        for kind, reason in why.items()
+        if kind in KIND_WORDS
+    )
+
+
 def title_of(finding: Mapping[str, Any]) -> str:
     """Name what was found as people would."""
     kind = str(finding["kind"])

@@ -120,6 +120,8 @@ def make_page(facts: RunFacts) -> Page:
             facts.samples,
             album,
             looked_for=tuple(facts.run.get("looked_for") or ()),
+            not_looked_for=facts.run.get("not_looked_for"),
+            clues=facts.run.get("clues"),
         ),
         finding_note=_finding_note(facts),
         results=make_results(facts),
