@@ -76,6 +76,33 @@ def test_a_flaw_is_not_passed_off_as_an_answer(tmp_path: Path) -> None:
     assert evidence.text == "By image only: patients are unknown"
 
 
+def test_evidence_rests_on_facts(whole: RunFacts) -> None:
+    changed = copy.deepcopy(whole)
+    subgroups = changed.metrics["test"]["subgroups"]
+    assert "sex" in _evidence(changed, "demographics")
+    for row in subgroups:
+        row["column"] = "scanner"
+    assert _evidence(changed, "demographics") == ""
+    assert "locked before the test" in _evidence(changed, "updating")
+    changed.openings.append(changed.openings[0] | {"operating_point_sha256": "cd"})
+    assert _evidence(changed, "updating") == ""
+
+
+def test_subgroups_that_were_left_out_are_said(facts: RunFacts) -> None:
+    changed = copy.deepcopy(facts)
+    test = changed.metrics["test"]
+    test.pop("subgroups", None)
+    test["subgroup_notes"] = ["site: it has 40 values, more than 10."]
+    found = EVIDENCE["performance"](changed)
+    assert found is not None
+    assert found.missing == "subgroups: site: it has 40 values, more than 10"
+
+
+def _evidence(facts: RunFacts, name: str) -> str:
+    found = EVIDENCE[name](facts)
+    return "" if found is None else found.text
+
+
 def test_report_counts_the_items(whole: RunFacts) -> None:
     text = page_of(whole.folder).text
     claim = fill_checklists(whole)[0]

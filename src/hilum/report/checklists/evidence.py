@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hilum.auditing.shortcuts import PERSONAL
 from hilum.report import methods, words
 from hilum.report.checklists.items import Evidence
 from hilum.report.facts import Estimate, RunFacts
@@ -177,7 +178,11 @@ def _flow(_: RunFacts) -> Evidence:
 
 
 def _demographics(facts: RunFacts) -> Evidence | None:
-    columns = {str(row["column"]) for row in facts.metrics["test"].get("subgroups") or ()}
+    columns = {
+        name
+        for row in facts.metrics["test"].get("subgroups") or ()
+        if PERSONAL.match(name := str(row["column"]))
+    }
     if not columns:
         return None
     return Evidence(
@@ -186,12 +191,12 @@ def _demographics(facts: RunFacts) -> Evidence | None:
 
 
 def _performance(facts: RunFacts) -> Evidence:
-    has_subgroups = bool(facts.metrics["test"].get("subgroups"))
-    return Evidence(
-        "All figures with intervals on test and validation",
-        "results",
-        "" if has_subgroups else "subgroups: the data hold no column for them",
-    )
+    test = facts.metrics["test"]
+    missing = ""
+    if not test.get("subgroups"):
+        notes = [str(note).rstrip(".") for note in test.get("subgroup_notes") or ()]
+        missing = f"subgroups: {'; '.join(notes) or 'the data hold no column for them'}"
+    return Evidence("All figures with intervals on test and validation", "results", missing)
 
 
 def _accuracy(facts: RunFacts) -> Evidence:
@@ -261,8 +266,18 @@ def _clusters(facts: RunFacts) -> Evidence | None:
     return Evidence(f"By {words.join(found)}", "subgroups") if found else None
 
 
-def _updating(_: RunFacts) -> Evidence:
-    return Evidence("None: the model was not changed after the test", "repeat")
+def _updating(facts: RunFacts) -> Evidence | None:
+    point = facts.run.get("operating_point")
+    if not point or not facts.locked_before_test:
+        return None
+    used = {opening.get("operating_point_sha256") for opening in facts.openings}
+    if used != {point["sha256"]}:
+        return None
+    return Evidence(
+        "The threshold was locked before the test and is the same in every opening",
+        "repeat",
+        "any change of the model after it",
+    )
 
 
 def _prediction(_: RunFacts) -> Evidence:
