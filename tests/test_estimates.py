@@ -15,7 +15,7 @@ import pytest
 
 from hilum import intervals, metrics
 from hilum.errors import DataError, SettingError
-from hilum.estimates import describe
+from hilum.estimates import describe, study_of
 from studies import slow_auroc, study
 
 FIGURES = (
@@ -200,6 +200,22 @@ class TestDescribe:
             groups=rng.integers(0, 400, 624),
         )
         assert found["auroc"]["ci_low"] < 0.5 < found["auroc"]["ci_high"]
+
+
+def test_where_patients_are_unknown_images_are_spoken_of_and_copies_stay_together() -> None:
+    y, p, groups = study(30)
+    options: dict[str, Any] = {
+        "class_names": ["a", "b"], "positive": 1, "threshold": 0.5, "groups": groups
+    }  # fmt: skip
+    known, unknown = (
+        study_of(y, np.stack([1 - p, p], 1), patients_known=k, **options) for k in (True, False)
+    )
+    found = unknown.describe(0.5, ())
+    assert found["n_patients"] is None
+    assert "images (no patient is known)" in found["ci"]["method"]
+    assert found["auroc"] == known.describe(0.5, ())["auroc"]
+    part = unknown.of(groups < 10)
+    assert (part.clusters.n, part.clusters.known) == (10, False)
 
 
 def test_scikit_learn_agrees_on_many_classes() -> None:

@@ -45,6 +45,13 @@ def choose(n: int = 400, seed: int = 0, **changes: Any) -> Ruling:
     return choose_rules(y, probs, groups, **values | changes)
 
 
+def test_unknown_patients_are_not_counted() -> None:
+    assert "400 validation images of 200 patients" in choose().reasons[0]
+    for reason in choose(patients_known=False).reasons:
+        assert "of 200 patients" not in reason
+        assert "400 validation images, whose patients are unknown" in reason
+
+
 class TestCertainty:
     def test_two_classes_are_measured_from_the_threshold(self) -> None:
         probs = [[0.6, 0.4], [0.5, 0.5], [0.8, 0.2]]

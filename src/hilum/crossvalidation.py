@@ -275,18 +275,13 @@ def measure_pooled(
         positive=positive,
         threshold=None if positive is None else 0.5,  # its decisions are replaced below
         groups=rows["group"].to_numpy(str),
+        patients_known=patients_known,
     )
     called = [index[name] for name in predictions["predicted"]]
     study = replace(study, pred=np.array(called, dtype=np.int64))
     found = study.describe(None, ())
     parts = describe_subgroups(study, rows)
-    found |= {"subgroups": parts.rows, "subgroup_notes": parts.notes}
-    if not patients_known:
-        found |= {
-            "n_patients": None,
-            "subgroups": [row | {"n_patients": None} for row in parts.rows],
-        }
-    return found
+    return found | {"subgroups": parts.rows, "subgroup_notes": parts.notes}
 
 
 def _spread(values: list[float | None]) -> dict[str, Any]:

@@ -102,10 +102,14 @@ def study_of(
     positive: int | None,
     threshold: float | None,
     groups: ArrayLike | None = None,
+    patients_known: bool = True,
     seed: int = 0,
     n_resamples: int = 2000,
 ) -> Study:
-    """Check what `describe` was given, and decide each image; parameters and errors as there."""
+    """Check what `describe` was given, and decide each image; parameters and errors as there.
+
+    Without `patients_known`, `groups` only join identical files.
+    """
     n_classes = len(class_names)
     array = np.asarray(probs, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != n_classes:
@@ -121,13 +125,14 @@ def study_of(
             "[0, 1], not logits."
         )
     _check_positive(n_classes, positive, threshold)
+    clusters = Clusters.of(groups, len(true))
     return Study(
         true,
         array,
         _decide(array, positive, threshold),
         tuple(class_names),
         positive,
-        Clusters.of(groups, len(true)),
+        replace(clusters, known=clusters.known and patients_known),
         seed,
         n_resamples,
     )
@@ -175,13 +180,12 @@ class Study:
 
     def of(self, inside: Bools) -> Study:
         """Part of the split, with the patients that have images in it."""
-        index = self.clusters.index[inside]
         return replace(
             self,
             true=self.true[inside],
             probs=self.probs[inside],
             pred=self.pred[inside],
-            clusters=Clusters.of(index if self.clusters.known else None, len(index)),
+            clusters=self.clusters.of_part(inside),
         )
 
     def describe(self, threshold: float | None, prevalences: tuple[float, ...]) -> dict[str, Any]:

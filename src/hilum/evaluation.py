@@ -108,6 +108,7 @@ def lock_referral(
     positive: int | None,
     threshold: float | None,
     strangeness: NDArray[np.float64] | None,
+    patients_known: bool,
 ) -> LockedRules:
     """Fix prediction sets and rules of referral on validation data, and seal them.
 
@@ -121,6 +122,8 @@ def lock_referral(
         Two classes: the positive one and the threshold that is locked.
     strangeness : float array of shape (n_samples,) or None
         Distance to the training images.
+    patients_known : bool
+        Without, reasons speak of images alone.
     """
     rules, reasons = choose_rules(
         y_true,
@@ -129,6 +132,7 @@ def lock_referral(
         positive=positive,
         threshold=threshold,
         strangeness=strangeness,
+        patients_known=patients_known,
         set_coverage=settings.set_coverage,
         uncertain_share=settings.refer_uncertain,
         unlike_share=settings.refer_unlike,
@@ -184,7 +188,8 @@ def measure(
     groups : sequence of str
         Patient of each row, with patients joined that share an identical file.
     patients_known : bool
-        Without, `n_patients` is null.
+        Without, `n_patients` is null, and what is said is of images; identical files stay together
+        in the intervals all the same.
     columns : DataFrame, optional
         What samples.csv holds of each row, for figures of subgroups.
     prevalences : sequence of float
@@ -204,14 +209,12 @@ def measure(
         positive=model.facts.positive_index,
         threshold=threshold,
         groups=np.asarray(groups),
+        patients_known=patients_known,
     )
     found = study.describe(threshold, check_prevalences(prevalences))
     if columns is not None:
         parts = describe_subgroups(study, columns, columns=subgroups)
-        rows = parts.rows if patients_known else [row | {"n_patients": None} for row in parts.rows]
-        found |= {"subgroups": rows, "subgroup_notes": parts.notes}
-    # Identical files stay together in the intervals also where no patient is known.
-    found |= {} if patients_known else {"n_patients": None}
+        found |= {"subgroups": parts.rows, "subgroup_notes": parts.notes}
     return found | measure_decisions([(predictions, model)], groups)
 
 

@@ -116,7 +116,8 @@ class Clusters:
     n : int
         Number of patients.
     known : bool
-        False where no patient is known and every image counts as a patient of its own.
+        False where no patient is known and every image counts as a patient of its own, or with
+        the images of an identical file.
     """
 
     index: Ints
@@ -155,6 +156,12 @@ class Clusters:
         whole = all(isinstance(name, int) for name in names.tolist())
         index = np.unique(names.astype(np.int64 if whole else str), return_inverse=True)[1]
         return cls(index.astype(np.intp), int(index.max()) + 1 if len(index) else 0, known=True)
+
+    def of_part(self, inside: Bools) -> Clusters:
+        """Patients that have images in a part."""
+        _, index = np.unique(self.index[inside], return_inverse=True)
+        n = int(index.max()) + 1 if len(index) else 0
+        return Clusters(index.astype(np.intp), n, self.known)
 
     def totals(self, values: ArrayLike) -> Floats:
         """Add up the values (n_samples, ...) of each patient to (n_clusters, ...)."""

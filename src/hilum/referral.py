@@ -158,6 +158,7 @@ def choose_rules(
     set_coverage: float | None,
     uncertain_share: float | None,
     unlike_share: float | None,
+    patients_known: bool = True,
 ) -> Ruling:
     """Fix the rules on validation data.
 
@@ -173,6 +174,8 @@ def choose_rules(
         Distance to the training images, without which that rule is off.
     set_coverage, uncertain_share, unlike_share : float or None
         What is wanted; None switches a rule off.
+    patients_known : bool
+        Without, every image (or identical file) counts as a patient, and reasons say images.
 
     Returns
     -------
@@ -181,7 +184,8 @@ def choose_rules(
     y, p = np.asarray(y_true), np.asarray(probs, dtype=np.float64)
     names = np.asarray(groups, dtype=object)
     n_patients = Clusters.of(names, len(y)).n
-    on = f"{len(y):,} validation images of {n_patients:,} patients"
+    of_whom = f" of {n_patients:,} patients" if patients_known else ", whose patients are unknown"
+    on = f"{len(y):,} validation images{of_whom}"
     reasons = []
     values: dict[str, Any] = {}
     if set_coverage is not None:

@@ -384,6 +384,7 @@ def _write_model(
         positive=None if positive is None else names.index(positive),
         threshold=None if point is None else point.threshold,
         strangeness=strangeness,
+        patients_known=dataset.patients.n_patients is not None,
     )
     constants = trained.network.state_dict()
     facts = ModelFacts(
