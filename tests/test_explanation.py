@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -21,7 +23,7 @@ from hilum.cli import app
 from hilum.explanation import COLUMNS, INDEX_FILE, HeatMap, explain_each, heat_thumbnails
 from hilum.heatmaps import NO_EVIDENCE, make_mapper
 from hilum.inference import open_inputs
-from hilum.model import FACTS_FILE, WEIGHTS_FILE, load_network
+from hilum.model import FACTS_FILE, WEIGHTS_FILE, load_facts, load_network, write_model
 from hilum.overlays import overlay
 
 
@@ -57,7 +59,7 @@ def test_the_network_that_is_loaded_answers_as_the_exported_one(run: Path, data:
     assert model.probabilities(pixels) == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("fault", ["damaged", "missing", "of another network"])
+@pytest.mark.parametrize("fault", ["damaged", "missing", "of another network", "of another type"])
 def test_weights_that_are_not_the_models_are_refused(run: Path, tmp_path: Path, fault: str) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
@@ -70,6 +72,16 @@ def test_weights_that_are_not_the_models_are_refused(run: Path, tmp_path: Path, 
     elif fault == "missing":
         weights.unlink()
         expected = "is missing. Copy the whole model folder again."
+    elif fault == "of another type":
+        tensors = safetensors.torch.load_file(weights)
+        name = "normalise.mean"
+        tensors[name] = tensors[name].to(torch.float64)
+        onnx = (folder / "model.onnx").read_bytes()
+        write_model(folder, load_facts(folder), weights=safetensors.torch.save(tensors), onnx=onnx)
+        expected = (
+            "does not hold the weights of the network that model.json describes: "
+            f"'{name}' is torch.float64, not torch.float32"
+        )
     else:
         facts = json.loads((folder / FACTS_FILE).read_text())
         facts["network"]["conv_channels"] = [4, 9]

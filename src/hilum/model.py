@@ -291,6 +291,6 @@ def load_network(folder: Path) -> Network:
 
 def _check_types(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
     """Refuse tensors of another type, which PyTorch would put in place as they are."""
-    for name in weights.keys() & wanted.keys():
-        if weights[name].dtype != wanted[name].dtype:
-            raise RuntimeError(f"'{name}' is {weights[name].dtype}, not {wanted[name].dtype}")
+    for name, tensor in weights.items():
+        if name in wanted and tensor.dtype != wanted[name].dtype:
+            raise RuntimeError(f"'{name}' is {tensor.dtype}, not {wanted[name].dtype}")
