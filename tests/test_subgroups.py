@@ -84,6 +84,29 @@ def test_ages_and_numbers_are_put_in_bands() -> None:
     assert sum(row["n"] for row in doses) == whole.n
 
 
+@pytest.mark.parametrize("column", ["Patient Age", "PatientAge", "age_years", "AGE"])
+def test_a_word_among_ages_is_not_stated_and_dicom_ages_are_years(column: str) -> None:
+    whole, _, _, groups = parts()
+    years = (groups * 1.5).round().astype(int)
+    wanted = describe_subgroups(whole, pd.DataFrame({"age": years.astype(str)})).rows
+    bands = ["0–17", "18–39", "40–59", "60–79", "80 and over"]
+    assert [row["group"] for row in wanted] == bands
+    as_dicom = np.array([f"{year:03d}Y" if year > 1 else f"{12 * year:03d}M" for year in years])
+    found = describe_subgroups(whole, pd.DataFrame({column: as_dicom})).rows
+    assert [row | {"column": "age"} for row in found] == wanted
+    as_dicom[:3] = "unknown"
+    found = describe_subgroups(whole, pd.DataFrame({column: as_dicom})).rows
+    assert [(row["group"]) for row in found] == [*bands, "(not stated)"]
+    assert found[-1]["n"] == 3
+
+
+def test_the_end_of_another_word_is_no_age() -> None:
+    whole, _, _, groups = parts()
+    for column in ("stage", "dosage", "image_number"):
+        rows = describe_subgroups(whole, pd.DataFrame({column: groups.astype(str)})).rows
+        assert rows[0]["group"].startswith("up to "), column
+
+
 def test_columns_that_part_nothing_are_named() -> None:
     whole, _, _, groups = parts()
     table = pd.DataFrame(

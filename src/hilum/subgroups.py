@@ -7,6 +7,7 @@ reason, and nothing here tests whether parts differ. docs/statistics.md says how
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,13 @@ MAX_LEVELS = 10
 NOT_STATED = "(not stated)"
 OTHERS = "(all others)"
 
+# Share of numbers from which a column is one of numbers.
+MOSTLY = 0.8
+
 _AGES = (0, 18, 40, 60, 80)
+
+# Units of DICOM's age strings.
+_PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
 
 CAUTION = (
     "These are {n_groups} groups of {columns}. By chance alone about 1 in 20 intervals "
@@ -126,11 +133,14 @@ def _levels(
 ) -> tuple[list[tuple[str, Bools]], str]:
     """Groups of a column with the rows in each; or why it has none."""
     stated = values[values.str.strip() != ""]
-    numbers = pd.to_numeric(stated, errors="coerce")
+    numbers = _numbers(stated, column)
     banded = values.where(values.str.strip() != "", NOT_STATED)
     n_values = int(stated.nunique())
-    if n_values > MAX_LEVELS and len(numbers) and numbers.notna().all():
-        banded.update(pd.Series(_bands(numbers, column), index=stated.index))
+    if n_values > MAX_LEVELS and numbers.notna().mean() >= MOSTLY:
+        # A word among numbers ("unknown") states none.
+        banded.loc[stated.index] = NOT_STATED
+        numbers = numbers.dropna()
+        banded.update(pd.Series(_bands(numbers, column), index=numbers.index))
     elif n_values > MAX_LEVELS and not chosen:
         sizes = stated.value_counts()
         common = sizes[sizes >= MIN_PATIENTS].head(MAX_LEVELS - 1)
@@ -150,9 +160,24 @@ def _levels(
     return [(name, np.asarray(column_values == name)) for name in names], ""
 
 
+def _numbers(stated: pd.Series[str], column: str) -> pd.Series[float]:
+    """Read a column's numbers, of ages also as DICOM writes them ("045Y"), in years; else NaN."""
+    numbers = pd.to_numeric(stated, errors="coerce").replace([np.inf, -np.inf], np.nan)
+    if not _is_age(column):
+        return numbers
+    parts = stated.str.strip().str.extract(r"^(\d{1,3})([DWMY])$")
+    return numbers.fillna(parts[0].astype(float) / parts[1].map(_PER_YEAR))
+
+
+def _is_age(column: str) -> bool:
+    """Tell whether a column's name has the word age: "Patient Age", "age_years", not "stage"."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).lower()
+    return re.search(r"(?<![a-z])ages?(?![a-z])", words) is not None
+
+
 def _bands(numbers: pd.Series[float], column: str) -> list[str]:
     """Name the band of each number: decades of life for ages, else quarters of the images."""
-    if column.strip().lower().startswith("age") and 0 <= numbers.min() <= numbers.max() <= 120:
+    if _is_age(column) and 0 <= numbers.min() <= numbers.max() <= 120:
         place = np.searchsorted(_AGES, numbers.to_numpy(), side="right") - 1
         return [
             f"{_AGES[k]}–{_AGES[k + 1] - 1}" if k + 1 < len(_AGES) else f"{_AGES[k]} and over"
