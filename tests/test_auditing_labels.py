@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from hilum.auditing.labels import (
     confident_class,
-    confident_joint,
     find_label_errors,
     fit_noise,
 )
@@ -17,19 +16,18 @@ from looks_made import make_looks
 from test_auditing_shortcuts import Said
 
 
-def joint_by_the_paper(y: list[int], probs: list[list[float]]) -> list[list[int]]:
-    """Count the confident joint one image at a time, as the definition reads."""
+def confident_by_the_paper(y: list[int], probs: list[list[float]]) -> list[int]:
+    """Find the class of each image one at a time, as the definition reads."""
     n_classes = len(probs[0])
     threshold = []
     for k in range(n_classes):
         own = [row[k] for row, label in zip(probs, y, strict=True) if label == k]
         threshold.append(sum(own) / len(own))
-    joint = [[0] * n_classes for _ in range(n_classes)]
-    for row, label in zip(probs, y, strict=True):
+    found = []
+    for row in probs:
         reached = [k for k in range(n_classes) if row[k] >= threshold[k]]
-        if reached:
-            joint[label][max(reached, key=lambda k: row[k])] += 1
-    return joint
+        found.append(max(reached, key=lambda k: row[k]) if reached else -1)
+    return found
 
 
 def noisy(
@@ -47,18 +45,18 @@ def noisy(
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 7])
-def test_the_confident_joint_is_that_of_the_paper(n_classes: int) -> None:
+def test_the_confident_class_is_that_of_the_paper(n_classes: int) -> None:
     scores, y, _ = noisy(300, n_classes, 0.1, seed=n_classes)
     probs = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-    assert confident_joint(y, probs).tolist() == joint_by_the_paper(y.tolist(), probs.tolist())
+    by_the_paper = confident_by_the_paper(y.tolist(), probs.tolist())
+    assert confident_class(y, probs).tolist() == by_the_paper
 
 
-def test_a_confident_joint_by_hand() -> None:
+def test_a_confident_class_by_hand() -> None:
     y = np.array([0, 0, 0, 1, 1], dtype=np.intp)
     probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.3, 0.7], [0.45, 0.55]])
     # Means: 0.6 for class 0 and 0.625 for class 1; the last image reaches neither.
     assert confident_class(y, probs).tolist() == [0, 0, 1, 1, -1]
-    assert confident_joint(y, probs).tolist() == [[2, 1], [0, 1]]
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])

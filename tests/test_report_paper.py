@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hilum.dataset import RESERVED
 from hilum.explanation import METHOD_NAMES
 from hilum.report import write_report
 from hilum.report.cards import BLANK, data_card, model_card, to_markdown
@@ -228,6 +229,13 @@ def test_age_and_sex_are_summed_up_where_they_are_known(tmp_path: Path) -> None:
 def _entry(facts: RunFacts, name: str) -> str:
     entries = [entry for part in data_card(facts).parts for entry in part.entries]
     return next(entry.text for entry in entries if entry.name == name)
+
+
+def test_columns_of_our_own_are_none_of_the_data(tmp_path: Path) -> None:
+    facts = read_run(make_run(tmp_path))
+    for name in (*RESERVED, "site"):
+        facts.samples[name] = facts.samples.get(name, "")
+    assert _entry(facts, "Columns") == "site"
 
 
 def test_names_cannot_become_markdown(tmp_path: Path) -> None:

@@ -43,7 +43,6 @@ def test_every_link_leads_somewhere(page: Page) -> None:
         "refer 20.0 % (19.0–21.0 %) of the test images to a person",
         "Low confidence",
         "too few patients",
-        "All folds together",
         "elsewhere",
         "Passed: maps change. Little heat on the border.",
         "They are no evidence of cause.",
@@ -56,6 +55,14 @@ def test_every_link_leads_somewhere(page: Page) -> None:
 )
 def test_what_a_whole_run_says(page: Page, said: str) -> None:
     assert said in page.text
+
+
+def test_columns_left_out_of_subgroups_are_said(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["test"] |= {"subgroups": [], "subgroup_notes": ["site: it has 40 values."]}
+    write_json(run / "metrics.json", metrics)
+    assert "Subgroups site: it has 40 values." in page_of(run).text
 
 
 def test_copies_are_shown_beside_each_other(whole: Path, page: Page) -> None:

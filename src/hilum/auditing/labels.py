@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from hilum.auditing.findings import N_EXAMPLES, Finding, Found, number_of
 from hilum.auditing.quick_model import (
@@ -258,15 +257,6 @@ def confident_class(y: Ints, probs: Floats) -> Ints:
     reached = probs >= usual
     best = np.where(reached, probs, -1.0).argmax(axis=1)
     return np.where(reached.any(axis=1), best, -1).astype(np.intp)
-
-
-def confident_joint(y: Ints, probs: Floats) -> NDArray[np.intp]:
-    """Count images by given label (rows) and confident class (columns)."""
-    n_classes = probs.shape[1]
-    confident = confident_class(y, probs)
-    sure = confident >= 0
-    flat = np.bincount(y[sure] * n_classes + confident[sure], minlength=n_classes**2)
-    return flat.reshape(n_classes, n_classes)
 
 
 def _finding(samples: pd.DataFrame, study: Study, suspects: Suspects, quality: Area) -> Finding:

@@ -104,11 +104,6 @@ def _also(facts: RunFacts) -> list[tuple[str, str, str]]:
         auroc = Estimate.of(dict(figures_on(other)), "auroc")
         text = f"AUROC {words.with_interval(auroc, percent=False)} on {name}"
         found.append(("Other data", text, "external"))
-    oof = facts.metrics.get("oof")
-    if oof:
-        auroc = Estimate.of(oof, "auroc")
-        text = f"AUROC {words.with_interval(auroc, percent=False)} over all patients"
-        found.append(("Cross-validation", text, "folds"))
     for fold in _fold(facts):
         text = f"This is {fold}; all are together in the report of the folder above"
         found.append(("Cross-validation", text, "data"))

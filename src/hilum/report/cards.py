@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hilum.dataset import RESERVED
 from hilum.report import methods, words
 from hilum.report.facts import SPLIT_NAMES, Estimate, RunFacts, figures_on, main_figures
 from hilum.report.kinds import title_of
@@ -229,19 +230,8 @@ def formats(facts: RunFacts) -> str:
     return f"{words.join(kinds)}; {shown}"
 
 
-# What Hilum itself writes into samples.csv; the rest came with the data.
-OWN_COLUMNS = frozenset(
-    (
-        *("path", "label", "patient", "given_split", "sha256", "format", "mode", "bits", "height"),
-        *("width", "grey", "dtype", "low", "high", "range_from", "burned_in", "excluded", "reason"),
-        *("group", "split", "file_size", "jpeg_quality"),
-    )
-)
-
-
 def _columns(facts: RunFacts) -> str:
-    found = [str(name) for name in facts.samples.columns if name not in OWN_COLUMNS]
-    found = [name for name in found if not name.startswith("border")]
+    found = [str(name) for name in facts.samples.columns if name not in RESERVED]
     return words.join(found) if found else "None beside the labels"
 
 

@@ -96,11 +96,6 @@ CALIBRATION = (
         "0 is right; below 0 the probabilities are too high on the whole, above 0 too low.",
     ),
     ("ece", "Calibration error", "Mean distance of stated and observed, in bins of equal size."),
-    (
-        "ece_adaptive",
-        "Calibration error, adaptive bins",
-        "The same with as many bins as the number of images allows.",
-    ),
     ("brier", "Brier score", "Mean squared distance of probability and truth; 0 is perfect."),
 )
 BRIER = (
@@ -125,7 +120,7 @@ def make_decisions(facts: RunFacts) -> Decisions:
 def _calibration(facts: RunFacts) -> list[Line]:
     test, val = facts.metrics["test"], facts.metrics["val"]
     lines = []
-    if any(key in test for key in ("calibration_slope", "ece_adaptive", "brier_decomposition")):
+    if any(key in test for key in ("calibration_slope", "brier_decomposition")):
         lines += [_line(test, val, *row) for row in CALIBRATION if row[0] in test]
         parts = [part.get("brier_decomposition") or {} for part in (test, val)]
         lines += [_line(parts[0], parts[1], *row) for row in BRIER if row[0] in parts[0]]

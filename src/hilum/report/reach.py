@@ -1,4 +1,4 @@
-"""Where the figures hold: subgroups, changed images, folds and other data.
+"""Where the figures hold: subgroups, changed images and other data.
 
 Everything here stands in metrics.json or external/; what an older run lacks is absent.
 """
@@ -61,13 +61,12 @@ class Reach:
     subgroup_notes: tuple[str, ...]
     robustness: tuple[Plot, ...]
     robustness_on: str
-    folds: GroupTable | None
     external: GroupTable | None
     drifts: tuple[Drift, ...]
 
     @property
     def has_any(self) -> bool:
-        return bool(self.subgroups or self.robustness or self.folds or self.external)
+        return bool(self.subgroups or self.subgroup_notes or self.robustness or self.external)
 
 
 def make_reach(facts: RunFacts) -> Reach:
@@ -78,7 +77,6 @@ def make_reach(facts: RunFacts) -> Reach:
         subgroup_notes=tuple(map(str, test.get("subgroup_notes") or ())),
         robustness=_robustness(facts.metrics),
         robustness_on=str((facts.metrics.get("robustness_on") or {}).get("reason") or ""),
-        folds=_folds(facts.metrics, keys),
         external=_external(facts, keys),
         drifts=tuple(Drift(name, tuple(_notes(found))) for name, found in facts.external.items()),
     )
@@ -159,17 +157,6 @@ def _change(name: str, key: str, unit: str, points: Sequence[Mapping[str, Any]])
         small=True,
         alt=f"Figures on validation images against {title.lower()}: AUROC {first} to {last}.",
     )
-
-
-def _folds(metrics: Mapping[str, Any], keys: Sequence[str]) -> GroupTable | None:
-    folds, oof = metrics.get("folds"), metrics.get("oof")
-    if not folds and not oof:
-        return None
-    rows = [figure_row("All folds together", oof, keys)] if oof else []
-    rows += [
-        figure_row(f"Fold {fold.get('fold', i)}", fold, keys) for i, fold in enumerate(folds or ())
-    ]
-    return GroupTable("Cross-validation", _heads(keys), tuple(rows))
 
 
 def _external(facts: RunFacts, keys: Sequence[str]) -> GroupTable | None:

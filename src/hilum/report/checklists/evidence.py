@@ -248,10 +248,8 @@ def _predictor_assessors(_: RunFacts) -> Evidence:
     return Evidence("None: pixels need no interpretation", "data")
 
 
-def _building(facts: RunFacts) -> Evidence:
-    folds = facts.metrics.get("folds")
-    more = f"; {len(folds)} folds" if folds else ""
-    return Evidence(f"Network, training, choice of the epoch on validation{more}", "plan")
+def _building(_: RunFacts) -> Evidence:
+    return Evidence("Network, training, choice of the epoch on validation", "plan")
 
 
 def _clusters_method(facts: RunFacts) -> Evidence:
