@@ -7,6 +7,7 @@ import pytest
 from hilum.auditing import quick_model
 from hilum.auditing.quick_model import (
     QUICK,
+    Area,
     Encoder,
     Projection,
     Study,
@@ -179,3 +180,8 @@ def test_pictures_all_alike_teach_nothing() -> None:
     looks = np.full((80, 64, 64), 90, np.uint8)
     probs = out_of_fold(picture_features(looks), study.y, study.fold, 2)
     assert not area(study.y, probs, study.clusters).is_clear
+
+
+def test_a_figure_near_1_keeps_what_is_left_to_doubt() -> None:
+    assert str(Area(0.8412, 0.7861, 0.8844, 0.02, 150)) == "0.84 (95 % 0.79 to 0.88)"
+    assert str(Area(0.9981, 0.9958, 0.9993, 0.001, 150)) == "0.998 (95 % 0.996 to 0.999)"

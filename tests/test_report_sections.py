@@ -6,11 +6,15 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
-from hilum.report import words
+from hilum.report import figures, words
 from hilum.report.decisions import curve_of, numbers, predictive
 from hilum.report.facts import Estimate, read_run
+from hilum.report.figures import Curve, Trace
 from hilum.report.reasons import Reason, Verdict, judge
 from reporting import Page, enrich, figure, make_run, page_of, write_json
 
@@ -109,6 +113,29 @@ def test_curves_are_read_in_all_their_forms() -> None:
     lists = curve_of(x, {"value": [1, 2], "ci_low": [0, 1], "ci_high": [2, 3]})
     assert lists.high is not None
     assert lists.high.tolist() == [2, 3]
+
+
+def test_no_legend_lies_over_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+
+    def keep(figure: Figure, *_: str) -> Markup:
+        drawn.append(figure)
+        return Markup("")
+
+    monkeypatch.setattr(figures, "to_svg", keep)
+    curve = Curve(np.array([0.0, 0.5, 1.0]), np.array([0.9, 0.95, 1.0]))
+    names = ("accuracy", "sensitivity", "specificity")
+    traces = [Trace(name, "main", curve) for name in names]
+    figures.draw_traces("x", traces, x_label="Share", y_label="On those kept", alt="")
+    (axes,) = drawn[0].axes
+    drawn[0].draw_without_rendering()
+    legend = axes.get_legend()
+    assert legend is not None
+    box = legend.get_window_extent()
+    assert box.y0 >= axes.get_window_extent().y1
+    assert box.y1 <= drawn[0].bbox.y1
+    assert [text.get_text() for text in legend.get_texts()] == list(names)
+    assert all(text.get_window_extent().x1 <= drawn[0].bbox.x1 for text in legend.get_texts())
 
 
 def test_numbers_below_nought_and_near_one_read_well() -> None:

@@ -394,7 +394,12 @@ class Area(NamedTuple):
         return {"value": self.value, "ci_low": self.ci_low, "ci_high": self.ci_high, "n": self.n}
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} (95 % {self.ci_low:.2f} to {self.ci_high:.2f})"
+        # Near 1 two digits would say that nothing is left to doubt.
+        digits = 3 if self.value >= 0.99 else 2
+        value, low, high = (
+            f"{figure:.{digits}f}" for figure in (self.value, self.ci_low, self.ci_high)
+        )
+        return f"{value} (95 % {low} to {high})"
 
 
 def area(y: Ints, probs: Floats, clusters: Clusters) -> Area:

@@ -288,7 +288,18 @@ def draw_traces(
         if not small:
             axes.set(xlabel=x_label, ylabel=y_label)
             if len(traces) > 1:
-                axes.legend(frameon=False, fontsize=8, loc="best", labelcolor=INK)
+                # Above the axes, where no line can lie under it.
+                axes.legend(
+                    frameon=False,
+                    fontsize=8,
+                    loc="lower left",
+                    bbox_to_anchor=(0, 1, 1, 0),
+                    mode="expand",
+                    ncols=len(traces),
+                    borderaxespad=0.2,
+                    handlelength=1.6,
+                    labelcolor=INK,
+                )
         return Plot(to_svg(figure, name, alt), title)
 
 
