@@ -262,6 +262,16 @@ def _case(root: Path) -> Path:
 
 
 @case(
+    "a class named as a decision",
+    "{at} holds the class 'refer', the very word by which a model says that it gives no answer "
+    "('refer' to a person, 'refused' as unreadable). Call the class otherwise, such as "
+    "'referable'.",
+)
+def _refer(root: Path) -> Path:
+    return write_folder(root, {"refer": 1, "well": 1})
+
+
+@case(
     "one class in two folders",
     "{at} holds two folders for the class 'ill': 'ill' and 'ill '. Join them.",
 )
