@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import subprocess
@@ -16,7 +17,6 @@ from PIL import Image
 from hilum.cache import StoredImages, cache_folder, empty_cache, list_cache, stored_images
 from hilum.dataset import Dataset, load_dataset
 from hilum.errors import DataError, HilumError
-from hilum.files import sha256
 from hilum.pixels import PixelSpec, prepare
 from hilum.progress import LogProgress
 from hilum.scan import unchanged_picture
@@ -33,6 +33,10 @@ def dataset(tmp_path: Path) -> Dataset:
             pixels = rng.integers(0, 256, (20, 30), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "data" / name / f"{number}.png")
     return load_dataset(tmp_path / "data")
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def build(dataset: Dataset, spec: PixelSpec = SPEC, *, only: int | None = None) -> StoredImages:
@@ -132,17 +136,18 @@ def test_a_damaged_image_is_decoded_again(
 
 
 FILL = """
+import hashlib
 import sys
 from hilum.cache import stored_images
 from hilum.dataset import load_dataset
-from hilum.files import sha256
 from hilum.pixels import PixelSpec
 from hilum.progress import LogProgress
 from hilum.scan import unchanged_picture
 
 dataset = load_dataset(sys.argv[1])
 paths = list(dataset.table["path"])
-hashes = [sha256(dataset.source / path) for path in paths]
+files = [dataset.source / path for path in paths]
+hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 stored_images(dataset, paths, hashes, PixelSpec(height=12, width=16), LogProgress())
 """
 

@@ -19,7 +19,7 @@ import tiny
 from hilum import tables
 from hilum.cli import _write_rows
 from hilum.inference import BATCH_SIZE, TABLE_SUFFIXES, Prediction, find_inputs
-from hilum.model import REFERENCES_FILE, load_facts, write_model
+from hilum.model import REFERENCES_FILE, describe_graph, load_facts, write_model
 from hilum.pixels import PixelSpec
 from hilum.referral import UNLIKE
 
@@ -307,7 +307,8 @@ def test_a_model_that_cannot_answer_is_refused_when_loaded(
                 weights.CopyFrom(broken)
     if fault == "wrong classes":
         point = None
-        onnx.helper.set_model_props(network, {"class_names": '["a", "b", "c"]'})
+        told = describe_graph(("a", "b", "c"), facts.preprocessing)
+        onnx.helper.set_model_props(network, told)
         facts = facts.model_copy(
             update={
                 "class_names": ("a", "b", "c"),

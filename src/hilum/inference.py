@@ -319,7 +319,7 @@ def _check_description(
     """Hold what the graph says of itself against model.json, which no hash guards."""
     told = session.get_modelmeta().custom_metadata_map
     for name, wanted in describe_graph(facts.class_names, facts.preprocessing).items():
-        found = told.get(name, wanted)  # older graphs say less
+        found = told.get(name)
         if found != wanted:
             raise ModelError(
                 f"{folder / FACTS_FILE} and {ONNX_FILE} do not belong together: {name} is {wanted} "
