@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -13,8 +12,6 @@ from hilum import HilumError
 from hilum.files import (
     append_line,
     read_json,
-    sha256,
-    write_bytes,
     write_csv,
     write_json,
     write_text,
@@ -34,11 +31,6 @@ def test_what_is_written_can_be_read_and_nothing_else_is_left(tmp_path: Path) ->
     write_csv(tmp_path / "t.csv", pd.DataFrame({"a": ["1,2"], "b": ['"']}))
     assert (tmp_path / "t.csv").read_bytes() == b'a,b\n"1,2",""""\n'
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "t.csv", "x.json"]
-
-
-def test_sha256(tmp_path: Path) -> None:
-    write_bytes(tmp_path / "x", b"hilum")
-    assert sha256(tmp_path / "x") == hashlib.sha256(b"hilum").hexdigest()
 
 
 @pytest.mark.parametrize("culprit", ["fsync", "write"])
