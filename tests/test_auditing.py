@@ -5,11 +5,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 import hilum
 from hilum import Audit, Finding, audit
+from hilum.auditing import basics
 from hilum.auditing.basics import hanley_mcneil
 from making import medmnist, write_folder, write_image, write_npz, write_table
 
@@ -110,6 +112,28 @@ def test_patients_across_splits(tmp_path: Path) -> None:
     )
     assert found.examples == ("case0", "case1", "case2")
     assert [len(paths) for paths in found.paths] == [4, 4, 4]
+
+
+def test_many_images_of_few_patients_are_no_prevalence_shift() -> None:
+    """6 of 20 training patients and 3 of 5 test patients are ill: chance, with any images each."""
+    ill = [i < 6 for i in range(20)] + [i < 3 for i in range(5)]
+    rows = [
+        {
+            "path": f"{patient}/{image}.png", "patient": patient, "label": "ill" if bad else "well",
+            "given_split": "train" if k < 20 else "test",
+        }
+        for k, bad in enumerate(ill)
+        for patient in [f"p{k}"]
+        for image in range(30)
+    ]  # fmt: skip
+    samples = pd.DataFrame(rows)
+    assert not basics._prevalence_shift(samples)
+    # The same images, each of another patient.
+    assert basics._prevalence_shift(samples.assign(patient=samples["path"]))
+    # The same of the way of storage.
+    mode = samples["given_split"]
+    assert not basics._clear(mode, samples)
+    assert basics._clear(mode, samples.assign(patient=samples["path"]))
 
 
 def test_prevalence_shift(tmp_path: Path) -> None:

@@ -134,6 +134,28 @@ def test_gaps_that_happen_to_cancel_chance_are_not_called_small() -> None:
         assert found.ci_high > 0.15
 
 
+def test_change_of_share_of_independent_images_is_the_score_test() -> None:
+    from scipy.stats import chi2_contingency
+
+    hits = np.r_[np.arange(1000) < 420, np.arange(1000) < 480]
+    one = np.arange(2000) < 1000
+    found = intervals.change_of_share(hits, intervals.Clusters.of(None, 2000), one, ~one)
+    table = [[420, 580], [480, 520]]
+    assert found == pytest.approx(chi2_contingency(table, correction=False).pvalue, rel=0.05)
+
+
+@pytest.mark.parametrize("images", [1, 5, 30])
+def test_change_of_share_finds_chance_once_in_20(images: int) -> None:
+    """Counting images for patients would find it in 40 % and 70 % of such studies."""
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(300):
+        hits, one = (np.repeat(rng.random(100) < share, images) for share in (0.4, 0.3))
+        clusters = intervals.Clusters.of(np.repeat(np.arange(100), images), 100 * images)
+        found += intervals.change_of_share(hits, clusters, one, ~one) < 0.05
+    assert 0.02 <= found / 300 <= 0.09
+
+
 def test_mean_of_independent_figures() -> None:
     parts = [intervals.Interval(0.7, 0.9), intervals.Interval(0.5, 0.8)]
     left_out = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], dtype=float)

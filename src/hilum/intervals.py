@@ -312,6 +312,35 @@ def share(hits: ArrayLike, clusters: Clusters, among: Bools) -> Interval:
     return Interval(low, high, method)
 
 
+def change_of_share(hits: ArrayLike, clusters: Clusters, one: Bools, other: Bools) -> float:
+    """P-value of two sets of images having one share of hits, by patient.
+
+    A score test: deviations from the share of both together, added up over each patient; Student's
+    t with the smaller set's patients minus one. 1 where a set has fewer than two patients.
+
+    Parameters
+    ----------
+    hits, one, other : bool arrays of shape (n_samples,)
+    clusters : Clusters
+    """
+    from scipy.special import stdtr
+
+    found = np.asarray(hits, dtype=np.float64)
+    pooled = float(found[one | other].mean()) if (one | other).any() else 0.0
+    change, variance, fewest = 0.0, 0.0, clusters.n
+    for part, sign in ((one, 1.0), (other, -1.0)):
+        n_patients = int((clusters.totals(part) > 0).sum())
+        if n_patients < 2:
+            return 1.0
+        moved = clusters.totals(np.where(part, found - pooled, 0.0)) / part.sum()
+        change += sign * float(moved.sum())
+        variance += n_patients / (n_patients - 1) * float(moved @ moved)
+        fewest = min(fewest, n_patients)
+    if variance == 0:
+        return 1.0
+    return float(2 * stdtr(fewest - 1, -abs(change) / math.sqrt(variance)))
+
+
 def logit_t(value: float, left_out: Floats, *, n_patients: int) -> Interval:
     """Interval of a figure in (0, 1) from its jackknife over patients, even on the logit scale.
 

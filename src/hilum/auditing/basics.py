@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from hilum.auditing.findings import N_EXAMPLES, NO_TRAIN_AND_TEST, Finding, number_of
 from hilum.dataset import Dataset
 from hilum.errors import did_you_mean
-from hilum.intervals import wilson
+from hilum.intervals import Clusters, change_of_share, wilson
 from hilum.splits import find_overlap
 
 MOST_MIXED = 0.4  # share of patients with several classes up to which a patient has one as a rule
 TELLING = 0.3  # Cramér's V
+SURE = 0.001  # p-value by patient, times the number of shares compared
+CLEAR = 0.05  # the same, for what is told besides
 BLANK_DEVIATION = 1.0  # grey levels of a look, out of 255
 DRAWN_TEST_SHARE = 0.2
 EXPECTED = 0.9  # the figure for which widths are foretold
@@ -132,8 +134,6 @@ def _patients_across_splits(samples: pd.DataFrame) -> list[Finding]:
 
 
 def _prevalence_shift(samples: pd.DataFrame) -> list[Finding]:
-    from scipy.stats import chi2_contingency
-
     given = samples[samples["given_split"].isin(["train", "test"])]
     table = pd.crosstab(given["given_split"], given["label"])
     if len(table) < 2:
@@ -143,7 +143,10 @@ def _prevalence_shift(samples: pd.DataFrame) -> list[Finding]:
     change = {name: abs(share["test"] - share["train"]) for name, share in moved.items()}
     name = max(change, key=lambda name: change[name])
     # Both large enough to matter and beyond chance.
-    if change[name] < 0.05 or chi2_contingency(table).pvalue > 0.001:
+    in_test = (given["given_split"] == "test").to_numpy()
+    hits = (given["label"].astype(str) == name).to_numpy()
+    p = change_of_share(hits, _patients(given), in_test, ~in_test) * max(1, len(change) - 1)
+    if change[name] < 0.05 or p > SURE:
         return []
     before, after = moved[name]["train"], moved[name]["test"]
     return [
@@ -157,6 +160,12 @@ def _prevalence_shift(samples: pd.DataFrame) -> list[Finding]:
             (),
         )
     ]
+
+
+def _patients(samples: pd.DataFrame) -> Clusters:
+    """Whose image each row is; where that is unknown, each counts for itself."""
+    own = samples["patient"].where(samples["patient"] != "", "#" + samples["path"])
+    return Clusters.of(own.to_numpy(object), len(samples))
 
 
 def _small_classes(samples: pd.DataFrame) -> list[Finding]:
@@ -283,7 +292,7 @@ def _mixed_modes(samples: pd.DataFrame) -> list[Finding]:
     if len(counts) < 2:
         return []
     link = _association(mode, samples["label"])
-    tells = link >= TELLING
+    tells = link >= TELLING and _clear(mode, samples)
     message = (
         f"Images are stored in {len(counts)} ways: "
         + ", ".join(f"{name} ({n:,})" for name, n in counts.items())
@@ -308,6 +317,23 @@ def _mixed_modes(samples: pd.DataFrame) -> list[Finding]:
             {"counts": {str(k): int(n) for k, n in counts.items()}, "cramers_v": round(link, 3)},
         )
     ]
+
+
+def _clear(mode: pd.Series, samples: pd.DataFrame) -> bool:
+    """Tell whether classes differ between ways of storage beyond chance, by patient."""
+    clusters = _patients(samples)
+    pairs = [(way, name) for way in mode.unique() for name in samples["label"].unique()]
+    return any(
+        len(pairs)
+        * change_of_share(
+            (samples["label"] == name).to_numpy(),
+            clusters,
+            (mode == way).to_numpy(),
+            (mode != way).to_numpy(),
+        )
+        <= CLEAR
+        for way, name in pairs
+    )
 
 
 def _association(one: pd.Series, other: pd.Series) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from hilum.intervals import kish
 from hilum.referral import UNLIKE
 from hilum.report import words
 from hilum.report.facts import (
@@ -69,7 +70,7 @@ WIDE = 0.10  # width of a 95 % interval from which two classifiers can no longer
 SMALL_CLASS = 30  # images; with fewer, one error moves a sensitivity by more than 3 points
 MUCH_EXCLUDED = 0.05
 LEAST_SHIFT = 0.03  # difference of class shares that a reader would care about
-Z_SHIFT = 2.58  # and that chance gives once in a hundred
+Z_SHIFT = 2.58  # and that chance gives once in a hundred, by patient
 BAD_CALIBRATION = 0.10  # calibration error that is never fine,
 SURE_CALIBRATION = 0.03  # nor is one whose interval lies above this;
 GOOD_CALIBRATION = 0.05  # in between, a small test leaves it open and nothing is said
@@ -508,6 +509,13 @@ def _check_calibration(facts: RunFacts, found: _Found) -> None:
         )
 
 
+def _alike(facts: RunFacts, split: str) -> float:
+    """How many images of a split count for one, if those of a patient are fully alike."""
+    rows = facts.samples[facts.samples["split"] == split]
+    sizes = rows.groupby("group" if "group" in rows else "path").size().to_numpy(float)
+    return max(1.0, len(rows) / kish(sizes)) if len(rows) else 1.0
+
+
 def _check_prevalence(facts: RunFacts, found: _Found) -> None:
     counts = facts.run["splits"]["counts"]
     shifts, compared = [], False
@@ -521,7 +529,8 @@ def _check_prevalence(facts: RunFacts, found: _Found) -> None:
         compared = True
         difference = k_test / n_test - k_train / n_train
         pooled = (k_train + k_test) / (n_train + n_test)
-        spread = math.sqrt(pooled * (1 - pooled) * (1 / n_train + 1 / n_test))
+        independent = _alike(facts, "train") / n_train + _alike(facts, "test") / n_test
+        spread = math.sqrt(pooled * (1 - pooled) * independent)
         if abs(difference) >= LEAST_SHIFT and abs(difference) > Z_SHIFT * spread:
             shifts.append((abs(difference), name, k_train / n_train, k_test / n_test))
     if not shifts:
