@@ -1,6 +1,7 @@
 """How often prediction sets hold the class of a new patient's image, in simulated studies.
 
-Patients have 1 to 6 images that resemble each other (as in benchmarks/intervals_hold.py). Each study has
+Patients have 1 to 6 images that resemble each other (as in benchmarks/intervals_hold.py). Each
+study has
 a validation part, on which thresholds are set, and 200 new patients, on whom coverage is counted:
 of a random image of a random patient, class by class. Three ways are compared:
 

@@ -25,7 +25,10 @@ def test_folder_to_plan(tmp_path: Path) -> None:
     assert sizes == {"train": 68, "val": 12, "test": 20}
     assert prepared.positive == "PNEUMONIA"
     assert prepared.plan.settings.epochs == 2
-    assert [each.kind for each in prepared.found.findings][:2] == ["unknown_patients", "small_class"]
+    assert [each.kind for each in prepared.found.findings][:2] == [
+        "unknown_patients",
+        "small_class",
+    ]
     # Nothing was written.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["NORMAL", "PNEUMONIA"]
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from hilum.intervals import kish
 from hilum.referral import UNLIKE
 from hilum.report import words
@@ -512,8 +514,8 @@ def _check_calibration(facts: RunFacts, found: _Found) -> None:
 def _alike(facts: RunFacts, split: str) -> float:
     """How many images of a split count for one, if those of a patient are fully alike."""
     rows = facts.samples[facts.samples["split"] == split]
-    sizes = rows.groupby("group" if "group" in rows else "path").size().to_numpy(float)
-    return max(1.0, len(rows) / kish(sizes)) if len(rows) else 1.0
+    sizes = rows.groupby("group" if "group" in rows else "path").size()
+    return max(1.0, len(rows) / kish(np.asarray(sizes, dtype=np.float64))) if len(rows) else 1.0
 
 
 def _check_prevalence(facts: RunFacts, found: _Found) -> None:
