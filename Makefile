@@ -9,11 +9,12 @@ demo: setup
 	rm -rf demo
 	$(BIN)/hilum demo --out demo
 
+# One thread a test process: two that share the cores would wait for each other at every step.
 test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 setup: $(VENV)/.installed
 
