@@ -361,17 +361,18 @@ def _few_patients(samples: pd.DataFrame) -> list[Finding]:
     if high - low <= WIDTH_WANTED:
         return []
     area = 2 * Z * hanley_mcneil(EXPECTED, n, max(1.0, n_all - n))
+    counted = "patients" if (samples["patient"] != "").any() else "images"
     return [
         Finding(
             "few_patients",
             "medium" if high - low > WIDTH_BAD else "low",
             round(n),
             f"The test split {'has' if given.any() else 'drawn from these data would have'} about "
-            f"{n:.0f} patients of class '{name}': a sensitivity of {EXPECTED:.0%} would have a "
+            f"{n:.0f} {counted} of class '{name}': a sensitivity of {EXPECTED:.0%} would have a "
             f"95 % interval from {low:.0%} to {high:.0%}, and an AUROC of {EXPECTED} one "
             f"{min(1.0, area):.2f} wide. For a width of {WIDTH_WANTED} it takes about "
-            f"{_patients_needed()} patients of each class in the test split. Gather more, or use "
-            "cross-validation (--folds 5), which tests on every patient.",
+            f"{_patients_needed()} {counted} of each class in the test split. Gather more, or use "
+            f"cross-validation (--folds 5), which tests on all {counted}.",
             (),
             (),
             {
