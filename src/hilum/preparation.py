@@ -12,10 +12,11 @@ import pandas as pd
 from hilum.auditing import Finding, Found, find_flaws
 from hilum.dataset import Columns, Dataset, load_dataset
 from hilum.errors import DataError, SettingError, did_you_mean
+from hilum.fingerprint import take_fingerprint
 from hilum.hardware import find_hardware
 from hilum.headers import add_header_columns
 from hilum.names import quoted
-from hilum.planning import Plan, make_plan, take_fingerprint
+from hilum.planning import Plan, make_plan
 from hilum.progress import LogProgress, Progress
 from hilum.recipes import load_recipe
 from hilum.scan import scan
