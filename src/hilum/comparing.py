@@ -417,7 +417,7 @@ class _Bench:
             probs = rater.probs if rater.kind == "run" else None
             study = self.study(np.zeros((n, n_classes)) if probs is None else probs, rater.called)
             names = _DECIDED if probs is None else (*_DECIDED, "auroc", "brier")
-            found = {name: value for name, value in study.figures().items() if name in names}
+            found = {name: value for name, value in study.figures.items() if name in names}
         if rater.kind == "reader" and rater.probs is not None and not self.one_sided():
             study = self.study(np.zeros((n, n_classes)), np.zeros(n, dtype=np.intp))
             found["auroc"] = study.area(self.true == self.positive, rater.probs[:, 0])

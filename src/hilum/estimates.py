@@ -1,7 +1,8 @@
 """Every figure of a split with its interval: what a table of a paper holds.
 
 `describe` gives them as metrics.json keeps them. Figures are those of `hilum.metrics`, intervals
-those of `hilum.intervals`; here they meet, for two classes or more.
+those of `hilum.intervals`; here they meet, for two classes or more, and for grades of an order.
+Several labels of one image are as many studies of two classes: `hilum.multilabel`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,18 @@ from hilum.bands import reliability_curve
 from hilum.errors import DataError, SettingError
 from hilum.intervals import Bools, Clusters, Estimate, Floats, Interval, Ints, Weightings
 from hilum.metrics import (
+    above_cuts,
     brier_losses,
     checked_probs,
     confusion_matrix,
     equal_bins,
     hits_and_stated,
+    kappa_of,
+    kappa_parts,
+    rank_losses,
 )
 from hilum.ranking import Ranking, auroc_without, placements
+from hilum.targets import median_grade
 
 ROUNDING = 1e-6
 
@@ -42,6 +48,7 @@ def describe(
     threshold: float | None,
     groups: ArrayLike | None = None,
     prevalences: Sequence[float] = (),
+    ordinal: bool = False,
     seed: int = 0,
     n_resamples: int = 2000,
 ) -> dict[str, Any]:
@@ -63,6 +70,9 @@ def describe(
         independent, and 'n_patients' is None.
     prevalences : sequence of float in (0, 1)
         Two classes: prevalences to give predictive values and net benefit at, besides the usual.
+    ordinal : bool
+        The classes are grades in their order: the median grade is called, and figures of distance
+        are added.
     seed, n_resamples : int
         Of the bootstrap over patients.
 
@@ -88,6 +98,7 @@ def describe(
         positive=positive,
         threshold=threshold,
         groups=groups,
+        ordinal=ordinal,
         seed=seed,
         n_resamples=n_resamples,
     )
@@ -103,6 +114,7 @@ def study_of(
     threshold: float | None,
     groups: ArrayLike | None = None,
     patients_known: bool = True,
+    ordinal: bool = False,
     seed: int = 0,
     n_resamples: int = 2000,
 ) -> Study:
@@ -129,18 +141,23 @@ def study_of(
     return Study(
         true,
         array,
-        _decide(array, positive, threshold),
+        median_grade(array) if ordinal else _decide(array, positive, threshold),
         tuple(class_names),
         positive,
         replace(clusters, known=clusters.known and patients_known),
         seed,
         n_resamples,
+        ordinal,
     )
 
 
 @dataclass(frozen=True)
 class Study:
-    """One split: truth, probabilities, decisions, patients, and the resamples they share."""
+    """One split: truth, probabilities, decisions, patients, and the resamples they share.
+
+    `block` is the block of the jackknife of each patient, for studies whose figures are taken
+    together; without it, `hilum.intervals.blocks` gives them.
+    """
 
     true: Ints
     probs: Floats
@@ -150,6 +167,8 @@ class Study:
     clusters: Clusters
     seed: int
     n_resamples: int
+    ordinal: bool = False
+    block: Ints | None = None
 
     @property
     def n(self) -> int:
@@ -165,9 +184,17 @@ class Study:
         return intervals.draw_patients(self.clusters.n, self.n_resamples, self.seed)
 
     @cached_property
+    def blocks(self) -> tuple[Ints, int]:
+        """Block of the jackknife of each patient, and the number of blocks."""
+        if self.block is None:
+            return intervals.blocks(self.clusters.n, self.seed)
+        present, place = np.unique(self.block, return_inverse=True)
+        return place.astype(np.intp), len(present)
+
+    @cached_property
     def left_out(self) -> Weightings:
         """Patients that are left out in turn for the jackknife (n_blocks, n_patients)."""
-        return intervals.leave_out(self.clusters.n, self.seed)
+        return intervals.leave_out_blocks(*self.blocks)
 
     @property
     def independent(self) -> float:
@@ -180,19 +207,19 @@ class Study:
 
     def of(self, inside: Bools) -> Study:
         """Part of the split, with the patients that have images in it."""
+        present = np.unique(self.clusters.index[inside])
         return replace(
             self,
             true=self.true[inside],
             probs=self.probs[inside],
             pred=self.pred[inside],
             clusters=self.clusters.of_part(inside),
+            block=None if self.block is None else self.block[present],
         )
 
     def describe(self, threshold: float | None, prevalences: tuple[float, ...]) -> dict[str, Any]:
-        classes = [self.of_class(k) for k in range(len(self.class_names))]
-        top = self.of_two(classes) if self.positive is not None else self.of_many(classes)
+        classes, top = self.classes, self.figures
         tally = np.bincount(self.true, minlength=len(classes))
-        over = "patients" if self.clusters.known else "images (no patient is known)"
         return {
             "n": self.n,
             "n_patients": self.clusters.n if self.clusters.known else None,
@@ -201,13 +228,9 @@ class Study:
                 for k, name in enumerate(self.class_names)
             },
             "threshold": threshold,
-            "ci": {
-                "method": f"jackknife and bootstrap over {over}; each figure names its own",
-                "level": intervals.LEVEL,
-                "n_resamples": self.n_resamples,
-                "seed": self.seed,
-            },
+            "ci": self.ci(),
             **{name: figure.as_json() for name, figure in top.items()},
+            **self.by_cut(),
             **self.calibration_parts(),
             **self.usefulness(top, prevalences),
             "classes": {
@@ -220,34 +243,103 @@ class Study:
             ).tolist(),
         }
 
+    def ci(self) -> dict[str, Any]:
+        """Say how intervals were found, for metrics.json."""
+        over = "patients" if self.clusters.known else "images (no patient is known)"
+        return {
+            "method": f"jackknife and bootstrap over {over}; each figure names its own",
+            "level": intervals.LEVEL,
+            "n_resamples": self.n_resamples,
+            "seed": self.seed,
+        }
+
+    @cached_property
+    def classes(self) -> list[dict[str, Estimate]]:
+        """Figures of each class against all others."""
+        return [self.of_class(k) for k in range(len(self.class_names))]
+
+    @cached_property
     def figures(self) -> dict[str, Estimate]:
         """Figures of the whole, without those of each class."""
-        classes = [self.of_class(k) for k in range(len(self.class_names))]
-        return self.of_two(classes) if self.positive is not None else self.of_many(classes)
+        return self.of_two() if self.positive is not None else self.of_many()
 
-    def of_two(self, classes: list[dict[str, Estimate]]) -> dict[str, Estimate]:
+    def of_two(self) -> dict[str, Estimate]:
         """Figures of the positive class."""
         assert self.positive is not None
-        mine = classes[self.positive]
+        mine = self.classes[self.positive]
         y = (self.true == self.positive).astype(np.float64)
         return {
             "accuracy": self.accuracy(),
-            "balanced_accuracy": self.mean([mine["sensitivity"], mine["specificity"]]),
+            "balanced_accuracy": mean_of([mine["sensitivity"], mine["specificity"]], self.n),
             **{name: mine[name] for name in _ONE_VS_REST},
             "brier": mine["brier"],
             "ece": self.calibration(y, self.probs[:, self.positive]),
         }
 
-    def of_many(self, classes: list[dict[str, Estimate]]) -> dict[str, Estimate]:
-        """Means over the classes that are present."""
-        macro = {name: self.mean([classes[k][name] for k in self.present]) for name in _ONE_VS_REST}
+    def of_many(self) -> dict[str, Estimate]:
+        """Means over the classes that are present; of grades, also how far answers lie off."""
+        macro = {
+            name: mean_of([self.classes[k][name] for k in self.present], self.n)
+            for name in _ONE_VS_REST
+        }
         return {
             "accuracy": self.accuracy(),
             "balanced_accuracy": macro["sensitivity"],
             **macro,
             "brier": self.loss(brier_losses(self.true, self.probs), most=2.0),
-            "ece": self.calibration(*hits_and_stated(self.true, self.probs)),
+            "ece": self.calibration(*self.hits_and_stated()),
+            **(self.of_grades() if self.ordinal else {}),
         }
+
+    def of_grades(self) -> dict[str, Estimate]:
+        """Figures that count how far an answer lies from the truth."""
+        far = len(self.class_names) - 1
+        return {
+            "quadratic_kappa": self.kappa(),
+            "mean_absolute_error": self.loss(
+                np.abs(self.true - self.pred).astype(np.float64), most=float(far)
+            ),
+            "ranked_probability_score": self.loss(rank_losses(self.true, self.probs), most=1.0),
+        }
+
+    def kappa(self) -> Estimate:
+        """Quadratic weighted kappa."""
+        if not self.n:
+            return Estimate.undefined("there are no images", 0)
+        parts = self.clusters.totals(kappa_parts(self.true, self.pred))
+        value = float(kappa_of(parts.sum(axis=0)))
+        if math.isnan(value):
+            only = self.class_names[int(self.true[0])]
+            return Estimate.undefined(f"all {self.images} are {only} and called so", self.n)
+        without = kappa_of(self.left_out @ parts)
+        if value == 1:
+            grades, most = self.true.astype(np.float64), len(self.class_names) - 1.0
+            interval = intervals.perfect_kappa(grades, most, self.independent)
+        else:
+            interval = intervals.fisher_t(value, without, n_patients=self.clusters.n)
+        return Estimate(value, interval, self.n, "", without)
+
+    def by_cut(self) -> dict[str, Any]:
+        """AUROC of each cut between grades: those above it against those below."""
+        if not self.ordinal:
+            return {}
+        beyond, rows = above_cuts(self.probs), []
+        for cut, name in enumerate(self.class_names[1:]):
+            true = self.true > cut
+            side = "below" if true.all() else "at or above"
+            found = self.ranking(true, beyond[:, cut], f"no image is {side} {name}")
+            rows.append({"cut": f"{name} or more", "grade": name} | found["auroc"].as_json())
+        return {"auroc_by_cut": rows}
+
+    def hits_and_stated(self) -> tuple[Floats, Floats]:
+        """What was right of each answer, and the probability stated for it.
+
+        The median grade need not be the most probable one.
+        """
+        if not self.ordinal:
+            return hits_and_stated(self.true, self.probs)
+        stated = np.take_along_axis(self.probs, self.pred[:, None], axis=1)[:, 0]
+        return (self.true == self.pred).astype(np.float64), stated
 
     def of_class(self, k: int) -> dict[str, Estimate]:
         """Figures of one class against all others."""
@@ -316,7 +408,7 @@ class Study:
 
     def area(self, true: Bools, score: Floats) -> Estimate:
         """AUROC alone, the same as that of `ranking` in less time."""
-        block, n_blocks = intervals.blocks(self.clusters.n, self.seed)
+        block, n_blocks = self.blocks
         without = auroc_without(true, score, block[self.clusters.index], n_blocks)
         value = float(placements(true, score)[true].mean())
         sides = (self.clusters.totals(side) for side in (true, ~true))
@@ -327,7 +419,8 @@ class Study:
         if not self.n:
             return Estimate.undefined("there are no images", 0)
         interval = intervals.mean_loss(losses, self.clusters, self.counts, most=most)
-        return Estimate(float(losses.mean()), interval, self.n)
+        without = self.ratios(losses, np.ones(self.n))
+        return Estimate(float(losses.mean()), interval, self.n, "", without)
 
     def calibration(self, hit: Floats, stated: Floats) -> Estimate:
         """Expected calibration error."""
@@ -348,7 +441,7 @@ class Study:
     def calibration_parts(self) -> dict[str, Any]:
         """Calibration slope and intercept, parts of the Brier score, and the diagram."""
         if self.positive is None:
-            hit, stated = hits_and_stated(self.true, self.probs)
+            hit, stated = self.hits_and_stated()
             truth, probs = self.true[:, None] == np.arange(len(self.class_names)), self.probs
             of = "probability of the called class"
         else:
@@ -397,19 +490,29 @@ class Study:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(sums[:, 0] / sums[:, 1])
 
-    def mean(self, figures: list[Estimate]) -> Estimate:
-        """Mean of figures; undefined when one of them is."""
-        if not figures:
-            return Estimate.undefined("there are no images", 0)
-        lost = next((figure for figure in figures if math.isnan(figure.value)), None)
-        if lost is not None:
-            return Estimate.undefined(lost.reason, self.n)
-        values = np.array([figure.value for figure in figures])
-        rows = [figure.left_out for figure in figures if figure.left_out is not None]
-        interval = intervals.mean_of(
-            values, [figure.interval for figure in figures], np.stack(rows, axis=1)
-        )
-        return Estimate(float(values.mean()), interval, self.n)
+
+def mean_of(figures: Sequence[Estimate], n: int) -> Estimate:
+    """Mean of figures of the same patients; undefined when one of them is.
+
+    Parameters
+    ----------
+    figures : sequence of Estimate
+        Left out in the same blocks, or without; how these go with the others counts as unknown.
+    n : int
+        Samples of all of them.
+    """
+    if not figures:
+        return Estimate.undefined("there are no images", 0)
+    lost = next((figure for figure in figures if math.isnan(figure.value)), None)
+    if lost is not None:
+        return Estimate.undefined(lost.reason, n)
+    values = np.array([figure.value for figure in figures])
+    n_blocks = max((len(f.left_out) for f in figures if f.left_out is not None), default=0)
+    without = np.stack(
+        [np.full(n_blocks, np.nan) if f.left_out is None else f.left_out for f in figures], axis=1
+    )
+    interval = intervals.mean_of(values, [figure.interval for figure in figures], without)
+    return Estimate(float(values.mean()), interval, n, "", without.mean(axis=1))
 
 
 def _check_positive(n_classes: int, positive: int | None, threshold: float | None) -> None:

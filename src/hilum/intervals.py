@@ -223,9 +223,13 @@ def leave_out(n_clusters: int, seed: int) -> Weightings:
     Weightings of shape (n_blocks, n_clusters)
         0 for the patients that are left out, 1 for the others.
     """
-    block, n_blocks = blocks(n_clusters, seed)
+    return leave_out_blocks(*blocks(n_clusters, seed))
+
+
+def leave_out_blocks(block: Ints, n_blocks: int) -> Weightings:
+    """Leave out each block of patients in turn; `block` (n_clusters,) holds that of each."""
     number = np.arange(n_blocks)[:, None]
-    return Weightings((n_blocks, n_clusters), lambda rows: block != number[rows])
+    return Weightings((n_blocks, len(block)), lambda rows: block != number[rows])
 
 
 def blocks(n_clusters: int, seed: int) -> tuple[Ints, int]:
@@ -374,6 +378,26 @@ def logit_t(value: float, left_out: Floats, *, n_patients: int) -> Interval:
     half = quantile_of(left_out, n_patients) * error / (value * (1 - value))
     return Interval(
         _expit(centre - half), _expit(centre + half), "jackknife over patients, logit scale"
+    )
+
+
+def fisher_t(value: float, left_out: Floats, *, n_patients: int) -> Interval:
+    """Interval of a figure in (-1, 1) from its jackknife over patients, even on Fisher's scale.
+
+    Parameters are those of `logit_t`, the figure's range apart.
+    """
+    if n_patients < MIN_PATIENTS:
+        return Interval.missing(f"there are fewer than {MIN_PATIENTS} patients")
+    if not np.isfinite(left_out).all():
+        return Interval.missing("without one block of patients all grades are the same")
+    n = len(left_out)
+    error = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
+    if error < 1e-12:
+        return Interval.missing("no patient changes the figure")
+    half = quantile_of(left_out, n_patients) * error / (1 - value**2)
+    centre = math.atanh(value)
+    return Interval(
+        math.tanh(centre - half), math.tanh(centre + half), "jackknife over patients, Fisher's z"
     )
 
 
@@ -578,6 +602,25 @@ def perfect_average_precision(n_positive: float, n_negative: float, prevalence: 
     q, r = (1 - ((1 - LEVEL) / 4) ** (1 / n) for n in (n_positive, n_negative))
     precision = prevalence / (prevalence + r * (1 - prevalence))
     return Interval((1 - q) * precision + q * prevalence, 1.0, "bound for unseen mistakes")
+
+
+def perfect_kappa(grades: Floats, most: float, n: float) -> Interval:
+    """Interval of a quadratic kappa of 1, which no resample can change.
+
+    The share of cases that stays unseen with a probability of 1 in 40 may miss as far as it can.
+
+    Parameters
+    ----------
+    grades : float array of shape (n_samples,)
+        True grades, of two kinds at least.
+    most : float
+        The highest grade.
+    n : float
+        Independent cases.
+    """
+    unseen = never_seen(n).ci_high * float((np.maximum(grades, most - grades) ** 2).mean())
+    low = max(-1.0, 1 - unseen / (2 * float(grades.var())))
+    return Interval(low, 1.0, "bound for unseen mistakes")
 
 
 def calibration_gap(gaps: Floats, drawn: Floats, *, n_patients: int) -> Interval:

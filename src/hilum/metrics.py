@@ -265,6 +265,114 @@ def macro_auroc(y_true: ArrayLike, probs: ArrayLike) -> float:
     return float(np.mean([auroc(true == k, array[:, k]) for k in present]))
 
 
+def quadratic_kappa(
+    y_true: ArrayLike, y_pred: ArrayLike, *, weights: ArrayLike | None = None
+) -> float:
+    """Agreement of grades beyond chance, where a miss by d grades counts d².
+
+    1 is perfect; 0 is what answers get that have the same shares of grades and know nothing of
+    the images; below 0 is worse than that. NaN where truth and answers are all of one grade.
+
+    Parameters
+    ----------
+    y_true, y_pred : int array of shape (n_samples,)
+        Grades as whole numbers, neighbours 1 apart.
+    weights : float array of shape (n_samples,), optional
+        As in `auroc`.
+
+    References
+    ----------
+    Cohen, Weighted kappa, Psychological Bulletin, 1968.
+
+    Examples
+    --------
+    >>> round(quadratic_kappa([0, 1, 2, 2], [0, 1, 1, 2]), 4)
+    0.8
+    """
+    true, pred = np.asarray(y_true), np.asarray(y_pred)
+    _same_length(true, pred, "y_pred", "prediction")
+    weight = _weights(weights, len(true))
+    return _defined(
+        float(kappa_of(weight @ kappa_parts(true, pred))),
+        "quadratic kappa",
+        "all grades are one and the same" if len(true) else "there is no sample",
+    )
+
+
+def kappa_parts(true: NDArray[Any], pred: NDArray[Any]) -> Floats:
+    """What each sample adds to the sums (n_samples, 5) that quadratic kappa is made of."""
+    y, f = np.asarray(true, dtype=np.float64), np.asarray(pred, dtype=np.float64)
+    return np.stack([np.ones(len(y)), (y - f) ** 2, y, f, y**2 + f**2], axis=1)
+
+
+def kappa_of(sums: Floats) -> Floats:
+    """Quadratic kappa of sums (..., 5) of `kappa_parts`; NaN where chance alone cannot miss."""
+    n, missed, y, f, squares = np.moveaxis(sums, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_chance = squares / n - 2 * (y / n) * (f / n)  # E(Y - F)² of independent Y and F
+        return np.asarray(np.where(by_chance > 1e-9, 1 - missed / n / by_chance, np.nan))
+
+
+def mean_absolute_error(
+    y_true: ArrayLike, y_pred: ArrayLike, *, weights: ArrayLike | None = None
+) -> float:
+    """Mean distance of answer and truth in grades; grades are whole numbers, neighbours 1 apart."""
+    true, pred = np.asarray(y_true), np.asarray(y_pred)
+    _same_length(true, pred, "y_pred", "prediction")
+    weight = _weights(weights, len(true))
+    return _ratio(
+        float(weight @ np.abs(true.astype(np.float64) - pred)),
+        float(weight.sum()),
+        "mean absolute error",
+        "there is no sample",
+    )
+
+
+def ranked_probability_score(
+    y_true: ArrayLike, probs: ArrayLike, *, weights: ArrayLike | None = None
+) -> float:
+    """Mean squared distance of stated and true cumulative probabilities, in [0, 1]; 0 is best.
+
+    The mean over the cuts between grades of the Brier score of "above this cut"; with two grades
+    it is the Brier score.
+
+    Parameters
+    ----------
+    y_true : int array of shape (n_samples,)
+        Grades, counted from 0 in their order.
+    probs : float array of shape (n_samples, n_classes)
+
+    References
+    ----------
+    Epstein, A scoring system for probability forecasts of ranked categories, Journal of Applied
+    Meteorology, 1969.
+    """
+    loss = rank_losses(*checked_probs(y_true, np.asarray(probs, dtype=np.float64)))
+    weight = _weights(weights, len(loss))
+    return _ratio(
+        float(weight @ loss), float(weight.sum()), "ranked probability score", "there is no sample"
+    )
+
+
+def auroc_by_cut(y_true: ArrayLike, probs: ArrayLike) -> list[float]:
+    """AUROC of each cut between grades: how well the grades above are told from those below.
+
+    Parameters
+    ----------
+    y_true : int array of shape (n_samples,)
+        Grades, counted from 0 in their order.
+    probs : float array of shape (n_samples, n_classes)
+
+    Returns
+    -------
+    list of n_classes - 1 floats
+        The first of grade 1 or more against 0; NaN where one side is empty.
+    """
+    true, array = checked_probs(y_true, np.asarray(probs, dtype=np.float64))
+    beyond = above_cuts(array)
+    return [auroc(true > cut, beyond[:, cut]) for cut in range(beyond.shape[1])]
+
+
 class Curve(NamedTuple):
     """Points of a curve, from the highest threshold to the lowest.
 
@@ -311,6 +419,17 @@ def brier_losses(true: Ints, probs: Floats) -> Floats:
     """Squared distance (n_samples,) of each row of probabilities from the truth."""
     truth = true[:, None] == np.arange(probs.shape[1])
     return np.asarray(((probs - truth) ** 2).sum(axis=1))
+
+
+def rank_losses(true: Ints, probs: Floats) -> Floats:
+    """Squared distance (n_samples,) of cumulative probabilities from the truth, mean over cuts."""
+    below = true[:, None] <= np.arange(probs.shape[1] - 1)
+    return np.asarray(((probs.cumsum(axis=1)[:, :-1] - below) ** 2).mean(axis=1))
+
+
+def above_cuts(probs: Floats) -> Floats:
+    """Probability (n_samples, n_classes - 1) of a grade above each cut."""
+    return np.asarray(probs[:, ::-1].cumsum(axis=1)[:, -2::-1])
 
 
 def hits_and_stated(y_true: ArrayLike, probs: ArrayLike) -> tuple[Floats, Floats]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from hilum.estimates import Study, study_of
+from hilum.estimates import Study, mean_of, study_of
 from hilum.inference import BATCH_SIZE, Model
 from hilum.intervals import Estimate
 from hilum.pixels import Images
@@ -248,7 +248,7 @@ def _three_figures(study: Study) -> dict[str, Any]:
         return {name: figure.as_json() for name, figure in zip(names, found[0], strict=True)}
     columns = zip(*found, strict=True)
     return {
-        name: study.mean(list(column)).as_json()
+        name: mean_of(list(column), study.n).as_json()
         for name, column in zip(names, columns, strict=True)
     }
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from hilum.dataset import RESERVED
 from hilum.errors import SettingError, did_you_mean
-from hilum.estimates import Study
+from hilum.estimates import Study, mean_of
 from hilum.intervals import Bools, Estimate
 
 # A figure of fewer patients than this would have an interval over most of its range.
@@ -216,7 +216,9 @@ def _figures(study: Study, group: str) -> dict[str, Any]:
             "sensitivity": [_found(study, c) for c in study.present],
             "specificity": [_cleared(study, c) for c in study.present],
         }
-    figures = {name: rows[0] if k is not None else study.mean(rows) for name, rows in parts.items()}
+    figures = {
+        name: rows[0] if k is not None else mean_of(rows, study.n) for name, rows in parts.items()
+    }
     everyone = np.ones(study.n, dtype=bool)
     figures["accuracy"] = _share(study, study.pred == study.true, everyone, group)
     return {
