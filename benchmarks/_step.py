@@ -6,12 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hilum.losses import make_loss
 from hilum.networks import Network, build_network
 from hilum.settings import Settings
 from hilum.training import (
     MEMORY_FORMATS,
-    class_weights,
-    classification_loss,
     keep_pages,
     make_fabric,
     make_optimizer,
@@ -36,14 +35,14 @@ class Step:
         images = (torch.rand(shape) * 255).contiguous(memory_format=layout)
         self.images = images.to(self.fabric.device)
         labels = torch.arange(settings.batch_size) % 2
-        self.weights = class_weights(labels.numpy(), 2, settings).to(self.fabric.device)
+        self.compute_loss = make_loss(settings, labels.numpy(), 2, self.fabric.device)
         self.labels = labels.to(self.fabric.device)
         self.model.train()
 
     def forward_and_backward(self) -> None:
         with self.fabric.autocast():
             logits = self.model(self.images)
-        loss = classification_loss(logits.float(), self.labels, self.weights, self.settings)
+        loss = self.compute_loss(logits.float(), self.labels)
         self.fabric.backward(loss)
 
     def __call__(self) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,6 @@ from hilum.training import (
     Trained,
     average,
     batches,
-    class_weights,
-    classification_loss,
     make_scheduler,
     make_source,
     pixel_statistics,
@@ -214,68 +211,6 @@ def test_batches_hold_each_sample_at_most_once_an_epoch_in_a_new_order() -> None
     assert not torch.equal(*epochs)
     for images, labels in batches(source, plain, 0):
         assert torch.equal(images[:, 0, 0, 0].long(), labels)
-
-
-def slow_loss(
-    logits: list[list[float]], labels: list[int], weights: list[float], smoothing: float, loss: str
-) -> float:
-    total, weight_sum = 0.0, 0.0
-    for row, label in zip(logits, labels, strict=True):
-        exps = [math.exp(value) for value in ([0.0, *row] if len(row) == 1 else row)]
-        probs = [value / sum(exps) for value in exps]
-        k = len(probs)
-        target = [(1 - smoothing) * (i == label) + smoothing / k for i in range(k)]
-        if loss == "cross_entropy":
-            total += sum(
-                -weights[i] * t * math.log(p)
-                for i, (t, p) in enumerate(zip(target, probs, strict=True))
-            )
-        else:
-            total += (
-                weights[label]
-                * sum(
-                    -(t * math.log(p) + (1 - t) * math.log(1 - p))
-                    for t, p in zip(target, probs, strict=True)
-                )
-                / k
-            )
-        weight_sum += weights[label]
-    return total / weight_sum
-
-
-@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("logits", [[[0.3], [-2.0], [1.5]], [[1.0, 2, -1], [0, 0, 0], [3, -3, 1]]])
-def test_loss_agrees_with_a_slow_one(
-    loss: str, smoothing: float, logits: list[list[float]]
-) -> None:
-    settings = SETTINGS.model_copy(update={"loss": loss, "label_smoothing": smoothing})
-    n_classes = max(2, len(logits[0]))
-    labels, weights = [0, 1, n_classes - 1], [1.0, 2.5, 0.5][:n_classes]
-    found = classification_loss(
-        torch.tensor(logits), torch.tensor(labels), torch.tensor(weights), settings
-    )
-    assert float(found) == pytest.approx(
-        slow_loss(logits, labels, weights, smoothing, loss), rel=1e-4
-    )
-
-
-def test_binary_cross_entropy_stays_finite_when_sure() -> None:
-    settings = SETTINGS.model_copy(update={"loss": "binary_cross_entropy"})
-    logits = torch.tensor([[90.0], [-90.0]], requires_grad=True)
-    loss = classification_loss(logits, torch.tensor([0, 1]), torch.ones(2), settings)
-    loss.backward()  # type: ignore[no-untyped-call]
-    assert torch.isfinite(loss)
-    assert logits.grad is not None
-    assert torch.isfinite(logits.grad).all()
-
-
-def test_balanced_weights_make_every_class_count_alike() -> None:
-    labels = np.array([0] * 9 + [1] * 3)
-    settings = SETTINGS.model_copy(update={"class_weights": "balanced"})
-    weights = class_weights(labels, 2, settings)
-    assert 9 * weights[0] == pytest.approx(float(3 * weights[1]))
-    assert class_weights(labels, 2, SETTINGS).tolist() == [1.0, 1.0]
 
 
 def test_average_moves_towards_new_weights() -> None:

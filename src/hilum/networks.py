@@ -2,7 +2,7 @@
 
 Both take images of shape (n, c, h, w) in [0, 255] as float, normalise them by constants kept
 among their weights, and return logits of shape (n, n_outputs): one output for two classes (the
-logit of the second), else one for each class.
+logit of the second), else one for each class; for multi-label data one for each label.
 """
 
 from __future__ import annotations
@@ -16,9 +16,18 @@ from torch.nn import functional as F
 
 from hilum.errors import SettingError
 from hilum.settings import Settings
+from hilum.targets import TargetKind
 
 NETWORK_SETTINGS = (
-    *("input_height", "input_width", "channels", "network", "conv_channels", "kernel_size"),
+    *(
+        "target",
+        "input_height",
+        "input_width",
+        "channels",
+        "network",
+        "conv_channels",
+        "kernel_size",
+    ),
     *("padding", "activation", "batch_norm", "pool", "dropout_conv", "dense_units"),
     *("dropout_dense", "blocks_per_stage"),
 )
@@ -61,7 +70,7 @@ class Network(nn.Module):
         build = classic_backbone if settings.network == "classic" else residual_backbone
         self.normalise = Normalise(mean, std)
         self.backbone, self.gather, n_features = build(settings)
-        self.head = dense_head(settings, n_features, n_outputs(n_classes))
+        self.head = dense_head(settings, n_features, n_outputs(n_classes, settings.target))
 
     def feature_map(self, images: Tensor) -> Tensor:
         """Return what the last block makes of the images, of shape (n, channels, h, w)."""
@@ -89,9 +98,9 @@ def build_network(
     return Network(settings, n_classes, mean=mean or unit_mean, std=std or unit_std)
 
 
-def n_outputs(n_classes: int) -> int:
-    """Two classes need one logit, more need one each."""
-    return 1 if n_classes == 2 else n_classes
+def n_outputs(n_classes: int, target: TargetKind = "classes") -> int:
+    """Two classes need one logit, more need one each, and so does every label of its own."""
+    return 1 if n_classes == 2 and target != "multilabel" else n_classes
 
 
 def n_parameters(network: Network) -> int:
@@ -240,7 +249,7 @@ def residual_backbone(settings: Settings) -> tuple[nn.Sequential, nn.Module, int
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
-    """Turn logits of shape (n, n_outputs) into log-probabilities of shape (n, n_classes)."""
+    """Turn logits (n, n_outputs) of classes or grades into log-probabilities (n, n_classes)."""
     if logits.shape[1] == 1:
         return torch.cat([F.logsigmoid(-logits), F.logsigmoid(logits)], dim=1)
     return F.log_softmax(logits, dim=1)

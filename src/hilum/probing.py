@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -22,9 +23,10 @@ from hilum.cache import cache_folder
 from hilum.errors import HilumError
 from hilum.files import read_json, write_json
 from hilum.hardware import Hardware
+from hilum.losses import make_loss
 from hilum.networks import NETWORK_SETTINGS, build_network
 from hilum.settings import Settings
-from hilum.training import classification_loss, keep_pages, make_optimizer
+from hilum.training import keep_pages, make_optimizer
 
 Precision = Literal["float32", "bfloat16"]
 Layout = Literal["channels_last", "contiguous"]
@@ -149,15 +151,18 @@ def _rate(
     if layout == "channels_last":
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(n, device=hardware.device) % n_classes
+    classes = np.arange(n) % n_classes
+    several = (np.arange(n)[:, None] % 2).repeat(n_classes, axis=1).astype(np.float32)
+    known = several if settings.target == "multilabel" else classes
     optimizer = make_optimizer(network, settings)
-    weights = torch.ones(n_classes, device=hardware.device)
+    compute_loss = make_loss(settings, known, n_classes, torch.device(hardware.device))
+    labels = torch.from_numpy(known).to(hardware.device)
 
     def step() -> Tensor:
         autocast = torch.autocast(hardware.device, torch.bfloat16, precision == "bfloat16")
         with autocast:
             logits = network(images)
-        loss = classification_loss(logits.float(), labels, weights, settings)
+        loss = compute_loss(logits.float(), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

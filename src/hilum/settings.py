@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hilum.calibration import parse_rule
 from hilum.errors import SettingError, did_you_mean
 from hilum.pixels import PixelSpec, Resize
+from hilum.targets import TargetKind
 
 MAX_CHANNELS = 8192
 
@@ -25,6 +26,11 @@ class Settings(BaseModel):
     """Settings of one run. None switches a thing off."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    # Target
+    target: TargetKind = Field(
+        "classes", description="one class an image, several labels, or grades in order"
+    )
 
     # Pixels
     input_height: int = Field(128, ge=8, le=2048, description="network input, pixels")

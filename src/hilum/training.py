@@ -25,7 +25,6 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     ConstantLR,
@@ -38,11 +37,12 @@ from torch.optim.lr_scheduler import (
 from hilum.augment import augment
 from hilum.errors import RunError
 from hilum.files import write_bytes, write_csv
-from hilum.metrics import auroc, balanced_accuracy, macro_auroc
-from hilum.networks import Network, build_network, log_probabilities
+from hilum.losses import make_loss, validation_scores
+from hilum.networks import Network, build_network
 from hilum.pixels import Images
 from hilum.progress import Progress
 from hilum.settings import MONITORS_LOWER_IS_BETTER, Settings
+from hilum.targets import Labels
 from hilum.threads import ahead
 
 MEMORY_FORMATS = {
@@ -63,17 +63,18 @@ HISTORY_COLUMNS = (
 
 @dataclass(frozen=True)
 class Samples:
-    """Pixels with their classes.
+    """Pixels with their labels.
 
     Attributes
     ----------
     pixels : uint8 images of shape (n, height, width, channels)
-    labels : int array of shape (n,)
-        Index of the class.
+    labels : array
+        Index of the class or grade, int64 of shape (n,); or, for multi-label data, 0, 1 and NaN
+        where unknown, float32 of shape (n, n_labels).
     """
 
     pixels: Images
-    labels: NDArray[np.int64]
+    labels: Labels
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -137,7 +138,7 @@ def train_network(
     model, fabric_optimizer = fabric.setup(network, optimizer)
     if averaged is not None:
         averaged.to(fabric.device)
-    weights = class_weights(train.labels, len(class_names), settings).to(fabric.device)
+    compute_loss = make_loss(settings, train.labels, len(class_names), fabric.device)
     state = load_checkpoint(folder, network, averaged, optimizer, scheduler)
     source = make_source(train, fabric.device)
 
@@ -151,7 +152,7 @@ def train_network(
             for step, (images, labels) in enumerate(batches(source, settings, state.epoch)):
                 with fabric.autocast():
                     logits = model(images)
-                loss = classification_loss(logits.float(), labels, weights, settings)
+                loss = compute_loss(logits.float(), labels)
                 fabric.backward(loss)
                 if settings.gradient_clip:
                     fabric.clip_gradients(model, fabric_optimizer, max_norm=settings.gradient_clip)
@@ -290,46 +291,6 @@ def make_scheduler(
             return CosineAnnealingLR(optimizer, T_max=total)
 
 
-def class_weights(labels: NDArray[np.int64], n_classes: int, settings: Settings) -> Tensor:
-    """Weigh each class by the inverse of its frequency, or all alike."""
-    if settings.class_weights == "none":
-        return torch.ones(n_classes)
-    counts = np.bincount(labels, minlength=n_classes)
-    return torch.tensor(len(labels) / (n_classes * np.maximum(counts, 1)), dtype=torch.float32)
-
-
-def classification_loss(
-    logits: Tensor, labels: Tensor, weights: Tensor, settings: Settings
-) -> Tensor:
-    """Compute the loss of a batch.
-
-    Parameters
-    ----------
-    logits : float32 tensor of shape (n, n_outputs)
-    labels : int tensor of shape (n,)
-    weights : float tensor of shape (n_classes,)
-
-    Returns
-    -------
-    scalar tensor
-        Cross-entropy, or the binary cross-entropy of each class's probability, averaged.
-    """
-    log_probs = log_probabilities(logits)
-    if settings.loss == "cross_entropy":
-        # Log-probabilities are their own log-softmax, so the usual function applies.
-        return F.cross_entropy(
-            log_probs, labels, weight=weights, label_smoothing=settings.label_smoothing
-        )
-    n_classes = log_probs.shape[1]
-    smoothing = settings.label_smoothing
-    targets = F.one_hot(labels, n_classes) * (1 - smoothing) + smoothing / n_classes
-    # log(1 - p), kept finite where p is 1.
-    log_rest = torch.log1p(-log_probs.exp().clamp(max=1 - 1e-7))
-    by_image = -(targets * log_probs + (1 - targets) * log_rest).mean(dim=1)
-    chosen = weights[labels]
-    return (by_image * chosen).sum() / chosen.sum()
-
-
 @dataclass(frozen=True)
 class Source:
     """Where batches come from: samples on the disk, or a copy of them on the device."""
@@ -439,21 +400,8 @@ def validate(
 ) -> dict[str, float]:
     """Score the validation samples: loss, AUROC, balanced accuracy; NaN once diverged."""
     with fabric.autocast():
-        logits = torch.from_numpy(network_logits(network, val.pixels))
-    labels = torch.from_numpy(val.labels)
-    log_probs = log_probabilities(logits)
-    probs = log_probs.exp().numpy()
-    n_classes = probs.shape[1]
-    plain = settings.model_copy(update={"label_smoothing": 0.0})
-    loss = classification_loss(logits, labels, torch.ones(n_classes), plain)
-    if not torch.isfinite(loss):
-        return {"val_loss": math.nan, "val_auroc": math.nan, "val_balanced_accuracy": math.nan}
-    ranked = auroc(val.labels, probs[:, 1]) if n_classes == 2 else macro_auroc(val.labels, probs)
-    return {
-        "val_loss": float(loss),
-        "val_auroc": float(ranked),
-        "val_balanced_accuracy": float(balanced_accuracy(val.labels, probs.argmax(axis=1))),
-    }
+        logits = network_logits(network, val.pixels)
+    return validation_scores(logits, val.labels, settings)
 
 
 def check_finite(losses: Sequence[float], state: State, settings: Settings) -> None:

@@ -1,0 +1,217 @@
+"""What training makes small, and the scores of validation, for each kind of target.
+
+Labels are class indices (n,) for classes and ordinal grades; for multi-label data a float matrix
+(n, n_labels) of 0, 1 and NaN where unknown. What is unknown adds nothing to a loss or a score.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from hilum.metrics import auroc, balanced_accuracy, macro_auroc
+from hilum.networks import log_probabilities
+from hilum.settings import Settings
+from hilum.targets import Labels, median_grade
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def make_loss(settings: Settings, labels: Labels, n_classes: int, device: torch.device) -> Loss:
+    """Make the loss that the settings ask for.
+
+    Parameters
+    ----------
+    labels : array
+        Of all training samples: what rarity is judged by where classes are weighed.
+    n_classes : int
+        Classes, grades, or labels an image.
+
+    Returns
+    -------
+    callable
+        (logits (n, n_outputs), labels of the same n samples) → scalar tensor.
+    """
+    weights = class_weights(labels, n_classes, settings).to(device)
+    return lambda logits, some: loss_of(logits, some, weights, settings)
+
+
+def loss_of(logits: Tensor, labels: Tensor, weights: Tensor, settings: Settings) -> Tensor:
+    """Compute the loss of a batch by the kind of target; parameters are those of its functions."""
+    match settings.target:
+        case "multilabel":
+            return multilabel_loss(logits, labels, weights, settings)
+        case "ordinal":
+            return ordinal_loss(logits, labels, weights, settings)
+        case "classes":
+            return classification_loss(logits, labels, weights, settings)
+
+
+def class_weights(labels: Labels, n_classes: int, settings: Settings) -> Tensor:
+    """Weigh each class by the inverse of its frequency, or all alike.
+
+    Returns
+    -------
+    float tensor of shape (n_classes,)
+        For multi-label data (n_labels, 2): of absence and of presence, by label, among the images
+        of which it is known.
+    """
+    if settings.target == "multilabel":
+        if settings.class_weights == "none":
+            return torch.ones(n_classes, 2)
+        present, absent = (labels == 1).sum(axis=0), (labels == 0).sum(axis=0)
+        counts = np.maximum(np.stack([absent, present], axis=1), 1)
+        return torch.tensor((present + absent)[:, None] / (2 * counts), dtype=torch.float32)
+    if settings.class_weights == "none":
+        return torch.ones(n_classes)
+    counts = np.bincount(labels, minlength=n_classes)
+    return torch.tensor(len(labels) / (n_classes * np.maximum(counts, 1)), dtype=torch.float32)
+
+
+def classification_loss(
+    logits: Tensor, labels: Tensor, weights: Tensor, settings: Settings
+) -> Tensor:
+    """Compute the loss of a batch of images of one class each.
+
+    Parameters
+    ----------
+    logits : float32 tensor of shape (n, n_outputs)
+    labels : int tensor of shape (n,)
+    weights : float tensor of shape (n_classes,)
+
+    Returns
+    -------
+    scalar tensor
+        Cross-entropy, or the binary cross-entropy of each class's probability, averaged.
+    """
+    log_probs = log_probabilities(logits)
+    if settings.loss == "cross_entropy":
+        # Log-probabilities are their own log-softmax, so the usual function applies.
+        return F.cross_entropy(
+            log_probs, labels, weight=weights, label_smoothing=settings.label_smoothing
+        )
+    n_classes = log_probs.shape[1]
+    smoothing = settings.label_smoothing
+    targets = F.one_hot(labels, n_classes) * (1 - smoothing) + smoothing / n_classes
+    # log(1 - p), kept finite where p is 1.
+    log_rest = torch.log1p(-log_probs.exp().clamp(max=1 - 1e-7))
+    by_image = -(targets * log_probs + (1 - targets) * log_rest).mean(dim=1)
+    chosen = weights[labels]
+    return (by_image * chosen).sum() / chosen.sum()
+
+
+def ordinal_loss(logits: Tensor, labels: Tensor, weights: Tensor, settings: Settings) -> Tensor:
+    """Compute the loss of a batch of graded images: `classification_loss` and beside it distance.
+
+    The ranked probability score is added, the squared distance of the cumulative distributions,
+    averaged over the cuts between grades: a grade far off costs more than its neighbour. Alone it
+    is a proper score too, but flat where a network is sure and wrong; cross-entropy is not.
+
+    Parameters
+    ----------
+    logits : float32 tensor of shape (n, n_grades)
+    labels : int tensor of shape (n,)
+        The grade, from 0.
+    weights : float tensor of shape (n_grades,)
+
+    References
+    ----------
+    Epstein, A scoring system for probability forecasts of ranked categories, 1969. Hou et al.,
+    Squared earth mover's distance-based loss for training deep neural networks, 2016.
+    """
+    plain = classification_loss(logits, labels, weights, settings)
+    reached = log_probabilities(logits).exp().cumsum(dim=1)[:, :-1]  # (n, cuts)
+    cuts = torch.arange(reached.shape[1], device=labels.device)
+    is_reached = (labels[:, None] <= cuts).to(reached.dtype)
+    by_image = (reached - is_reached).square().mean(dim=1)
+    chosen = weights[labels]
+    return plain + (by_image * chosen).sum() / chosen.sum()
+
+
+def multilabel_loss(logits: Tensor, labels: Tensor, weights: Tensor, settings: Settings) -> Tensor:
+    """Compute the loss of a batch of images with several labels: binary cross-entropy of the known.
+
+    Parameters
+    ----------
+    logits : float32 tensor of shape (n, n_labels)
+    labels : float32 tensor of shape (n, n_labels)
+        0, 1, or NaN where unknown.
+    weights : float tensor of shape (n_labels, 2)
+
+    Returns
+    -------
+    scalar tensor
+        Averaged over all that is known; 0 where nothing is.
+    """
+    known = ~labels.isnan()
+    truth = labels.nan_to_num(0.0)  # NaN, even if not counted, would spoil the gradient
+    chosen = torch.where(truth == 1, weights[:, 1], weights[:, 0]) * known
+    smoothing = settings.label_smoothing
+    targets = truth * (1 - smoothing) + smoothing / 2
+    by_label = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return (by_label * chosen).sum() / chosen.sum().clamp_min(1e-12)
+
+
+def validation_scores(
+    logits: NDArray[np.float32], labels: Labels, settings: Settings
+) -> dict[str, float]:
+    """Score validation samples: loss, AUROC, balanced accuracy; NaN once diverged.
+
+    Parameters
+    ----------
+    logits : float array of shape (n, n_outputs)
+    labels : array
+        Of the same samples.
+
+    Returns
+    -------
+    dict
+        'val_loss' (all classes alike, without smoothing), 'val_auroc' (of the positive class; the
+        mean over classes, over cuts between grades, or over labels with both outcomes) and
+        'val_balanced_accuracy' (of the most probable class, of the median grade, or the mean over
+        labels at a probability of 0.5).
+    """
+    z, y = torch.from_numpy(logits), torch.from_numpy(labels)
+    plain = settings.model_copy(update={"label_smoothing": 0.0, "class_weights": "none"})
+    n_classes = 2 if logits.shape[1] == 1 else logits.shape[1]
+    if settings.target == "multilabel":
+        n_classes = logits.shape[1]
+    loss = float(loss_of(z, y, class_weights(labels, n_classes, plain), plain))
+    if not math.isfinite(loss):
+        return {"val_loss": math.nan, "val_auroc": math.nan, "val_balanced_accuracy": math.nan}
+    score = {"classes": _score_classes, "ordinal": _score_grades, "multilabel": _score_labels}
+    ranked, balanced = score[settings.target](z, labels)
+    return {"val_loss": loss, "val_auroc": ranked, "val_balanced_accuracy": balanced}
+
+
+def _score_classes(logits: Tensor, labels: Labels) -> tuple[float, float]:
+    probs = log_probabilities(logits).exp().numpy()
+    ranked = auroc(labels, probs[:, 1]) if probs.shape[1] == 2 else macro_auroc(labels, probs)
+    return float(ranked), float(balanced_accuracy(labels, probs.argmax(axis=1)))
+
+
+def _score_grades(logits: Tensor, labels: Labels) -> tuple[float, float]:
+    probs = log_probabilities(logits).exp().double().numpy()
+    beyond = 1 - probs.cumsum(axis=1)
+    cuts = [k for k in range(probs.shape[1] - 1) if 0 < (labels <= k).sum() < len(labels)]
+    ranked = _mean([auroc(labels > k, beyond[:, k]) for k in cuts])
+    return ranked, float(balanced_accuracy(labels, median_grade(probs)))
+
+
+def _score_labels(logits: Tensor, labels: Labels) -> tuple[float, float]:
+    pairs = zip(logits.numpy().T, labels.T, strict=True)
+    columns = [(z[~np.isnan(y)], y[~np.isnan(y)]) for z, y in pairs]
+    both = [(z, y) for z, y in columns if 0 < y.sum() < len(y)]
+    ranked = _mean([auroc(y, z) for z, y in both])
+    return ranked, _mean([balanced_accuracy(y, z >= 0) for z, y in both])
+
+
+def _mean(values: list[Any]) -> float:
+    return float(np.mean(values)) if values else math.nan
