@@ -199,7 +199,7 @@ class OperatingPoint:
 
 
 def choose_operating_point(
-    y_true: ArrayLike, y_score: ArrayLike, rule: str = DEFAULT_RULE
+    y_true: ArrayLike, y_score: ArrayLike, rule: str = DEFAULT_RULE, *, unit: str = "image"
 ) -> OperatingPoint:
     """Choose the threshold by a rule.
 
@@ -213,6 +213,8 @@ def choose_operating_point(
         'youden': greatest sensitivity + specificity. 'sensitivity:X', 'specificity:X': at least
         that, with as much of the other as can be had. 'cost:FN:FP': least cost where a missed
         positive costs FN and a false alarm FP. 'fixed:X': that threshold.
+    unit : str
+        What the samples are, for the reason: 'image' or 'patient'.
 
     Returns
     -------
@@ -247,10 +249,10 @@ def choose_operating_point(
     if kind == "fixed":
         return _point(rule, numbers[0], y, score, "The threshold was given, not chosen.")
     cuts = _Cuts.of(y, score)
-    unable = _cannot_choose(cuts)
+    unable = _cannot_choose(cuts, unit)
     if unable:
         return _point(rule, 0.5, y, score, f"{unable}; the threshold stays at 0.5.")
-    best, reason = _best(cuts, rule, kind, numbers)
+    best, reason = _best(cuts, rule, kind, numbers, unit)
     return _point(rule, float(cuts.thresholds[best]), y, score, reason)
 
 
@@ -305,17 +307,19 @@ class _Cuts(NamedTuple):
         return cls(thresholds, tp, len(y) - above - tp, n_positive, len(y) - n_positive)
 
 
-def _cannot_choose(cuts: _Cuts) -> str:
+def _cannot_choose(cuts: _Cuts, unit: str) -> str:
     """Say why these data cannot choose a threshold, '' when they can."""
     n = cuts.n_positive + cuts.n_negative
     if not cuts.n_positive:
-        return f"none of the {n} validation images is positive"
+        return f"none of the {n} validation {unit}s is positive"
     if not cuts.n_negative:
-        return f"none of the {n} validation images is negative"
-    return "" if len(cuts.thresholds) else f"the {n} validation images all have the same score"
+        return f"none of the {n} validation {unit}s is negative"
+    return "" if len(cuts.thresholds) else f"the {n} validation {unit}s all have the same score"
 
 
-def _best(cuts: _Cuts, rule: str, kind: str, numbers: tuple[float, ...]) -> tuple[int, str]:
+def _best(
+    cuts: _Cuts, rule: str, kind: str, numbers: tuple[float, ...], unit: str
+) -> tuple[int, str]:
     """Return the place of the threshold to take, and why."""
     tn = cuts.n_negative - cuts.fp
     n = cuts.n_positive + cuts.n_negative
@@ -323,15 +327,16 @@ def _best(cuts: _Cuts, rule: str, kind: str, numbers: tuple[float, ...]) -> tupl
         # Whole numbers, so that equal sums are equal to the last digit.
         gain = cuts.tp * cuts.n_negative + tn * cuts.n_positive
         return _first(gain, cuts.tp), (
-            f"It gives the greatest sum of sensitivity and specificity on {n:,} validation images."
+            f"It gives the greatest sum of sensitivity and specificity on {n:,} validation {unit}s."
         )
     if kind == "cost":
         missed, alarm = numbers
         cost = np.round(missed * (cuts.n_positive - cuts.tp) + alarm * cuts.fp, 9)
         best = _first(-cost, cuts.tp)
+        cheaper = _cheaper(cuts, missed, alarm, cost[best], unit)
         return best, (
-            f"It gives the least cost on {n:,} validation images, a missed positive counting "
-            f"{missed:g} and a false alarm {alarm:g}{_cheaper(cuts, missed, alarm, cost[best])}."
+            f"It gives the least cost on {n:,} validation {unit}s, a missed positive counting "
+            f"{missed:g} and a false alarm {alarm:g}{cheaper}."
         )
     kept, other = (cuts.tp, tn) if kind == "sensitivity" else (tn, cuts.tp)
     out_of = cuts.n_positive if kind == "sensitivity" else cuts.n_negative
@@ -341,25 +346,25 @@ def _best(cuts: _Cuts, rule: str, kind: str, numbers: tuple[float, ...]) -> tupl
         best = _first(kept, other)
         return best, (
             f"No threshold keeps '{rule}' on the {out_of} "
-            f"{'positive' if kind == 'sensitivity' else 'negative'} validation images without "
-            f"calling all images alike; the most that can be had, {kept[best] / out_of:.3f}, was "
+            f"{'positive' if kind == 'sensitivity' else 'negative'} validation {unit}s without "
+            f"calling all {unit}s alike; the most that can be had, {kept[best] / out_of:.3f}, was "
             "taken."
         )
     best = int(allowed[_first(other[allowed], kept[allowed])])
     opposite = "specificity" if kind == "sensitivity" else "sensitivity"
     return best, (
         f"It gives the greatest {opposite} with a {kind} of at least {numbers[0]:g} on {n:,} "
-        "validation images."
+        f"validation {unit}s."
     )
 
 
-def _cheaper(cuts: _Cuts, missed: float, alarm: float, least: float) -> str:
+def _cheaper(cuts: _Cuts, missed: float, alarm: float, least: float, unit: str) -> str:
     """Say so where these costs want no classifier at all."""
     every, none = alarm * cuts.n_negative, missed * cuts.n_positive
     if min(every, none) >= least - 1e-9:
         return ""
     called = "positive" if every <= none else "negative"
-    return f"; to call every image {called} would cost less still"
+    return f"; to call every {unit} {called} would cost less still"
 
 
 def _first(*keys: NDArray[Any]) -> int:

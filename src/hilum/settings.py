@@ -100,6 +100,9 @@ class Settings(BaseModel):
         "auto", description="platt, isotonic: two classes; auto: as cross-validation prefers"
     )
     operating_point: str = Field("youden", description="rule that sets the threshold")
+    pooling: Literal["auto", "mean_logits", "mean_probability", "maximum"] = Field(
+        "auto", description="how the images of a patient become one score; auto: by the labels"
+    )
     set_coverage: float | None = Field(
         0.95, ge=0.5, lt=1, description="share of prediction sets to hold the true class"
     )
