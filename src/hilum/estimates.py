@@ -8,7 +8,7 @@ Several labels of one image are as many studies of two classes: `hilum.multilabe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -32,7 +32,7 @@ from hilum.metrics import (
     rank_losses,
 )
 from hilum.ranking import Ranking, auroc_without, placements
-from hilum.targets import median_grade
+from hilum.targets import TargetKind, median_grade
 
 ROUNDING = 1e-6
 
@@ -156,7 +156,8 @@ class Study:
     """One split: truth, probabilities, decisions, patients, and the resamples they share.
 
     `block` is the block of the jackknife of each patient, for studies whose figures are taken
-    together; without it, `hilum.intervals.blocks` gives them.
+    together; without it, `hilum.intervals.blocks` gives them. `unit` is what a row is called: an
+    image, or a patient where images were pooled.
     """
 
     true: Ints
@@ -169,6 +170,7 @@ class Study:
     n_resamples: int
     ordinal: bool = False
     block: Ints | None = None
+    unit: str = "image"
 
     @property
     def n(self) -> int:
@@ -176,7 +178,7 @@ class Study:
 
     @property
     def images(self) -> str:
-        return f"{self.n:,} image{'s' if self.n != 1 else ''}"
+        return f"{self.n:,} {self.unit}{'s' if self.n != 1 else ''}"
 
     @cached_property
     def counts(self) -> Weightings:
@@ -327,7 +329,7 @@ class Study:
         for cut, name in enumerate(self.class_names[1:]):
             true = self.true > cut
             side = "below" if true.all() else "at or above"
-            found = self.ranking(true, beyond[:, cut], f"no image is {side} {name}")
+            found = self.ranking(true, beyond[:, cut], f"no {self.unit} is {side} {name}")
             rows.append({"cut": f"{name} or more", "grade": name} | found["auroc"].as_json())
         return {"auroc_by_cut": rows}
 
@@ -513,6 +515,13 @@ def mean_of(figures: Sequence[Estimate], n: int) -> Estimate:
     )
     interval = intervals.mean_of(values, [figure.interval for figure in figures], without)
     return Estimate(float(values.mean()), interval, n, "", without.mean(axis=1))
+
+
+def target_of(found: Mapping[str, Any]) -> TargetKind:
+    """Tell the kind of target from the figures of one split, as metrics.json holds them."""
+    if "labels" in found:
+        return "multilabel"
+    return "ordinal" if "quadratic_kappa" in found else "classes"
 
 
 def _check_positive(n_classes: int, positive: int | None, threshold: float | None) -> None:
