@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pytest
 
 from hilum.fingerprint import Fingerprint, take_fingerprint
 
@@ -40,6 +43,14 @@ def test_fingerprint_never_looks_at_test_or_excluded_samples() -> None:
         grey=True,
         highest={"uint8": 255.0},
         lowest={"uint8": 0.0},
+        n_val=1,
+        min_height=100.0,
+        max_height=200.0,
+        min_width=80.0,
+        max_width=80.0,
+        median_aspect=0.8,
+        min_aspect=0.4,
+        max_aspect=0.8,
     )
 
 
@@ -52,3 +63,60 @@ def test_range_that_files_state_needs_none_from_the_plan() -> None:
     stated = scanned([deep, {**deep, "range_from": "bits"}])
     assert take_fingerprint(stated).highest == {}
     assert take_fingerprint(scanned([deep, deep])).highest == {"uint16": 4000.0}
+
+
+def test_patients_that_are_not_named_count_one_by_one() -> None:
+    named = [{"patient": "p1"}, {"patient": "p1"}, {"patient": ""}, {"patient": ""}]
+    assert take_fingerprint(scanned(named)).n_patients == 3
+    assert take_fingerprint(scanned([{"patient": ""}] * 3)).n_patients is None
+    assert take_fingerprint(scanned([{}])).n_patients is None
+
+
+def test_labels_of_several_are_counted_one_by_one() -> None:
+    rows = [
+        {"label": "a|b", "unknown": ""},
+        {"label": "b", "unknown": "a"},
+        {"label": "none", "unknown": ""},
+    ]
+    found = take_fingerprint(scanned(rows))
+    assert found.class_counts == {"b": 2, "a": 1}
+    assert found.imbalance == 2
+
+
+def test_bits_modalities_and_spacings_where_they_are_known() -> None:
+    rows = [
+        {"bits": 8, "modality": "CT", "spacing_mm": 0.5},
+        {"bits": 12, "modality": "CT", "spacing_mm": 0.7},
+        {"bits": 12, "modality": "", "spacing_mm": ""},
+        {"bits": 16, "modality": "MR", "spacing_mm": 9.0, "split": "test"},
+    ]
+    found = take_fingerprint(scanned(rows))
+    assert found.bits == {"12": 2, "8": 1}
+    assert found.modalities == {"CT": 2}
+    assert found.spacings_mm == pytest.approx((0.5, 0.6, 0.7))
+    assert take_fingerprint(scanned([{}])).spacings_mm is None
+
+
+def test_looks_of_training_images_alone_are_read() -> None:
+    rng = np.random.default_rng(0)
+    looks = rng.integers(0, 256, (30, 64, 64)).astype(np.uint8)
+    samples = scanned(
+        [{"split": ("train", "val", "test")[k % 3], "path": f"{k}"} for k in range(30)]
+    )
+    found = take_fingerprint(samples, looks)
+    assert set(found.sides) == {"horizontal", "vertical", "transpose"}
+    train = looks[::3] / 255
+    means, contrasts = train.mean(axis=(1, 2)), train.std(axis=(1, 2))
+    assert found.intensity is not None
+    assert vars(found.intensity) == pytest.approx(
+        {
+            "mean": means.mean(),
+            "mean_spread": means.std(),
+            "contrast": contrasts.mean(),
+            "contrast_spread": contrasts.std(),
+        }
+    )
+    others = looks.copy()
+    others[1::3], others[2::3] = 0, 255
+    assert take_fingerprint(samples, others) == found
+    assert json.dumps(found.to_dict())

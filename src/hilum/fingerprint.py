@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+
+from hilum.names import NONE, SET_SEPARATOR
+from hilum.symmetry import Mirror, Side, find_sides
+
+CHUNK = 1024  # looks read at once
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """Brightness and contrast of training images, as shares of the range from black to white.
+
+    Attributes
+    ----------
+    mean, mean_spread : float
+        Mean over the images of an image's mean, and the standard deviation of it: how unlike in
+        brightness the images are.
+    contrast, contrast_spread : float
+        The same of an image's standard deviation.
+    """
+
+    mean: float
+    mean_spread: float
+    contrast: float
+    contrast_spread: float
 
 
 @dataclass(frozen=True)
@@ -16,13 +43,35 @@ class Fingerprint:
     ----------
     n_train : int
     class_counts : dict
-        Training images of each class.
+        Training images of each class; of multi-label data, with each label.
     median_height, median_width : float
         Pixels.
     grey : bool
         Every image is grey, whether stored as grey or as RGB.
     highest, lowest : dict
-        Greatest value by pixel type, of the types whose files never say which values they use.
+        Greatest and least value by pixel type, of the types whose files never say which values
+        they use.
+    n_patients : int or None
+        Of the training images; None where none is known.
+    n_val : int
+        Validation images.
+    min_height, max_height, min_width, max_width : float
+        Pixels.
+    median_aspect, min_aspect, max_aspect : float
+        Width over height.
+    share_grey : float
+        Of the images.
+    bits : dict
+        Images by bits a value.
+    modalities : dict
+        Images by modality, where the table or the DICOM headers give it.
+    spacings_mm : tuple of float or None
+        Least, median and greatest distance between pixels, where the files give it.
+    intensity : Intensity or None
+        None where no looks were given.
+    sides : dict
+        By mirror ('horizontal', 'vertical', 'transpose'), whether it would make images that do not
+        occur; empty where no looks were given.
     """
 
     n_train: int
@@ -32,27 +81,129 @@ class Fingerprint:
     grey: bool
     highest: dict[str, float]
     lowest: dict[str, float] = field(default_factory=dict)
+    n_patients: int | None = None
+    n_val: int = 0
+    min_height: float = 0.0
+    max_height: float = 0.0
+    min_width: float = 0.0
+    max_width: float = 0.0
+    median_aspect: float = 1.0
+    min_aspect: float = 1.0
+    max_aspect: float = 1.0
+    share_grey: float = 1.0
+    bits: dict[str, int] = field(default_factory=dict)
+    modalities: dict[str, int] = field(default_factory=dict)
+    spacings_mm: tuple[float, float, float] | None = None
+    intensity: Intensity | None = None
+    sides: Mapping[Mirror, Side] = field(default_factory=dict)
+
+    @property
+    def imbalance(self) -> float:
+        """Training images of the largest class over those of the smallest."""
+        counts = self.class_counts.values()
+        return max(counts) / max(1, min(counts))
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
-def take_fingerprint(samples: pd.DataFrame) -> Fingerprint:
+def take_fingerprint(samples: pd.DataFrame, looks: NDArray[np.uint8] | None = None) -> Fingerprint:
     """Measure the samples outside the test split.
 
     Parameters
     ----------
     samples : DataFrame
         As `scan` returns it, with the column `split`; excluded samples have none.
+    looks : uint8 array of shape (n_samples, side, side), optional
+        A look at each sample; those of training samples are read.
     """
-    train = samples[samples["split"] == "train"]
+    is_train = (samples["split"] == "train").to_numpy()
+    train = samples[is_train]
     seen = samples[samples["split"].isin(["train", "val"])]
+    height, width = seen["height"].astype(float), seen["width"].astype(float)
+    aspect = width / height
+    grey = seen["grey"].astype(bool)
+    labels = _labels(train)
     return Fingerprint(
         n_train=len(train),
-        class_counts={str(k): int(v) for k, v in train["label"].value_counts().items()},
-        median_height=float(seen["height"].median()),
-        median_width=float(seen["width"].median()),
-        grey=bool(seen["grey"].astype(bool).all()),
+        class_counts={str(k): int(v) for k, v in labels.explode().dropna().value_counts().items()},
+        median_height=float(height.median()),
+        median_width=float(width.median()),
+        grey=bool(grey.all()),
         highest=_by_type(seen, "high", "max"),
         lowest=_by_type(seen, "low", "min"),
+        n_patients=_n_patients(train),
+        n_val=len(seen) - len(train),
+        min_height=float(height.min()),
+        max_height=float(height.max()),
+        min_width=float(width.min()),
+        max_width=float(width.max()),
+        median_aspect=float(aspect.median()),
+        min_aspect=float(aspect.min()),
+        max_aspect=float(aspect.max()),
+        share_grey=float(grey.mean()),
+        bits=_counts(seen, "bits"),
+        modalities=_counts(seen, "modality"),
+        spacings_mm=_spacings(seen),
+        intensity=None if looks is None else measure_intensity(looks, np.flatnonzero(is_train)),
+        sides={}
+        if looks is None
+        else find_sides(looks, np.flatnonzero(is_train), list(_groups(train)), list(labels)),
     )
+
+
+def measure_intensity(looks: NDArray[np.uint8], rows: NDArray[np.intp]) -> Intensity:
+    """Measure brightness and contrast of the looks at `rows`, a few at a time."""
+    means, contrasts = [], []
+    for start in range(0, len(rows), CHUNK):
+        part = looks[rows[start : start + CHUNK]].astype(np.float32) / 255
+        means.append(part.mean(axis=(1, 2)))
+        contrasts.append(part.std(axis=(1, 2)))
+    mean, contrast = np.concatenate(means), np.concatenate(contrasts)
+    return Intensity(
+        *(float(x) for x in (mean.mean(), mean.std(), contrast.mean(), contrast.std()))
+    )
+
+
+def _labels(train: pd.DataFrame) -> pd.Series[Any]:
+    """Return the classes of each sample as a list; multi-label tables have a column `unknown`."""
+    if "unknown" not in train.columns:
+        return train["label"].map(lambda label: [label])
+    several = train["label"].str.split(SET_SEPARATOR, regex=False)
+    return several.map(lambda labels: [label for label in labels if label not in ("", NONE)])
+
+
+def _groups(train: pd.DataFrame) -> pd.Series[Any]:
+    """Return what belongs together: near duplicates too, where they were looked for."""
+    if "group" in train.columns:
+        return train["group"]
+    if "patient" in train.columns:
+        return train["patient"].where(train["patient"] != "", "#" + train["path"])
+    return train["path"]
+
+
+def _n_patients(train: pd.DataFrame) -> int | None:
+    if "patient" not in train.columns or not (train["patient"] != "").any():
+        return None
+    known = train["patient"] != ""
+    return int(train["patient"][known].nunique()) + int((~known).sum())
+
+
+def _counts(seen: pd.DataFrame, column: str) -> dict[str, int]:
+    """Count the images by a column, the most frequent first; empty cells count for nothing."""
+    if column not in seen.columns:
+        return {}
+    values = seen[column].dropna().astype(str)
+    return {str(k): int(v) for k, v in values[values != ""].value_counts().items()}
+
+
+def _spacings(seen: pd.DataFrame) -> tuple[float, float, float] | None:
+    if "spacing_mm" not in seen.columns:
+        return None
+    values = pd.to_numeric(seen["spacing_mm"], errors="coerce").dropna()
+    if values.empty:
+        return None
+    return float(values.min()), float(values.median()), float(values.max())
 
 
 def _by_type(seen: pd.DataFrame, column: str, extreme: Literal["min", "max"]) -> dict[str, float]:

@@ -133,7 +133,7 @@ def prepare(
         progress.say(reason)
     plan = make_plan(
         # Where folds take turns, one plan is made of all that any of them may train on.
-        take_fingerprint(samples.replace({"split": {OUT_OF_FOLD: "train"}})),
+        take_fingerprint(samples.replace({"split": {OUT_OF_FOLD: "train"}}), scanned.looks),
         hardware,
         recipe=loaded_recipe,
         chosen=chosen,

@@ -34,9 +34,9 @@ class Scan:
     samples : DataFrame
         The data set's table with, for each sample, `sha256` (of the file; of the pixels in an
         NPZ), format, mode, bits, height, width, grey, dtype, low and high (least and greatest
-        value), `range_from` (what says how values show), `burned_in`, `file_size` (bytes; 0 in an
-        NPZ), `jpeg_quality` (1 to 100 by the quantisation table; '' in other formats),
-        `excluded` and `reason`.
+        value), `range_from` (what says how values show), `burned_in`, `spacing_mm` (between rows;
+        '' where the file does not say), `file_size` (bytes; 0 in an NPZ), `jpeg_quality` (1 to 100
+        by the quantisation table; '' in other formats), `excluded` and `reason`.
     looks : uint8 array of shape (n_samples, 64, 64)
         Each image small and grey, as `make_look` shows it; zeros where it cannot be read.
     """
@@ -92,6 +92,7 @@ def _read(dataset: Dataset, path: str) -> tuple[dict[str, Any], NDArray[np.uint8
 
 def _facts(picture: Picture) -> dict[str, Any]:
     _, height, width, _ = picture.pixels.shape
+    spacing = picture.facts.spacing_mm
     return {
         "format": picture.facts.format,
         "mode": picture.facts.mode,
@@ -104,6 +105,7 @@ def _facts(picture: Picture) -> dict[str, Any]:
         "high": float(picture.pixels.max()),
         "range_from": picture.facts.range_from,
         "burned_in": picture.facts.burned_in,
+        "spacing_mm": "" if spacing is None else float(spacing[0]),
         "excluded": False,
         "reason": "",
     }
