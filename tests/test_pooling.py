@@ -17,6 +17,7 @@ from hilum.pooling import (
     Target,
     choose_pooling,
     count_mixed,
+    decide,
     number_patients,
     pool_labels,
     pool_probabilities,
@@ -143,6 +144,19 @@ def test_several_labels_are_present_by_one_image_and_absent_by_all() -> None:
     labels = np.array([[1, 0, nan], [0, 0, 0], [nan, nan, 1], [0, nan, nan]])
     found = pool_labels(labels, [0, 0, 1, 1], SEVERAL)
     np.testing.assert_equal(found, [[1, 0, nan], [nan, nan, 1]])
+    assert count_mixed(labels, [0, 0, 1, 1]) == 1
+    assert count_mixed([], []) == 0
+
+
+def test_what_a_patient_is_called() -> None:
+    probs = np.array([[0.6, 0.4], [0.8, 0.2]])
+    assert decide(probs, ("a", "b"), TWO, [0.4]) == ["b", "a"]
+    assert decide(probs, ("a", "b"), Target("classes", 0), [0.7]) == ["b", "a"]
+    assert decide(probs, ("a", "b"), SEVERAL, [0.5, 0.3]) == ["a|b", "a"]
+    assert decide(probs, ("a", "b"), SEVERAL, [0.9, 0.9]) == ["none", "none"]
+    three = np.array([[0.4, 0.3, 0.3]])
+    assert decide(three, ("x", "y", "z"), MANY, None) == ["x"]
+    assert decide(three, ("x", "y", "z"), GRADES, None) == ["y"]
 
 
 def test_pooling_is_chosen_by_how_many_images_show_what_the_patient_has() -> None:

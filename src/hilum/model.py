@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -21,7 +21,9 @@ from hilum.calibrators import Calibrator
 from hilum.errors import ModelError, SettingError
 from hilum.files import write_bytes, write_text
 from hilum.pixels import PIXEL_PATH_VERSION, PixelSpec
+from hilum.pooling import LockedPooling
 from hilum.referral import LockedRules
+from hilum.targets import TargetKind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,6 +62,14 @@ class LockedPoint(BaseModel):
         return self
 
 
+class PatientRules(NamedTuple):
+    """How a patient is answered from several images, as model.json holds it."""
+
+    pooling: LockedPooling | None
+    point: LockedPoint | None
+    points: dict[str, LockedPoint] | None
+
+
 class TrainingData(BaseModel):
     """What the model has learnt from, in numbers and hashes, naming no one."""
 
@@ -82,6 +92,12 @@ class ModelFacts(BaseModel):
         For two classes, the one whose probability is held against the threshold.
     calibration : Calibrator
         How logits are calibrated before they become probabilities.
+    patient_pooling : LockedPooling or None
+        How the images of a patient become one score; None where no patient was known.
+    patient_point : LockedPoint or None
+        Of two classes, the threshold for the pooled probability of a patient.
+    patient_points : dict or None
+        Of several labels, the threshold of each for a patient.
     referral : LockedRules
         Prediction sets, and when an image is referred to a person.
     network : dict
@@ -100,10 +116,14 @@ class ModelFacts(BaseModel):
     created: str
     class_names: tuple[str, ...] = Field(min_length=2, max_length=10_000)
     positive_class: str | None
+    target: TargetKind = "classes"
     preprocessing: PixelSpec
     pixel_path_version: int = PIXEL_PATH_VERSION
     calibration: Calibrator
     operating_point: LockedPoint | None
+    patient_pooling: LockedPooling | None = None
+    patient_point: LockedPoint | None = None
+    patient_points: dict[str, LockedPoint] | None = None
     referral: LockedRules | None
     network: dict[str, Any]
     mean: tuple[float, ...]
@@ -125,7 +145,27 @@ class ModelFacts(BaseModel):
         thresholds = self.referral.set_thresholds if self.referral else None
         if thresholds is not None and len(thresholds) != len(self.class_names):
             raise ValueError("the prediction sets have not one threshold for each class")
+        self._check_patients()
         return self
+
+    def _check_patients(self) -> None:
+        """Check that the rules for patients fit the classes."""
+        if self.patient_pooling is None:
+            if self.patient_point is not None or self.patient_points is not None:
+                raise ValueError("a threshold for patients needs a way of pooling")
+            return
+        if (self.patient_point is None) != (self.positive_class is None):
+            raise ValueError("a threshold for patients belongs to two classes, and only to two")
+        names = set(self.class_names) if self.target == "multilabel" else None
+        if names != (None if self.patient_points is None else set(self.patient_points)):
+            raise ValueError("several labels need a threshold for patients each, and only these")
+
+    @property
+    def patient_thresholds(self) -> tuple[float, ...] | None:
+        """The threshold for patients, or those of the labels in their order."""
+        if self.patient_points is not None:
+            return tuple(self.patient_points[name].threshold for name in self.class_names)
+        return None if self.patient_point is None else (self.patient_point.threshold,)
 
     @property
     def positive_index(self) -> int | None:

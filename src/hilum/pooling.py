@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hilum.errors import DataError, SettingError, did_you_mean
-from hilum.targets import TargetKind
+from hilum.targets import TargetKind, joined_cells, median_grade
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -198,9 +198,42 @@ def pool_labels(labels: ArrayLike, patients: ArrayLike, target: Target) -> NDArr
 
 def count_mixed(labels: ArrayLike, patients: ArrayLike) -> int:
     """Count the patients whose images do not all have the same label."""
-    y, index = np.asarray(labels), np.asarray(patients, dtype=np.intp)
-    pairs = np.unique(np.column_stack([index, y.reshape(len(y), -1)]), axis=0)
-    return int((np.unique(pairs[:, 0], return_counts=True)[1] > 1).sum()) if len(y) else 0
+    y, index = np.asarray(labels, dtype=np.float64), np.asarray(patients, dtype=np.intp)
+    y = y if y.ndim == 2 else y[:, None]
+    shape = (int(index.max(initial=-1)) + 1, y.shape[1])
+    low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
+    np.fmin.at(low, index, y)  # what is unknown differs from nothing
+    np.fmax.at(high, index, y)
+    return int((low < high).any(axis=1).sum())
+
+
+def decide(
+    probs: Floats, class_names: Sequence[str], target: Target, thresholds: Sequence[float] | None
+) -> list[str]:
+    """Say what each patient is called.
+
+    Parameters
+    ----------
+    probs : float array of shape (n_patients, n_classes)
+        Pooled.
+    thresholds : sequence of float or None
+        Of two classes that of the positive one; of several labels one each.
+
+    Returns
+    -------
+    list of str
+        A class; the median grade; or labels joined by '|', 'none' without any.
+    """
+    if target.kind == "multilabel":
+        assert thresholds is not None
+        return joined_cells(probs >= np.asarray(thresholds), class_names)
+    if target.positive is not None:
+        assert thresholds is not None
+        found = probs[:, target.positive] >= thresholds[0]
+        called = np.where(found, target.positive, 1 - target.positive)
+    else:
+        called = median_grade(probs) if target.kind == "ordinal" else probs.argmax(axis=1)
+    return [class_names[k] for k in called.tolist()]
 
 
 def choose_pooling(

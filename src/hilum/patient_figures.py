@@ -1,0 +1,307 @@
+"""The figures of a split by patient: the images of each patient pooled by the locked rule.
+
+The rule is locked here too, on validation patients. Figures are those of `hilum.estimates`, and n
+counts patients; those by image stay beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hilum.calibration import choose_operating_point, lock
+from hilum.estimates import Study, study_of
+from hilum.model import LockedPoint, ModelFacts, PatientRules
+from hilum.multilabel import LabelStudy, label_study
+from hilum.pooling import (
+    NO_LABEL,
+    LockedPooling,
+    Target,
+    choose_pooling,
+    count_mixed,
+    decide,
+    number_patients,
+    pool_labels,
+    pool_probabilities,
+    seal,
+)
+from hilum.settings import Settings
+from hilum.targets import Labels, label_columns, truths
+
+MOST_MIXED = 0.05
+"""Share of the patients that may be left out of the figures for having no one label."""
+
+
+def lock_patients(
+    samples: pd.DataFrame,
+    val_probs: NDArray[np.float64],
+    class_names: Sequence[str],
+    target: Target,
+    settings: Settings,
+    *,
+    now: str,
+) -> PatientRules:
+    """Fix on validation patients how images are pooled, and the threshold for patients.
+
+    Parameters
+    ----------
+    samples : DataFrame
+        samples.csv: path, patient, label, split, and for several labels unknown.
+    val_probs : float array of shape (n_val, n_classes)
+        Calibrated probabilities of the validation images, in their order.
+    now : str
+        When it is locked.
+
+    Returns
+    -------
+    PatientRules
+    """
+    known = samples[samples["split"].isin(["train", "val"])]
+    _, index = number_patients(patient_names(known))
+    chosen = choose_pooling(
+        truths(known, class_names, target.kind), index, target, settings.pooling
+    )
+    val = known[known["split"] == "val"]
+    names, index = number_patients(patient_names(val))
+    labels = pool_labels(truths(val, class_names, target.kind), index, target)
+    probs = pool_probabilities(val_probs, index, chosen.method, target)
+    pooling = LockedPooling(
+        method=chosen.method,
+        reason=chosen.reason,
+        n_images=len(val),
+        n_patients=len(names),
+        locked=now,
+        sha256=seal(chosen.method, len(val), len(names)),
+    )
+    rule = settings.operating_point
+    if target.kind == "multilabel":
+        points = {
+            name: _lock_point(labels[:, k], probs[:, k], rule, now)
+            for k, name in enumerate(class_names)
+        }
+        return PatientRules(pooling, None, points)
+    if target.positive is None:
+        return PatientRules(pooling, None, None)
+    positive = (labels == target.positive).astype(np.float64)
+    return PatientRules(pooling, _lock_point(positive, probs[:, target.positive], rule, now), None)
+
+
+def _lock_point(
+    has: NDArray[np.floating], probs: NDArray[np.float64], rule: str, now: str
+) -> LockedPoint:
+    """Lock the threshold on the patients of whom it is known whether they have it."""
+    known = ~np.isnan(has)
+    point = choose_operating_point(has[known].astype(int), probs[known], rule, unit="patient")
+    return LockedPoint(
+        rule=point.rule,
+        threshold=point.threshold,
+        sensitivity=None if np.isnan(point.sensitivity) else point.sensitivity,
+        specificity=None if np.isnan(point.specificity) else point.specificity,
+        n=point.n,
+        reason=point.reason,
+        locked=now,
+        sha256=lock(point),
+    )
+
+
+def patient_names(rows: pd.DataFrame) -> list[str]:
+    """Return the patient of each row; an image without one is a patient of its own."""
+    return list(rows["patient"].where(rows["patient"] != "", "#" + rows["path"]))
+
+
+def pool_predictions(predictions: pd.DataFrame, facts: ModelFacts) -> pd.DataFrame:
+    """Pool the predictions of images by the model's locked rule.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Of one split, as `hilum.evaluation.predict_split` returns them.
+    facts : ModelFacts
+        With a way of pooling.
+
+    Returns
+    -------
+    DataFrame
+        patient, split, n_images, label ('' where its images make none), for several labels
+        unknown, predicted, and a probability for each class. A patient of no name bears the path
+        of its image after '#'.
+    """
+    assert facts.patient_pooling is not None
+    class_names, target = facts.class_names, Target(facts.target, facts.positive_index)
+    names, index = number_patients(patient_names(predictions))
+    columns = [f"p_{name}" for name in class_names]
+    probs = pool_probabilities(
+        predictions[columns].to_numpy(dtype=float), index, facts.patient_pooling.method, target
+    )
+    labels = pool_labels(truths(predictions, class_names, target.kind), index, target)
+    first = np.unique(index, return_index=True)[1]
+    table = pd.DataFrame({"patient": names})
+    for name in ("split", "fold"):
+        if name in predictions:
+            table[name] = predictions[name].to_numpy()[first]
+    table["n_images"] = np.bincount(index, minlength=len(names))
+    if target.kind == "multilabel":
+        table = table.assign(**label_columns(labels, class_names))
+    else:
+        table["label"] = ["" if k == NO_LABEL else class_names[k] for k in labels]
+    table["predicted"] = decide(probs, class_names, target, facts.patient_thresholds)
+    table[columns] = probs
+    return table
+
+
+def measure_patients(
+    parts: Sequence[tuple[pd.DataFrame, ModelFacts]],
+    groups: Sequence[str],
+    *,
+    patients_known: bool,
+    prevalences: tuple[float, ...] = (),
+) -> dict[str, Any]:
+    """Compute the figures by patient, as metrics.json holds them beside those by image.
+
+    Parameters
+    ----------
+    parts : sequence of (DataFrame, ModelFacts)
+        Predictions, and the model that made them; several where folds are taken together.
+    groups : sequence of str
+        Patient of each row of all parts, with patients joined that share an identical file.
+    patients_known : bool
+    prevalences : tuple of float
+
+    Returns
+    -------
+    dict
+        'patients': the figures, n counting patients, with 'pooling', 'n_images', 'n_several'
+        (patients with several images) and 'n_mixed' (patients whose images have different
+        labels). None where there is nothing to pool, and then 'patients_reason' says why.
+    """
+    reason = _nothing_to_pool(parts, patients_known)
+    if reason:
+        return {"patients": None, "patients_reason": reason}
+    rows = pd.concat([table for table, _ in parts], ignore_index=True)
+    pooled = pd.concat([pool_predictions(*part) for part in parts], ignore_index=True)
+    facts = parts[0][1]
+    target = Target(facts.target, facts.positive_index)
+    n_mixed = _n_mixed(parts)
+    undefined = pooled["label"] == "" if target.kind != "multilabel" else pooled["label"].isna()
+    if undefined.mean() > MOST_MIXED:
+        return {
+            "patients": None,
+            "patients_reason": f"{n_mixed:,} of {len(pooled):,} patients have images of different "
+            "classes, and no class goes before another, so that they have no one label",
+        }
+    group_of = dict(zip(patient_names(rows), groups, strict=True))
+    whole = np.array([group_of[name] for name in pooled["patient"]])
+    study = _study(
+        pooled[~undefined], whole[~undefined], facts.class_names, target, facts.patient_thresholds
+    )
+    one = facts if len(parts) == 1 else None
+    methods = {each.patient_pooling.method for _, each in parts if each.patient_pooling}
+    return {
+        "patients": {
+            "pooling": methods.pop() if len(methods) == 1 else None,
+            "n_images": len(rows),
+            "n_several": int((pooled["n_images"] > 1).sum()),
+            "n_mixed": n_mixed,
+            "n_left_out": int(undefined.sum()),
+            "note": _note(target, n_mixed, int(undefined.sum())),
+        }
+        | _described(study, one, facts.class_names, prevalences)
+    }
+
+
+def _nothing_to_pool(
+    parts: Sequence[tuple[pd.DataFrame, ModelFacts]], patients_known: bool
+) -> str | None:
+    """Say why there are no figures by patient beside those by image."""
+    if not patients_known:
+        return "no patient is known"
+    if any(facts.patient_pooling is None for _, facts in parts):
+        return "no patient was known in the training data, so that no rule was locked"
+    for table, facts in parts:
+        pooled = pool_predictions(table, facts)
+        # Of one image each, patients may still be called by another threshold.
+        if len(pooled) < len(table) or list(pooled["predicted"]) != list(table["predicted"]):
+            return None
+    return "each patient has one image: the figures by patient are those by image"
+
+
+def _n_mixed(parts: Sequence[tuple[pd.DataFrame, ModelFacts]]) -> int:
+    total = 0
+    for table, facts in parts:
+        _, index = number_patients(patient_names(table))
+        total += count_mixed(truths(table, facts.class_names, facts.target), index)
+    return total
+
+
+def _note(target: Target, n_mixed: int, n_left_out: int) -> str | None:
+    """Say what was made of patients whose images differ."""
+    if not n_mixed:
+        return None
+    have = "1 patient has" if n_mixed == 1 else f"{n_mixed:,} patients have"
+    if n_left_out:
+        return f"{have} images of different classes, and so no one label: left out here."
+    became = {
+        "classes": "is positive by any positive image",
+        "ordinal": "has the highest grade of its images",
+        "multilabel": "has each label that one of its images has",
+    }[target.kind]
+    return f"{have} images of different labels; a patient {became}."
+
+
+def _study(
+    pooled: pd.DataFrame,
+    groups: NDArray[np.str_],
+    class_names: Sequence[str],
+    target: Target,
+    thresholds: Sequence[float] | None,
+) -> Study | LabelStudy:
+    """Make a study of patients; what was called stands, whatever threshold each part had."""
+    probs = pooled[[f"p_{name}" for name in class_names]].to_numpy(dtype=float)
+    true: Labels = truths(pooled, class_names, target.kind)
+    if target.kind == "multilabel":
+        assert thresholds is not None
+        labels = label_study(
+            true,
+            probs,
+            label_names=class_names,
+            thresholds=dict(zip(class_names, thresholds, strict=True)),
+            groups=groups,
+        )
+        called = truths(
+            pooled.assign(label=pooled["predicted"], unknown=""), class_names, "multilabel"
+        )
+        parts = [
+            replace(part, pred=called[labels.known[:, k], k].astype(np.intp), unit="patient")
+            for k, part in enumerate(labels.parts)
+        ]
+        return replace(labels, parts=tuple(parts))
+    study = study_of(
+        true,
+        probs,
+        class_names=class_names,
+        positive=target.positive,
+        threshold=None if thresholds is None else thresholds[0],
+        groups=groups,
+        ordinal=target.kind == "ordinal",
+    )
+    called = truths(pooled.assign(label=pooled["predicted"]), class_names, target.kind)
+    return replace(study, pred=called, unit="patient")
+
+
+def _described(
+    study: Study | LabelStudy,
+    facts: ModelFacts | None,
+    class_names: Sequence[str],
+    prevalences: tuple[float, ...],
+) -> dict[str, Any]:
+    """Describe a study; over folds there is no one threshold."""
+    thresholds = facts.patient_thresholds if facts is not None else None
+    if isinstance(study, LabelStudy):
+        cuts = thresholds if thresholds is not None else [None] * len(class_names)
+        return study.describe(dict(zip(class_names, cuts, strict=True)), prevalences)
+    return study.describe(None if thresholds is None else thresholds[0], prevalences)
