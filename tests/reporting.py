@@ -91,6 +91,7 @@ def make_run(
     write_json(run / "plan.json", plan)
     pd.DataFrame(
         {
+            "member": [1, 1, 1],
             "epoch": [1, 2, 3],
             "train_loss": [0.7, 0.5, 0.4],
             "val_loss": [0.7, 0.6, 0.5],
@@ -200,7 +201,7 @@ def _run_facts(
         "started": "2026-01-02T03:00:00+00:00",
         "finished": "2026-01-02T03:06:00+00:00",
         "elapsed_s": 360.0,
-        "best_epoch": 3,
+        "best_epochs": [3],
         "n_parameters": 1234567,
         "epochs_done": 3,
         "operating_point": None if positive is None else point,

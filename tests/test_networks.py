@@ -75,3 +75,28 @@ def test_log_probabilities_agree_with_softmax_over_two_logits() -> None:
     both = torch.cat([torch.zeros_like(logits), logits], dim=1)
     torch.testing.assert_close(log_probabilities(logits), torch.log_softmax(both, dim=1))
     assert torch.isfinite(log_probabilities(torch.tensor([[-500.0], [500.0]]))).all()
+
+
+def test_an_image_standardised_by_itself_bears_gain_and_offset() -> None:
+    settings = Settings(normalisation="image", input_height=16, input_width=16, conv_channels=(4,))
+    network = build_network(settings, 2).eval()
+    images = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 200
+    # One grey level of noise is held against contrast, so the two are equal but for that.
+    torch.testing.assert_close(network(images * 0.5 + 20), network(images), rtol=0, atol=1e-3)
+
+
+def test_a_flat_image_is_standardised_to_nothing() -> None:
+    settings = Settings(normalisation="image", input_height=16, input_width=16, conv_channels=(4,))
+    flat = torch.full((1, 1, 16, 16), 77.0)
+    assert not build_network(settings, 2).normalise(flat).any()
+
+
+def test_a_stem_without_stride_keeps_the_resolution() -> None:
+    sizes = {}
+    for stride in (1, 2):
+        settings = Settings(
+            stem_stride=stride, input_height=32, input_width=32, conv_channels=(4, 8)
+        )
+        network = build_network(settings, 2).eval()
+        sizes[stride] = network.feature_map(torch.zeros(1, 1, 32, 32)).shape[-1]
+    assert sizes == {1: 16, 2: 8}

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.nn import functional
 
 import hilum.training
 from hilum.errors import RunError
-from hilum.networks import build_network
+from hilum.networks import build_network, members_of
 from hilum.progress import LogProgress
 from hilum.settings import Settings
 from hilum.training import (
@@ -22,6 +23,8 @@ from hilum.training import (
     batches,
     make_scheduler,
     make_source,
+    mixed,
+    network_logits,
     pixel_statistics,
     train_network,
 )
@@ -32,7 +35,7 @@ torch.set_num_threads(1)
 SETTINGS = Settings(
     input_height=16, input_width=16, conv_channels=(4, 8), epochs=4, batch_size=8,
     learning_rate=1e-2, rotation=5, noise=0.02, dense_units=(8,), dropout_dense=0.1,
-    weight_averaging=0.8, accelerator="cpu", precision="float32",
+    weight_averaging=0.8, accelerator="cpu", precision="float32", stem_stride=1,
 )  # fmt: skip
 
 
@@ -69,7 +72,7 @@ def test_the_loss_falls_and_the_task_is_learnt(tmp_path: Path) -> None:
     losses = trained.history["train_loss"]
     assert losses.iloc[-1] < 0.7 * losses.iloc[0]
     assert trained.history["val_auroc"].max() > 0.9
-    assert trained.best_epoch == 1 + int(np.argmax(trained.history["val_auroc"]))
+    assert trained.best_epochs[0] == 1 + int(np.argmax(trained.history["val_auroc"]))
 
 
 def test_history_is_written_in_full(tmp_path: Path) -> None:
@@ -117,6 +120,67 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(
     assert_identical(whole, fit(tmp_path / "killed", settings))
 
 
+def test_an_ensemble_averages_networks_that_were_trained_apart(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"members": 3})
+    trained, alone = fit(tmp_path / "three", settings), fit(tmp_path / "one")
+    members = members_of(trained.network)
+    assert len(members) == len(trained.best_epochs) == 3
+    # The first is the network that would have been trained alone, the others are not.
+    for name, value in alone.network.state_dict().items():
+        assert torch.equal(value, members[0].state_dict()[name]), name
+    assert not torch.equal(members[0].head[1].weight, members[1].head[1].weight)
+    pixels = blobs(5, 2, seed=2).pixels
+    each = [network_logits(member, pixels) for member in members]
+    np.testing.assert_allclose(network_logits(trained.network, pixels), np.mean(each, 0), atol=1e-6)
+    assert list(trained.history["member"]) == [1] * 4 + [2] * 4 + [3] * 4
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "three" / "history.csv"), trained.history, check_dtype=False
+    )
+
+
+def test_an_ensemble_killed_in_its_second_member_ends_as_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SETTINGS.model_copy(update={"members": 2})
+    whole = fit(tmp_path / "whole", settings)
+    with monkeypatch.context() as patch:
+        kill_after(patch, SETTINGS.epochs + 2, inside="validate")
+        with pytest.raises(KilledError):
+            fit(tmp_path / "killed", settings)
+    assert_identical(whole, fit(tmp_path / "killed", settings))
+
+
+def test_the_last_weights_are_kept_where_none_are_to_be_chosen(tmp_path: Path) -> None:
+    trained = fit(tmp_path, SETTINGS.model_copy(update={"keep": "last"}))
+    assert trained.best_epochs == (SETTINGS.epochs,)
+    last = torch.load(tmp_path / "checkpoints" / "last.pt", weights_only=True)["averaged"]
+    for name, value in weights_of(trained).items():
+        assert torch.equal(value, last[name]), name
+
+
+def test_mixup_blends_images_and_their_losses_alike() -> None:
+    generator = torch.Generator().manual_seed(3)
+    images = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 1, 2, 2) * 10
+    batch = mixed(images, torch.arange(6), Settings(mixup=0.5), generator)
+    assert 0 < batch.share < 1
+    for row in range(6):
+        blended = batch.share * batch.labels[row] + (1 - batch.share) * batch.others[row]
+        np.testing.assert_allclose(batch.images[row].numpy(), 10 * float(blended), rtol=1e-5)
+    logits = torch.randn(6, 6, generator=generator)
+    loss = batch.loss(functional.cross_entropy, logits)
+    both = [functional.cross_entropy(logits, y) for y in (batch.labels, batch.others)]
+    assert float(loss) == pytest.approx(
+        float(batch.share * both[0] + (1 - batch.share) * both[1]), rel=1e-6
+    )
+
+
+def test_without_mixup_images_stay_as_they_are() -> None:
+    images, labels = torch.rand(4, 1, 2, 2), torch.arange(4)
+    batch = mixed(images, labels, Settings(), torch.Generator())
+    assert batch.images is images
+    assert batch.share == 1
+
+
 def test_killed_between_best_and_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,7 +221,7 @@ def test_early_stopping_ends_after_epochs_without_improvement(tmp_path: Path) ->
                 "network": "classic"}
     )  # fmt: skip
     trained = fit(tmp_path, settings)
-    assert len(trained.history) == trained.best_epoch + 2 < 50
+    assert len(trained.history) == trained.best_epochs[0] + 2 < 50
 
 
 def test_plateau_lowers_the_learning_rate(tmp_path: Path) -> None:
@@ -195,7 +259,8 @@ def test_samples_copied_to_the_device_give_the_same_batches() -> None:
     mapped = make_source(Samples(pixels, rng.integers(0, 2, 20)), torch.device("cpu"))
     copied = Source(torch.from_numpy(pixels), mapped.labels, mapped.device)
     for one, other in zip(batches(mapped, SETTINGS, 3), batches(copied, SETTINGS, 3), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels, other.labels)
 
 
 def test_batches_hold_each_sample_at_most_once_an_epoch_in_a_new_order() -> None:
@@ -203,14 +268,14 @@ def test_batches_hold_each_sample_at_most_once_an_epoch_in_a_new_order() -> None
     pixels = np.arange(30, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2)
     source = make_source(Samples(pixels, np.arange(30)), torch.device("cpu"))
     epochs = [
-        torch.cat([labels for _, labels in batches(source, plain, epoch)]) for epoch in (0, 1)
+        torch.cat([batch.labels for batch in batches(source, plain, epoch)]) for epoch in (0, 1)
     ]
     for labels in epochs:
         assert len(labels) == 28
         assert len(set(labels.tolist())) == 28
     assert not torch.equal(*epochs)
-    for images, labels in batches(source, plain, 0):
-        assert torch.equal(images[:, 0, 0, 0].long(), labels)
+    for batch in batches(source, plain, 0):
+        assert torch.equal(batch.images[:, 0, 0, 0].long(), batch.labels)
 
 
 def test_average_moves_towards_new_weights() -> None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from hilum.calibrators import Calibrator
 from hilum.errors import ModelError
 from hilum.model import describe_graph
-from hilum.networks import Network
+from hilum.networks import Classifier
 from hilum.pixels import Images, PixelSpec, prepare, to_8_bits, to_channels, value_range
 from hilum.readers import Picture
 
@@ -39,13 +39,13 @@ RESIZING_TOLERANCE = 1
 
 
 def to_onnx(
-    network: Network, spec: PixelSpec, class_names: Sequence[str], *, calibrator: Calibrator
+    network: Classifier, spec: PixelSpec, class_names: Sequence[str], *, calibrator: Calibrator
 ) -> bytes:
     """Export a network.
 
     Parameters
     ----------
-    network : Network
+    network : Network or Ensemble
         In evaluation mode, on the CPU.
     calibrator : Calibrator
         Becomes part of the graph.
@@ -163,16 +163,16 @@ def check_resizing(onnx_bytes: bytes, pictures: Sequence[Picture], spec: PixelSp
 class _WithFeatures(nn.Module):
     """A network that returns what its last feature map holds on average beside its logits."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Classifier) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         seen = self.network.feature_map(images)
-        return self.network.head(self.network.gather(seen)), seen.mean(dim=(2, 3))
+        return self.network.classify(seen), seen.mean(dim=(2, 3))
 
 
-def _core(network: Network, spec: PixelSpec) -> onnx.ModelProto:
+def _core(network: Classifier, spec: PixelSpec) -> onnx.ModelProto:
     example = torch.zeros(2, spec.channels, spec.height, spec.width)
     with _quiet():
         program = torch.onnx.export(

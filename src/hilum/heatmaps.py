@@ -7,8 +7,9 @@ made of. Neither is evidence of cause: a warm place says that the score depends 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from hilum.networks import Network
+    from hilum.backbones import Backbone
+    from hilum.networks import Classifier
 
 Method = Literal["gradcam", "occlusion"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -35,6 +37,9 @@ NO_EVIDENCE = (
 BATCH_SIZE = 32
 
 OCCLUDED_SHARE = 0.15
+
+N_MEASURED = 4
+"""Images of noise by whose gradients the cells of a backbone from elsewhere are placed."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +107,16 @@ class HiResCam:
 
     Parameters
     ----------
-    network : Network
+    network : Network or Ensemble
         Put into evaluation mode.
     """
 
-    def __init__(self, network: Network) -> None:
-        self._network = network.eval()
-        begin = last_stage(network.backbone)
-        self._early, self._late = network.backbone[:begin], network.backbone[begin:]
-        self.grid = find_grid(self._early)
+    def __init__(self, network: Classifier) -> None:
+        from hilum.networks import members_of
+
+        members = members_of(network.eval())
+        self._members = [(member, *watch(member.backbone)) for member in members]
+        self.grid = self._members[0][2]  # members are built alike
 
     def maps(self, pixels: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
         """Compute one map for each image.
@@ -136,16 +142,40 @@ class HiResCam:
     def _maps(self, pixels: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
         import torch
 
-        network = self._network
         images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
+        maps = []
+        for member, watched, _ in self._members:
+            with torch.enable_grad():
+                features, seen = watched(member.normalise(images))
+                scores = class_scores(member.classify(seen), torch.from_numpy(classes))
+                (gradient,) = torch.autograd.grad(scores.sum(), features)
+            maps.append((gradient * features.detach()).sum(dim=1).numpy())
+        # An ensemble's logit is the mean of its members', and so is the map of it.
+        return np.mean(maps, axis=0, dtype=np.float32)
+
+
+def watch(backbone: nn.Module) -> tuple[Callable[[Tensor], tuple[Tensor, Tensor]], Grid]:
+    """Return what gives the features that enter the last stage with the last map, and their grid.
+
+    The map is computed from the features, so that gradients can be taken between the two.
+    """
+    from hilum.backbones import Backbone
+
+    if isinstance(backbone, Backbone):
+        return backbone.watched, measure_grid(backbone)
+    layers = cast("nn.Sequential", backbone)
+    begin = last_stage(layers)
+    early, late = layers[:begin], layers[begin:]
+
+    def watched(images: Tensor) -> tuple[Tensor, Tensor]:
+        import torch
+
         with torch.no_grad():
-            features = self._early(network.normalise(images))
-        with torch.enable_grad():
-            features.requires_grad_()
-            logits = network.head(network.gather(self._late(features)))
-            scores = class_scores(logits, torch.from_numpy(classes))
-            (gradient,) = torch.autograd.grad(scores.sum(), features)
-        return np.asarray((gradient * features.detach()).sum(dim=1).numpy())
+            features = early(images)
+        features.requires_grad_()
+        return features, late(features)
+
+    return watched, find_grid(early)
 
 
 def last_stage(backbone: nn.Sequential) -> int:
@@ -203,6 +233,36 @@ def _after(module: nn.Module, grid: Grid) -> Grid:
     for child in module.children():
         grid = _after(child, grid)
     return grid
+
+
+def measure_grid(backbone: Backbone) -> Grid:
+    """Find where the cells of a backbone from elsewhere lie: on which pixels two of them centre.
+
+    Its layers cannot be followed as those of Hilum's own networks can. The gradients of the two
+    middle cells are centred on what lies behind them, whatever pads or halves in between.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(N_MEASURED, *backbone.input_shape, generator=generator).requires_grad_()
+    with torch.enable_grad():
+        features, _ = backbone.watched(images)
+        rows, column = features.shape[2], features.shape[3] // 2
+        starts = []
+        for row in {(rows - 1) // 2, rows // 2}:
+            cell = features[:, :, row, column]
+            # At random signs, channels that see the same place do not cancel out.
+            signs = torch.randn(cell.shape, generator=generator)
+            (gradient,) = torch.autograd.grad((cell * signs).sum(), images, retain_graph=True)
+            energy = gradient.square().sum(dim=(0, 1, 3))
+            if not float(energy.sum()) > 0:
+                continue
+            pixels = torch.arange(len(energy))
+            centre = float((energy * pixels).sum() / energy.sum())
+            starts.append(centre - row * backbone.step)
+    if not starts:
+        return Grid((images.shape[2] - 1 - (rows - 1) * backbone.step) / 2, backbone.step)
+    return Grid(float(np.mean(starts)), backbone.step)
 
 
 def _first(size: Any) -> int:

@@ -21,7 +21,7 @@ from hilum.pixels import Images, PixelSpec, to_channels
 from hilum.placement import Axis, place
 
 if TYPE_CHECKING:
-    from hilum.networks import Network
+    from hilum.networks import Classifier
 
 MOST_IMAGES, LEAST_IMAGES = 32, 8
 MOST_PIXELS = 32 * 160 * 160
@@ -76,7 +76,7 @@ def check_maps(model: Path, pixels: Images, sizes: Sequence[tuple[int, int]]) ->
     }
 
 
-def _predicted(network: Network, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _predicted(network: Classifier, images: NDArray[np.uint8]) -> NDArray[np.int64]:
     from hilum.training import network_logits
 
     logits = network_logits(network, images)
@@ -89,7 +89,7 @@ def _predicted(network: Network, images: NDArray[np.uint8]) -> NDArray[np.int64]
 
 
 def check_randomisation(
-    network: Network,
+    network: Classifier,
     images: NDArray[np.uint8],
     classes: NDArray[np.int64],
     maps: NDArray[np.float32],
@@ -123,7 +123,7 @@ def check_randomisation(
     return found | {"passed": passed} | figures | {"text": text}
 
 
-def redrawn(network: Network, images: NDArray[np.uint8], seed: int) -> Network:
+def redrawn(network: Classifier, images: NDArray[np.uint8], seed: int) -> Classifier:
     """Copy a network with weights drawn at random, as large in each layer as they are.
 
     Batch norm begins anew with the statistics of the images: with those of training a random

@@ -1,6 +1,6 @@
-"""The CNNs: the classic sequential one of the Keras tutorials, and a residual one.
+"""The CNNs: the classic sequential one of the Keras tutorials, a residual one, those of others.
 
-Both take images of shape (n, c, h, w) in [0, 255] as float, normalise them by constants kept
+All take images of shape (n, c, h, w) in [0, 255] as float, normalise them by constants kept
 among their weights, and return logits of shape (n, n_outputs): one output for two classes (the
 logit of the second), else one for each class; for multi-label data one for each label.
 """
@@ -14,22 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hilum.backbones import build_backbone
 from hilum.errors import SettingError
 from hilum.settings import Settings
 from hilum.targets import TargetKind
 
 NETWORK_SETTINGS = (
-    *(
-        "target",
-        "input_height",
-        "input_width",
-        "channels",
-        "network",
-        "conv_channels",
-        "kernel_size",
-    ),
+    *("target", "input_height", "input_width", "channels", "normalisation", "network"),
+    *("conv_channels", "kernel_size", "stem_stride"),
     *("padding", "activation", "batch_norm", "pool", "dropout_conv", "dense_units"),
-    *("dropout_dense", "blocks_per_stage"),
+    *("dropout_dense", "blocks_per_stage", "backbone", "members"),
 )
 """The settings that a network is built from; stored with its weights."""
 
@@ -54,6 +48,21 @@ class Normalise(nn.Module):
         return (images - cast(Tensor, self.mean)) / cast(Tensor, self.std)
 
 
+class StandardiseEach(nn.Module):
+    """Subtract each image's own mean and divide by its own deviation, over all channels at once.
+
+    What a scanner's gain and offset do to all pixels alike is gone; colours keep their proportions.
+    """
+
+    # In grey levels: an image with no more contrast than this is noise, and stays small.
+    LEAST_DEVIATION = 1.0
+
+    def forward(self, images: Tensor) -> Tensor:
+        centred = images - images.mean(dim=(1, 2, 3), keepdim=True)
+        variance = centred.square().mean(dim=(1, 2, 3), keepdim=True)
+        return centred / (variance + self.LEAST_DEVIATION**2).sqrt()
+
+
 class Network(nn.Module):
     """Normalisation, backbone and head.
 
@@ -67,17 +76,62 @@ class Network(nn.Module):
         self, settings: Settings, n_classes: int, *, mean: Sequence[float], std: Sequence[float]
     ) -> None:
         super().__init__()
-        build = classic_backbone if settings.network == "classic" else residual_backbone
-        self.normalise = Normalise(mean, std)
-        self.backbone, self.gather, n_features = build(settings)
+        of_each = settings.normalisation == "image"
+        self.normalise = StandardiseEach() if of_each else Normalise(mean, std)
+        self.backbone: nn.Module
+        self.backbone, self.gather, n_features = build_parts(settings)
         self.head = dense_head(settings, n_features, n_outputs(n_classes, settings.target))
 
     def feature_map(self, images: Tensor) -> Tensor:
         """Return what the last block makes of the images, of shape (n, channels, h, w)."""
         return cast(Tensor, self.backbone(self.normalise(images)))
 
+    def classify(self, seen: Tensor) -> Tensor:
+        """Turn the last feature map, (n, channels, h, w), into logits, (n, n_outputs)."""
+        return cast(Tensor, self.head(self.gather(seen)))
+
     def forward(self, images: Tensor) -> Tensor:
-        return cast(Tensor, self.head(self.gather(self.feature_map(images))))
+        return self.classify(self.feature_map(images))
+
+
+def build_parts(settings: Settings) -> tuple[nn.Module, nn.Module, int]:
+    """Build backbone and gathering, with the number of features that the latter returns."""
+    if settings.backbone is not None:
+        return build_backbone(settings)
+    return {"classic": classic_backbone, "residual": residual_backbone}[settings.network](settings)
+
+
+class Ensemble(nn.Module):
+    """Networks of one kind that were trained apart; its logits are the mean of theirs."""
+
+    def __init__(self, members: Sequence[Network]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def networks(self) -> list[Network]:
+        return [cast(Network, member) for member in self.members]
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Return the members' maps one behind the other, of shape (n, members * channels, h, w)."""
+        return torch.cat([member.feature_map(images) for member in self.networks()], dim=1)
+
+    def classify(self, seen: Tensor) -> Tensor:
+        """Turn the members' maps into the mean of their logits, (n, n_outputs)."""
+        parts = seen.chunk(len(self.members), dim=1)
+        logits = [m.classify(part) for m, part in zip(self.networks(), parts, strict=True)]
+        return torch.stack(logits).mean(dim=0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classify(self.feature_map(images))
+
+
+Classifier = Network | Ensemble
+"""What is trained, exported and stored as one model."""
+
+
+def members_of(network: Classifier) -> list[Network]:
+    """Return the networks whose logits are averaged: one, where it is no ensemble."""
+    return network.networks() if isinstance(network, Ensemble) else [network]
 
 
 def build_network(
@@ -87,7 +141,7 @@ def build_network(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Network:
-    """Build the network that the settings describe, with weights drawn from the global generator.
+    """Build one network that the settings describe, weights drawn from the global generator.
 
     Raises
     ------
@@ -98,12 +152,22 @@ def build_network(
     return Network(settings, n_classes, mean=mean or unit_mean, std=std or unit_std)
 
 
+def build_classifier(settings: Settings, n_classes: int) -> Classifier:
+    """Build what a model holds: the network, or as many as the settings want members.
+
+    Errors are those of `build_network`.
+    """
+    if settings.members == 1:
+        return build_network(settings, n_classes)
+    return Ensemble([build_network(settings, n_classes) for _ in range(settings.members)])
+
+
 def n_outputs(n_classes: int, target: TargetKind = "classes") -> int:
     """Two classes need one logit, more need one each, and so does every label of its own."""
     return 1 if n_classes == 2 and target != "multilabel" else n_classes
 
 
-def n_parameters(network: Network) -> int:
+def n_parameters(network: Classifier) -> int:
     """Count weights and batch-norm statistics, as Keras does; not the normalisation constants."""
     statistics = sum(
         buffer.numel()
@@ -113,10 +177,14 @@ def n_parameters(network: Network) -> int:
     return statistics + sum(parameter.numel() for parameter in network.parameters())
 
 
-def layers(network: Network) -> list[str]:
+def layers(network: Classifier) -> list[str]:
     """Name the layers in order, one line each, for people."""
     leaves = [module for module in network.modules() if not list(module.children())]
-    return [_describe(module) for module in leaves if not isinstance(module, Normalise)]
+    return [
+        _describe(module)
+        for module in leaves
+        if not isinstance(module, Normalise | StandardiseEach)
+    ]
 
 
 def _describe(module: nn.Module) -> str:
@@ -229,12 +297,13 @@ class ResidualBlock(nn.Module):
 def residual_backbone(settings: Settings) -> tuple[nn.Sequential, nn.Module, int]:
     """A stem and stages of residual blocks, each stage at half the resolution of the one before.
 
-    Images of 48 pixels and more are halved once by the stem. Halving them again in the first
-    stage would blur away what fills a few pixels only.
+    The first stage has the resolution that the stem leaves: halving there would blur away what
+    fills a few pixels only.
     """
     first, *_ = settings.conv_channels
-    small = min(settings.input_height, settings.input_width) < 48
-    stem = nn.Conv2d(settings.channels, first, 3, stride=1 if small else 2, padding=1, bias=False)
+    stem = nn.Conv2d(
+        settings.channels, first, 3, stride=settings.stem_stride, padding=1, bias=False
+    )
     parts: list[nn.Module] = [stem, nn.BatchNorm2d(first), ACTIVATIONS[settings.activation]()]
     channels = first
     for stage, out in enumerate(settings.conv_channels):

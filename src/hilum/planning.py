@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from hilum.budget import Budget, choose_epochs, sizes_of, surely_fits, time_training
 from hilum.fingerprint import Fingerprint
 from hilum.hardware import Hardware
 from hilum.networks import build_network
@@ -53,8 +54,14 @@ def make_plan(
     *,
     recipe: Recipe | None = None,
     chosen: Mapping[str, Any] | None = None,
+    budget: Budget | None = None,
 ) -> Plan:
     """Choose every setting: the user's word first, then the recipe's, then the rules.
+
+    Parameters
+    ----------
+    budget : Budget, optional
+        Time for the whole command; without one nothing but precision and layout is timed.
 
     Raises
     ------
@@ -70,7 +77,32 @@ def make_plan(
         name: reason for name, (_, reason) in found.items()
     }
     reasons |= dict.fromkeys(chosen or {}, "Set by the user.")
-    return _resolved(Plan(settings, reasons), len(fingerprint.class_counts), hardware)
+    plan = _resolved(Plan(settings, reasons), len(fingerprint.class_counts), hardware)
+    if budget is None:
+        return plan
+    by_whom = "user" if "epochs" in (chosen or {}) else "recipe" if recipe is not None else "rules"
+    return _within(plan, fingerprint, hardware, budget, by_whom)
+
+
+def _within(
+    plan: Plan, fingerprint: Fingerprint, hardware: Hardware, budget: Budget, by_whom: str
+) -> Plan:
+    """Fit the epochs into the time that there is, unless the user or a recipe has set them."""
+    settings, n_classes = plan.settings, len(fingerprint.class_counts)
+    if by_whom == "user":
+        if not budget.is_given:
+            return plan
+        why = "Set by the user; how long that takes is not held against --minutes."
+        return Plan(settings, plan.reasons | {"epochs": why})
+    if not budget.is_given:
+        seen = settings.members * settings.epochs * fingerprint.n_train * budget.n_folds
+        if by_whom == "recipe" or surely_fits(seen, probe(settings, n_classes, hardware), budget):
+            return plan
+    sizes = sizes_of(fingerprint.n_train, fingerprint.n_val, budget, settings)
+    pace = time_training(settings, n_classes, sizes)
+    choice = choose_epochs(pace, sizes, settings, budget)
+    found = settings.model_copy(update={"epochs": choice.epochs})
+    return Plan(found, plan.reasons | {"epochs": choice.reason})
 
 
 def _check_network(settings: Settings, n_classes: int) -> None:
@@ -157,6 +189,9 @@ def _input_rules(fingerprint: Fingerprint) -> dict[str, tuple[Any, str]]:
         "input_width": (side, why),
         "channels": (1 if fingerprint.grey else 3, grey),
         "resize": ("letterbox", "Keeps the aspect ratio and cuts nothing off."),
+        "stem_stride": (1, f"{side} pixels: halved at once, small signs would be lost.")
+        if side < 48
+        else (2, f"{side} pixels: halved once, an epoch takes a quarter of the time."),
     }
 
 

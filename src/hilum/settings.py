@@ -42,6 +42,9 @@ class Settings(BaseModel):
     )
 
     # Network
+    normalisation: Literal["dataset", "image"] = Field(
+        "dataset", description="mean and deviation taken off: the training images', or each its own"
+    )
     network: Literal["classic", "residual"] = Field("residual", description="kind of CNN")
     conv_channels: tuple[int, ...] = Field(
         (32, 64, 128, 256), min_length=1, description="channels of each block"
@@ -55,6 +58,34 @@ class Settings(BaseModel):
     dense_units: tuple[int, ...] = Field((), description="hidden dense layers before the output")
     dropout_dense: float = Field(0.0, ge=0, lt=1, description="share, before each dense layer")
     blocks_per_stage: int = Field(1, ge=1, le=8, description="residual networks")
+    stem_stride: Literal[1, 2] = Field(
+        2, description="residual networks; 1 keeps the resolution of the input, 2 halves it"
+    )
+
+    # A network from elsewhere
+    backbone: str | None = Field(
+        None,
+        pattern=r"^(timm|monai):[A-Za-z0-9_\-]+(\.[A-Za-z0-9_\-]+)?$",
+        description="timm:NAME or monai:NAME, in place of the network above",
+    )
+    weights: str | None = Field(
+        None, description="what the backbone begins with: a file, or 'hub' to fetch timm's"
+    )
+    weights_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="of the file of weights; any other is refused"
+    )
+    frozen_epochs: int = Field(
+        0, ge=0, le=10_000, description="epochs at first in which the head alone learns"
+    )
+    backbone_rate: float = Field(
+        1.0, gt=0, le=1, description="the backbone's learning rate, share of the head's"
+    )
+    probe: bool = Field(
+        False, description="fit a linear model on the features of a backbone that does not learn"
+    )
+    probe_passes: int = Field(
+        0, ge=0, le=20, description="augmented copies of each image to fit it on as well"
+    )
 
     # Training
     epochs: int = Field(20, ge=1, le=10_000)
@@ -70,10 +101,19 @@ class Settings(BaseModel):
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
     gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
+    mixup: float = Field(
+        0.0, ge=0, le=10, description="shape of the beta distribution that images are blended by"
+    )
+    members: int = Field(
+        1, ge=1, le=20, description="networks trained apart, whose logits are averaged"
+    )
     weight_averaging: float | None = Field(
         None, gt=0, lt=1, description="decay of the moving average of the weights, a step"
     )
     early_stopping: int | None = Field(None, ge=1, description="epochs without improvement")
+    keep: Literal["best", "last"] = Field(
+        "best", description="weights kept: of the best epoch by `monitor`, or of the last one"
+    )
     monitor: Literal["val_loss", "val_auroc", "val_balanced_accuracy"] = Field(
         "val_auroc", description="chooses the best epoch, stops early, lowers the learning rate"
     )
@@ -133,6 +173,16 @@ class Settings(BaseModel):
             for number in getattr(self, name):
                 if not 1 <= number <= MAX_CHANNELS:
                     raise ValueError(f"{name} holds {number}; 1 to {MAX_CHANNELS} is possible")
+        if self.backbone is None and self.weights is not None:
+            raise ValueError("weights belong to a backbone, and none is set")
+        if self.weights is None and self.weights_sha256 is not None:
+            raise ValueError("weights_sha256 belongs to weights, and none are set")
+        if self.weights is None and (self.probe or self.frozen_epochs):
+            raise ValueError(
+                "probe and frozen_epochs hold a backbone still, which makes sense only with weights"
+            )
+        if self.probe and self.dense_units:
+            raise ValueError("probe fits one linear layer, so dense_units must be empty")
         for dtype, (black, white) in self.ranges.items():
             if black >= white:
                 raise ValueError(

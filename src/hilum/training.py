@@ -37,8 +37,8 @@ from torch.optim.lr_scheduler import (
 from hilum.augment import augment
 from hilum.errors import RunError
 from hilum.files import write_bytes, write_csv
-from hilum.losses import make_loss, validation_scores
-from hilum.networks import Network, build_network
+from hilum.losses import Loss, make_loss, validation_scores
+from hilum.networks import Classifier, Ensemble, Network, build_network
 from hilum.pixels import Images
 from hilum.progress import Progress
 from hilum.settings import MONITORS_LOWER_IS_BETTER, Settings
@@ -56,7 +56,7 @@ NOTE_EVERY_S = 0.5
 CHUNK = 256  # images copied to a device at once
 
 HISTORY_COLUMNS = (
-    *("epoch", "train_loss", "val_loss", "val_auroc", "val_balanced_accuracy"),
+    *("member", "epoch", "train_loss", "val_loss", "val_auroc", "val_balanced_accuracy"),
     *("learning_rate", "images_per_s", "elapsed_s"),
 )  # fmt: skip
 
@@ -92,10 +92,18 @@ class State:
 
 @dataclass(frozen=True)
 class Trained:
-    """The best network of a training, on the CPU, and how it came about."""
+    """The network of a training, or its ensemble, on the CPU, and how it came about.
 
-    network: Network
-    best_epoch: int
+    Attributes
+    ----------
+    best_epochs : tuple of int
+        The epoch whose weights are kept, from 1, for each member.
+    history : DataFrame
+        One row an epoch and member.
+    """
+
+    network: Classifier
+    best_epochs: tuple[int, ...]
     history: pd.DataFrame
 
 
@@ -107,7 +115,7 @@ def train_network(
     folder: Path,
     progress: Progress,
 ) -> Trained:
-    """Train a network and keep the weights of the best epoch.
+    """Train a network, or the members of an ensemble one after another.
 
     Parameters
     ----------
@@ -124,10 +132,75 @@ def train_network(
     RunError
         If the loss is no longer finite.
     """
-    fabric = make_fabric(settings)
     keep_pages()
-    torch.manual_seed(settings.seed)
-    mean, std = pixel_statistics(train.pixels)
+    statistics = pixel_statistics(train.pixels)
+    trained: list[Member] = []
+    rows: list[dict[str, float]] = []
+    for number in range(1, settings.members + 1):
+        place = Place(folder, number, settings.members, tuple(rows))
+        trained.append(
+            _train_member(train, val, settings, class_names, statistics, place, progress)
+        )
+        rows += trained[-1].history
+    networks = [member.network for member in trained]
+    return Trained(
+        networks[0] if len(networks) == 1 else Ensemble(networks),
+        tuple(member.best_epoch for member in trained),
+        _history(rows),
+    )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one member of an ensemble stands among the others, and on the disk.
+
+    Attributes
+    ----------
+    folder : Path
+        The run's.
+    number : int
+        From 1.
+    earlier : tuple of dict
+        Rows of the history of those before it.
+    """
+
+    folder: Path
+    number: int
+    of: int
+    earlier: tuple[dict[str, float], ...]
+
+    @property
+    def checkpoints(self) -> Path:
+        whole = self.folder / "checkpoints"
+        return whole if self.of == 1 else whole / f"member-{self.number}"
+
+    @property
+    def name(self) -> str:
+        return "" if self.of == 1 else f"Member {self.number} of {self.of}, "
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trained network."""
+
+    network: Network
+    best_epoch: int
+    history: list[dict[str, float]]
+
+
+def _train_member(
+    train: Samples,
+    val: Samples,
+    settings: Settings,
+    class_names: Sequence[str],
+    statistics: tuple[list[float], list[float]],
+    place: Place,
+    progress: Progress,
+) -> Member:
+    """Train one network from weights of its own and keep those of an epoch."""
+    fabric = make_fabric(settings)
+    torch.manual_seed(_epoch_seed(settings, place.number, 0))
+    mean, std = statistics
     network = build_network(settings, len(class_names), mean=mean, std=std)
     memory_format = MEMORY_FORMATS[settings.layout]
     network = network.to(memory_format=memory_format)  # type: ignore[call-overload]
@@ -139,20 +212,21 @@ def train_network(
     if averaged is not None:
         averaged.to(fabric.device)
     compute_loss = make_loss(settings, train.labels, len(class_names), fabric.device)
-    state = load_checkpoint(folder, network, averaged, optimizer, scheduler)
+    state = load_checkpoint(place, network, averaged, optimizer, scheduler)
     source = make_source(train, fabric.device)
 
-    with progress.task("Training", settings.epochs * n_steps) as task:
+    with progress.task(f"{place.name}Training".capitalize(), settings.epochs * n_steps) as task:
         task.advance(state.epoch * n_steps)
         while state.epoch < settings.epochs and not _is_stopped(state, settings):
             started, noted = time.monotonic(), 0.0
             loss_sum = torch.zeros((), device=fabric.device)
-            torch.manual_seed(_epoch_seed(settings, state.epoch))
+            seed = _epoch_seed(settings, place.number, state.epoch)
+            torch.manual_seed(seed)
             model.train()
-            for step, (images, labels) in enumerate(batches(source, settings, state.epoch)):
+            for step, batch in enumerate(batches(source, settings, seed)):
                 with fabric.autocast():
-                    logits = model(images)
-                loss = compute_loss(logits.float(), labels)
+                    logits = model(batch.images)
+                loss = batch.loss(compute_loss, logits.float())
                 fabric.backward(loss)
                 if settings.gradient_clip:
                     fabric.clip_gradients(model, fabric_optimizer, max_norm=settings.gradient_clip)
@@ -166,7 +240,7 @@ def train_network(
                 task.advance()
                 # To read a number off a device, one waits for it: not after every step.
                 if (elapsed := time.monotonic() - started) - noted > NOTE_EVERY_S:
-                    noted, rate = elapsed, (step + 1) * len(labels) / elapsed
+                    noted, rate = elapsed, (step + 1) * len(batch.images) / elapsed
                     task.advance(0, note=_note(state, loss_sum.item() / (step + 1), rate))
             train_loss = loss_sum.item() / n_steps
             trained_s = time.monotonic() - started
@@ -175,26 +249,27 @@ def train_network(
             state.epoch += 1
             state.history.append(
                 {
+                    "member": place.number,
                     "epoch": state.epoch,
                     "train_loss": train_loss,
                     **scores,
                     "learning_rate": optimizer.param_groups[0]["lr"],
-                    "images_per_s": n_steps * len(labels) / trained_s,
+                    "images_per_s": n_steps * len(batch.images) / trained_s,
                     "elapsed_s": time.monotonic() - started,
                 }
             )
             score = monitored(scores, settings)
             if isinstance(scheduler, ReduceLROnPlateau):
                 scheduler.step(score)
-            is_best = score > state.best_score
+            is_best = settings.keep == "last" or score > state.best_score
             if is_best:
                 state.best_epoch, state.best_score = state.epoch, score
-            save_checkpoint(folder, network, averaged, optimizer, scheduler, state, is_best)
-            progress.say(_epoch_line(state, settings))
+            save_checkpoint(place, network, averaged, optimizer, scheduler, state, is_best)
+            progress.say(place.name + _epoch_line(state, settings))
 
     best = build_network(settings, len(class_names), mean=mean, std=std)
-    best.load_state_dict(_load(folder / "checkpoints" / "best.pt")["network"])
-    return Trained(best.eval(), state.best_epoch, _history(state))
+    best.load_state_dict(_load(place.checkpoints / "best.pt")["network"])
+    return Member(best.eval(), state.best_epoch, state.history)
 
 
 # -- pieces of the step --------------------------------------------------------------------------
@@ -325,18 +400,45 @@ def make_source(samples: Samples, device: torch.device) -> Source:
     return Source(images, labels, device)
 
 
-def batches(source: Source, settings: Settings, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+@dataclass(frozen=True)
+class Batch:
+    """Images as the network takes them, with the labels that they were made from.
+
+    Attributes
+    ----------
+    images : float tensor of shape (n, c, h, w)
+        In [0, 255]; blended from two each where `share` is below 1.
+    labels, others : tensors of shape (n,) or (n, n_labels)
+        Of the first and of the second of the two.
+    share : float
+        Of the first.
+    """
+
+    images: Tensor
+    labels: Tensor
+    others: Tensor
+    share: float = 1.0
+
+    def loss(self, compute: Loss, logits: Tensor) -> Tensor:
+        """Weigh the losses against the labels of both images as the images were weighed."""
+        loss = compute(logits, self.labels)
+        if self.share == 1:
+            return loss
+        return self.share * loss + (1 - self.share) * compute(logits, self.others)
+
+
+def batches(source: Source, settings: Settings, seed: int) -> Iterator[Batch]:
     """Yield shuffled, augmented batches; the last, smaller one is left for another epoch.
 
     The next batch is made while a GPU works on the one before. A processor that trains has no core
     to spare for that.
     """
-    made = _batches(source, settings, epoch)
+    made = _batches(source, settings, seed)
     return made if source.device.type == "cpu" else ahead(made)
 
 
-def _batches(source: Source, settings: Settings, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(_epoch_seed(settings, epoch))
+def _batches(source: Source, settings: Settings, seed: int) -> Iterator[Batch]:
+    generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(source), generator=generator)
     size = min(settings.batch_size, len(source))
     for start in range(0, len(source) - size + 1, size):
@@ -344,7 +446,18 @@ def _batches(source: Source, settings: Settings, epoch: int) -> Iterator[tuple[T
         rows = order[start : start + size].sort().values
         images, labels = source.batch(rows)
         changed = augment(images, settings, generator)
-        yield changed.contiguous(memory_format=MEMORY_FORMATS[settings.layout]), labels
+        changed = changed.contiguous(memory_format=MEMORY_FORMATS[settings.layout])
+        yield mixed(changed, labels, settings, generator)
+
+
+def mixed(images: Tensor, labels: Tensor, settings: Settings, generator: torch.Generator) -> Batch:
+    """Blend each image with another of its batch (Zhang et al., mixup, 2018), where wanted."""
+    if not settings.mixup:
+        return Batch(images, labels, labels)
+    seed = int(torch.randint(2**31, (), generator=generator))
+    share = float(np.random.default_rng(seed).beta(settings.mixup, settings.mixup))
+    order = torch.randperm(len(images), generator=generator).to(images.device)
+    return Batch(torch.lerp(images[order], images, share), labels, labels[order], share)
 
 
 def to_tensor(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
@@ -430,15 +543,16 @@ def _is_stopped(state: State, settings: Settings) -> bool:
     return patience is not None and state.epoch - state.best_epoch >= patience
 
 
-def _epoch_seed(settings: Settings, epoch: int) -> int:
-    return settings.seed * 100_003 + epoch
+def _epoch_seed(settings: Settings, member: int, epoch: int) -> int:
+    """Return a number of its own for each seed, member (from 1) and epoch (from 0)."""
+    return settings.seed * 1_000_003 + (member - 1) * 10_007 + epoch
 
 
 # -- checkpoints ---------------------------------------------------------------------------------
 
 
 def save_checkpoint(
-    folder: Path,
+    place: Place,
     network: nn.Module,
     averaged: nn.Module | None,
     optimizer: Optimizer,
@@ -447,7 +561,7 @@ def save_checkpoint(
     is_best: bool,
 ) -> None:
     """Write the last, and if it is that the best, checkpoint, and the history."""
-    checkpoints = folder / "checkpoints"
+    checkpoints = place.checkpoints
     if is_best:
         best = {"network": (averaged or network).state_dict(), "epoch": state.epoch}
         write_bytes(checkpoints / "best.pt", _dump(best))
@@ -459,18 +573,18 @@ def save_checkpoint(
         "state": vars(state),
     }
     write_bytes(checkpoints / "last.pt", _dump(last))
-    write_csv(folder / "history.csv", _history(state))
+    write_csv(place.folder / "history.csv", _history([*place.earlier, *state.history]))
 
 
 def load_checkpoint(
-    folder: Path,
+    place: Place,
     network: nn.Module,
     averaged: nn.Module | None,
     optimizer: Optimizer,
     scheduler: LRScheduler | ReduceLROnPlateau,
 ) -> State:
     """Take up the last checkpoint, if there is one."""
-    path = folder / "checkpoints" / "last.pt"
+    path = place.checkpoints / "last.pt"
     if not path.exists():
         return State()
     last = _load(path)
@@ -499,8 +613,8 @@ def _load(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _history(state: State) -> pd.DataFrame:
-    return pd.DataFrame(state.history, columns=list(HISTORY_COLUMNS))
+def _history(rows: Sequence[Mapping[str, float]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(HISTORY_COLUMNS))
 
 
 def _note(state: State, loss: float, rate: float) -> str:

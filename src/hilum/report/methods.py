@@ -281,8 +281,12 @@ def training(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
         "weights averaged exponentially" if setting(facts, "weight_averaging") else "",
     ]
     more = "".join(f", {extra}" for extra in extras if extra)
+    members = int(setting(facts, "members") or 1)
+    begun = "It was trained for "
+    if members > 1:
+        begun = f"It is {members} such networks, whose logits are averaged, trained apart for "
     return (
-        f"It was trained for {words.plural(int(facts.run['epochs_done']), 'epoch')} in batches of "
+        f"{begun}{words.plural(_epochs(facts), 'epoch')} in batches of "
         f"{setting(facts, 'batch_size')} with {named}{source} (learning rate "
         f"{setting(facts, 'learning_rate'):g}, {how}), {loss} loss{more}, in "
         f"{facts.run['hardware']['precision']} on {_device(facts)}."
@@ -321,15 +325,24 @@ def augmentation(facts: RunFacts) -> str:
     return f"Training images were varied at random by {words.join(found)}."
 
 
+def _epochs(facts: RunFacts) -> int:
+    """Epochs of one network, the longest trained of an ensemble."""
+    return int(facts.history["epoch"].max())
+
+
 def selection(facts: RunFacts) -> str:
     """Say which epoch's weights were kept, and why."""
+    if setting(facts, "keep") == "last":
+        return "The weights of the last epoch were kept; none was chosen on validation images."
     monitor = str(setting(facts, "monitor"))
     stop = setting(facts, "early_stopping")
-    stopped = int(facts.run["epochs_done"]) < int(setting(facts, "epochs") or 0)
+    stopped = _epochs(facts) < int(setting(facts, "epochs") or 0)
     verb = "stopped early" if stopped else "would have stopped"
     early = f" Training {verb} after {stop} epochs without improvement." if stop else ""
+    kept = [str(epoch) for epoch in facts.run["best_epochs"]]
+    which = "epoch " + kept[0] if len(kept) == 1 else f"epochs {words.join(kept)}"
     return (
-        f"The weights of epoch {facts.run['best_epoch']} were kept, which had "
+        f"The weights of {which} were kept, which had "
         f"{MONITORS.get(monitor, monitor)} on validation.{early}"
     )
 
@@ -389,7 +402,7 @@ def _prediction_sets(facts: RunFacts, sources: _Bibliography) -> str:
 
 def _statistics(facts: RunFacts, sources: _Bibliography) -> list[str]:
     test = facts.metrics["test"]
-    used = " ".join(Estimate.of(test, term.key).method for term in words.TERMS)
+    used = " ".join(Estimate.of(test, term.key).method for term in words.terms_of(facts.target))
     unit = "images" if facts.run["patients"]["n_patients"] is None else "patients"
     kinds = []
     if "Wilson" in used:

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 
 from hilum.report import curves, figures, words
-from hilum.report.answer import IntervalRow, Scale, common_scale, interval_row
 from hilum.report.facts import Estimate, RunFacts
 from hilum.report.figures import Plot
+from hilum.report.scales import IntervalRow, Scale, common_scale, interval_row
+from hilum.report.words import Term
+from hilum.targets import TargetKind
 
 CLASS_FIGURES = (
     "auroc",
@@ -47,14 +49,16 @@ class MatrixCell:
     share: str
     opacity: float
     is_right: bool
+    is_near: bool = False  # of grades: one step from the truth
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Confusion matrix: rows are the truth."""
+    """Confusion matrix: rows are the truth; `distances` of grades: how far answers lie off."""
 
     names: tuple[str, ...]
     rows: tuple[tuple[str, str, tuple[MatrixCell, ...]], ...]  # name, n, cells
+    distances: tuple[tuple[str, str, str], ...] = ()  # distance, n, share
 
 
 @dataclass(frozen=True)
@@ -66,22 +70,22 @@ class Results:
     rows: tuple[FigureRow, ...]
     class_heads: tuple[str, ...]
     classes: tuple[ClassRow, ...]
-    matrix: Matrix
+    cuts: tuple[IntervalRow, ...]
+    matrix: Matrix | None
     roc: tuple[Plot, ...]
     precision_recall: tuple[Plot, ...]
-    reliability: Plot
     history: tuple[Plot, ...]
+    target: TargetKind
     is_binary: bool
     n_test: str
     n_val: str
-    reliability_caption: str
 
 
 def make_results(facts: RunFacts) -> Results:
     scale = common_scale(
         [
             Estimate.of(facts.metrics[split], term.key)
-            for term in words.TERMS
+            for term in words.terms_of(facts.target)
             if term.rises
             for split in ("test", "val")
         ]
@@ -91,18 +95,25 @@ def make_results(facts: RunFacts) -> Results:
     return Results(
         method=_method(facts),
         scale=scale,
-        rows=tuple(_figure_row(facts, term, scale) for term in words.TERMS),
+        rows=tuple(_figure_row(facts, term, scale) for term in words.terms_of(facts.target)),
         class_heads=tuple(words.BY_KEY[key].name for key in CLASS_FIGURES),
         classes=tuple(_class_row(facts, name) for name in facts.class_names),
-        matrix=_matrix(facts),
+        cuts=tuple(
+            interval_row(
+                Term(row["cut"], str(row["cut"]), False, ""),
+                Estimate.of({"auroc": row}, "auroc"),
+                scale,
+            )
+            for row in test.get("auroc_by_cut") or ()
+        ),
+        matrix=None if facts.is_multilabel else _matrix(facts),
         roc=roc,
         precision_recall=precision_recall,
-        reliability=_reliability(facts),
         history=_history(facts),
+        target=facts.target,
         is_binary=facts.positive_class is not None,
         n_test=words.plural(int(test["n"]), "image") + words.of_people(facts.n_patients("test")),
         n_val=words.plural(int(val["n"]), "image") + words.of_people(facts.n_patients("val")),
-        reliability_caption=_reliability_words(facts)[2],
     )
 
 
@@ -111,7 +122,7 @@ def _method(facts: RunFacts) -> str:
     test = facts.metrics["test"]
     ci = test["ci"]
     by_method: dict[str, list[str]] = {}
-    for term in words.TERMS:
+    for term in words.terms_of(facts.target):
         method = Estimate.of(test, term.key).method
         if method:
             by_method.setdefault(method, []).append(term.in_text)
@@ -142,7 +153,8 @@ def _figure_row(facts: RunFacts, term: words.Term, scale: Scale) -> FigureRow:
 
 
 def _class_row(facts: RunFacts, name: str) -> ClassRow:
-    found = facts.metrics["test"]["classes"][name]
+    about = facts.about(name)
+    found = about.metrics["test"]["classes"][name]
     cells = []
     for key in CLASS_FIGURES:
         percent = words.BY_KEY[key].percent
@@ -154,7 +166,10 @@ def _class_row(facts: RunFacts, name: str) -> ClassRow:
                 figure.value is not None,
             )
         )
-    return ClassRow(name, words.count(int(found["n"])), tuple(cells))
+    n = words.count(int(found["n"]))
+    if facts.is_multilabel:
+        n = f"{n} of {int(about.metrics['test']['n']):,}"
+    return ClassRow(name, n, tuple(cells))
 
 
 def _matrix(facts: RunFacts) -> Matrix:
@@ -170,11 +185,30 @@ def _matrix(facts: RunFacts) -> Matrix:
                 else "",
                 round(share * DEEPEST, 3),
                 i == j,
+                facts.target == "ordinal" and abs(i - j) == 1,
             )
             for j, (n, share) in enumerate(zip(counts, shares, strict=True))
         )
         rows.append((facts.class_names[i], words.count(total), cells))
-    return Matrix(tuple(facts.class_names), tuple(rows))
+    return Matrix(tuple(facts.class_names), tuple(rows), _distances(facts))
+
+
+def _distances(facts: RunFacts) -> tuple[tuple[str, str, str], ...]:
+    """Count answers by how many grades they lie from the truth."""
+    if facts.target != "ordinal":
+        return ()
+    matrix = np.array(facts.metrics["test"]["confusion_matrix"])
+    apart = np.abs(np.subtract.outer(range(len(matrix)), range(len(matrix))))
+    n = max(1, int(matrix.sum()))
+    return tuple(
+        (
+            "the right grade" if distance == 0 else f"{words.plural(distance, 'grade')} off",
+            words.count(found),
+            words.number(found / n, percent=True),
+        )
+        for distance in range(len(matrix))
+        if (found := int(matrix[apart == distance].sum())) or distance < 2
+    )
 
 
 def _curves(facts: RunFacts) -> tuple[tuple[Plot, ...], tuple[Plot, ...]]:
@@ -182,7 +216,8 @@ def _curves(facts: RunFacts) -> tuple[tuple[Plot, ...], tuple[Plot, ...]]:
     names = [facts.positive_class] if facts.positive_class is not None else facts.class_names
     rocs, precision_recalls = [], []
     for i, name in enumerate(names):
-        roc, precision_recall = _curves_of(facts, name, i, small=len(names) > 1)
+        small = facts.positive_class is None
+        roc, precision_recall = _curves_of(facts.about(name), name, i, small=small)
         rocs += [roc] if roc else []
         precision_recalls += [precision_recall] if precision_recall else []
     return tuple(rocs), tuple(precision_recalls)
@@ -232,34 +267,10 @@ def _curves_of(
     )
 
 
-def _reliability(facts: RunFacts) -> Plot:
-    x_label, y_label, _ = _reliability_words(facts)
-    ece = words.with_interval(Estimate.of(facts.metrics["test"], "ece"), percent=False)
-    return figures.draw_reliability(
-        "reliability",
-        curves.reliability(facts),
-        x_label=x_label,
-        y_label=y_label,
-        alt=f"{y_label} against {x_label.lower()} on test. Calibration error {ece}.",
-    )
-
-
-def _reliability_words(facts: RunFacts) -> tuple[str, str, str]:
-    if facts.positive_class is None:
-        return (
-            "Probability of the answer",
-            "Share that is right",
-            "Of images answered with a given probability, the share that was right.",
-        )
-    return (
-        f"Probability of {facts.positive_class}",
-        f"Share that is {facts.positive_class}",
-        f"Of images given a certain probability of {facts.positive_class}, the share that had it.",
-    )
-
-
 def _history(facts: RunFacts) -> tuple[Plot, ...]:
-    table, best = facts.history, int(facts.run["best_epoch"])
+    # Of an ensemble the first member's: the others learn alike.
+    table, best = facts.history, int(facts.run["best_epochs"][0])
+    table = table[table["member"] == 1]
     loss = [("training", "train_loss", False), ("validation", "val_loss", True)]
     skill = [
         ("AUROC", "val_auroc", True),

@@ -175,7 +175,7 @@ def _model(run: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         *calibration,
         ("Parameters", words.count(int(run["n_parameters"]))),
         ("Epochs trained", words.count(int(run["epochs_done"]))),
-        ("Best epoch", words.count(int(run["best_epoch"]))),
+        ("Epoch kept", ", ".join(words.count(int(epoch)) for epoch in run["best_epochs"])),
         ("Time", words.duration(float(run["elapsed_s"]))),
         ("Device", f"{hardware['device']}, {hardware['precision']}"),
         ("Processor", f"{hardware['cpu']}, {cores}"),

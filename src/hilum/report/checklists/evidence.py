@@ -120,7 +120,7 @@ def _initial_weights(facts: RunFacts) -> Evidence:
 
 def _training(facts: RunFacts) -> Evidence:
     return Evidence(
-        f"{words.plural(int(facts.run['epochs_done']), 'epoch')}, augmentation and every "
+        f"{words.plural(int(facts.run['epochs_done']), 'epoch')} in all, augmentation and every "
         "setting with its reason; training curves",
         "plan",
     )
