@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.special import expit as sigmoid
+from scipy.special import ndtr
 
 from hilum.calibration import (
     LEAST_TEMPERATURE,
@@ -150,6 +152,13 @@ def point(rule: str, y: Any = None, p: Any = None) -> OperatingPoint:
     return choose_operating_point(Y if y is None else y, P if p is None else p, rule)
 
 
+def bells(n: int, *, separation: float, ratio: float, seed: int) -> tuple[Any, Any]:
+    """Log-odds of n negatives, standard normal, and n positives, apart and `ratio` as wide."""
+    rng = np.random.default_rng(seed)
+    z = np.r_[rng.normal(0, 1, n), rng.normal(separation, ratio, n)]
+    return z, np.repeat([0, 1], n)
+
+
 class TestRules:
     def test_youden_prefers_the_higher_sensitivity(self) -> None:
         # .25 (1 + 2/3) and .45 (2/3 + 1) give the same sum.
@@ -160,6 +169,41 @@ class TestRules:
         assert found.reason == (
             "It gives the greatest sum of sensitivity and specificity on 6 validation images."
         )
+
+    def test_youden_uses_normal_distributions_where_they_fit(self) -> None:
+        """With equal deviations the best cut of two normal distributions is midway."""
+        z, y = bells(400, separation=2.0, ratio=1.0, seed=0)
+        found = point("youden", y, sigmoid(z))
+        midway = (z[y == 0].mean() + z[y == 1].mean()) / 2
+        assert math.log(found.threshold / (1 - found.threshold)) == pytest.approx(midway, abs=0.15)
+        assert "normally distributed" in found.reason
+
+    @pytest.mark.parametrize("ratio", [1.0, 1.6])
+    def test_the_smooth_choice_errs_less_than_the_counted_one(self, ratio: float) -> None:
+        """What either loses of the true sum, on small validation sets whose truth is known."""
+        lost: dict[str, list[float]] = {"smooth": [], "counted": []}
+
+        def true_sum(cut: float) -> float:
+            return float(ndtr((2.0 - cut) / ratio) + ndtr(cut))
+
+        best = max(true_sum(cut) for cut in np.linspace(-3, 5, 2001))
+        for seed in range(60):
+            z, y = bells(30, separation=2.0, ratio=ratio, seed=seed)
+            p = sigmoid(z)
+            smooth = point("youden", y, p).threshold
+            cuts = (np.sort(p)[1:] + np.sort(p)[:-1]) / 2
+            sums = [(p >= c)[y == 1].mean() + (p < c)[y == 0].mean() for c in cuts]
+            for name, cut in (("smooth", smooth), ("counted", cuts[int(np.argmax(sums))])):
+                lost[name].append(best - true_sum(math.log(cut / (1 - cut))))
+        assert np.mean(lost["smooth"]) < 0.6 * np.mean(lost["counted"])
+
+    def test_youden_counts_where_normal_distributions_do_not_fit(self) -> None:
+        """Most positives far off, the rest just above all negatives: the bells meet elsewhere."""
+        z = np.r_[np.linspace(-1, 0, 50), np.linspace(0.1, 0.4, 25), np.linspace(9, 12, 75)]
+        y = np.r_[np.zeros(50, int), np.ones(100, int)]
+        found = point("youden", y, sigmoid(z))
+        assert found.sensitivity == found.specificity == 1
+        assert "normally" not in found.reason
 
     def test_is_the_default(self) -> None:
         assert choose_operating_point(Y, P) == point("youden")

@@ -125,7 +125,9 @@ def test_the_threshold_comes_from_validation_alone(run: hilum.Run) -> None:
         return float(called[ill].mean() - called[~ill].mean())
 
     best = max(youden(cut) for cut in rows["p_opacity"])
-    assert youden(run.facts["operating_point"]["threshold"]) == pytest.approx(best)
+    # Smoothed, the threshold may lose a little of what can be counted.
+    error = math.sqrt(0.25 / ill.sum() + 0.25 / (~ill).sum())
+    assert best - error <= youden(run.facts["operating_point"]["threshold"]) <= best
 
 
 def test_predict_repeats_predictions_csv(run: hilum.Run, data: Path) -> None:

@@ -29,6 +29,8 @@ MIN_PER_CLASS = 10
 # Scores closer than this differ by rounding: another device or ONNX Runtime may swap their order.
 ROUNDING = 1e-6
 
+N_BETWEEN = 1001  # thresholds tried between the means of two normal distributions
+
 RULES = ("youden", "sensitivity", "specificity", "fixed", "cost")
 _ALLOWED = (
     "Allowed are 'youden', 'sensitivity:0.95', 'specificity:0.9', 'fixed:0.5' and 'cost:FN:FP' "
@@ -210,7 +212,8 @@ def choose_operating_point(
     y_score : float array of shape (n_samples,)
         Probability of the positive class, in [0, 1].
     rule : str
-        'youden': greatest sensitivity + specificity. 'sensitivity:X', 'specificity:X': at least
+        'youden': greatest sensitivity + specificity, of normal distributions of the log-odds where
+        these fit. 'sensitivity:X', 'specificity:X': at least
         that, with as much of the other as can be had. 'cost:FN:FP': least cost where a missed
         positive costs FN and a false alarm FP. 'fixed:X': that threshold.
     unit : str
@@ -294,6 +297,8 @@ class _Cuts(NamedTuple):
     fp: Ints
     n_positive: int
     n_negative: int
+    log_odds: tuple[tuple[float, float], tuple[float, float]]
+    """Mean and deviation of the log-odds of negatives and of positives."""
 
     @classmethod
     def of(cls, y: Ints, score: Floats) -> _Cuts:
@@ -304,7 +309,16 @@ class _Cuts(NamedTuple):
         n_positive = int(y.sum())
         below = np.r_[0, np.cumsum(y[order])][above]
         tp = n_positive - below
-        return cls(thresholds, tp, len(y) - above - tp, n_positive, len(y) - n_positive)
+        log_odds = _log_odds(score)
+        negative, positive = (_spread(log_odds[y == k]) for k in (0, 1))
+        n_negative = len(y) - n_positive
+        return cls(
+            thresholds, tp, len(y) - above - tp, n_positive, n_negative, (negative, positive)
+        )
+
+
+def _spread(values: Floats) -> tuple[float, float]:
+    return (float(values.mean()), float(values.std())) if len(values) else (math.nan, math.nan)
 
 
 def _cannot_choose(cuts: _Cuts, unit: str) -> str:
@@ -326,7 +340,14 @@ def _best(
     if kind == "youden":
         # Whole numbers, so that equal sums are equal to the last digit.
         gain = cuts.tp * cuts.n_negative + tn * cuts.n_positive
-        return _first(gain, cuts.tp), (
+        greatest = _first(gain, cuts.tp)
+        smooth = _smooth_youden(cuts)
+        if smooth is not None and _sums_alike(cuts, greatest, smooth):
+            return smooth, (
+                "It gives the greatest sum of sensitivity and specificity where the log-odds of "
+                f"either class are normally distributed as on {n:,} validation {unit}s."
+            )
+        return greatest, (
             f"It gives the greatest sum of sensitivity and specificity on {n:,} validation {unit}s."
         )
     if kind == "cost":
@@ -356,6 +377,44 @@ def _best(
         f"It gives the greatest {opposite} with a {kind} of at least {numbers[0]:g} on {n:,} "
         f"validation {unit}s."
     )
+
+
+def _smooth_youden(cuts: _Cuts) -> int | None:
+    """Find the cut nearest to the best one of two normal distributions, None where that is none.
+
+    The place of the greatest counted sum hangs on a few images near it. Normal distributions fitted
+    to the log-odds of each class use all of them, and err less (Fluss, Faraggi and Reiser,
+    Estimation of the Youden index and its associated cutoff point, Biometrical Journal 2005).
+    """
+    if min(cuts.n_positive, cuts.n_negative) < MIN_PER_CLASS:
+        return None
+    (low, low_spread), (high, high_spread) = cuts.log_odds
+    if high <= low or not min(low_spread, high_spread) > 0:
+        return None
+    # scipy.special costs 0.2 s, and prediction chooses no threshold.
+    from scipy.special import ndtr
+
+    between = np.linspace(low, high, N_BETWEEN)
+    missed, alarms = ndtr((between - high) / high_spread), ndtr((low - between) / low_spread)
+    best = between[np.argmin(missed + alarms)]
+    return int(np.abs(_log_odds(cuts.thresholds) - best).argmin())
+
+
+def _sums_alike(cuts: _Cuts, greatest: int, smooth: int) -> bool:
+    """Say whether the smooth choice keeps the counted sum but for its standard error.
+
+    Where it does not, normal distributions fit badly, and what was counted has the word.
+    """
+    found, missed = cuts.tp / cuts.n_positive, cuts.fp / cuts.n_negative
+    variance = found * (1 - found) / cuts.n_positive + missed * (1 - missed) / cuts.n_negative
+    lost = (found - missed)[greatest] - (found - missed)[smooth]
+    return bool(lost <= math.sqrt(variance[smooth]))
+
+
+def _log_odds(p: Floats) -> Floats:
+    """Return log(p / (1 - p)), finite at 0 and 1."""
+    inside = np.clip(p, ROUNDING, 1 - ROUNDING)
+    return np.asarray(np.log(inside / (1 - inside)))
 
 
 def _cheaper(cuts: _Cuts, missed: float, alarm: float, least: float, unit: str) -> str:
