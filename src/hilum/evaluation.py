@@ -25,6 +25,7 @@ from hilum.estimates import study_of
 from hilum.files import append_line
 from hilum.inference import Model, Prediction
 from hilum.model import LockedPoint
+from hilum.patient_figures import measure_patients
 from hilum.progress import Progress
 from hilum.referral import LockedRules, certainty, choose_rules, describe_referral, lock_rules
 from hilum.scan import unchanged_picture
@@ -215,6 +216,12 @@ def measure(
     if columns is not None:
         parts = describe_subgroups(study, columns, columns=subgroups)
         found |= {"subgroups": parts.rows, "subgroup_notes": parts.notes}
+    found |= measure_patients(
+        [(predictions, model.facts)],
+        groups,
+        patients_known=patients_known,
+        prevalences=check_prevalences(prevalences),
+    )
     return found | measure_decisions([(predictions, model)], groups)
 
 

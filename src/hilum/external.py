@@ -26,6 +26,7 @@ from hilum.headers import add_header_columns
 from hilum.inference import load
 from hilum.looks import empty_looks, make_look
 from hilum.names import quoted
+from hilum.patient_figures import pool_predictions
 from hilum.preparation import DataOptions, check_unreadable, describe_data
 from hilum.progress import Progress
 from hilum.records import Run, data_facts, load_prepared
@@ -151,6 +152,9 @@ def evaluate_on(
     for line in notes(found):
         progress.say(line)
     write_csv(path.with_suffix(".csv"), predictions)
+    if known and model.facts.patient_pooling is not None:
+        by_patient = pool_predictions(predictions, model.facts)
+        write_csv(path.with_name(f"{path.stem}-patients.csv"), by_patient)
     write_json(path, found)
     return path
 
