@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from hilum.explanation import Explanation, explain
     from hilum.fetching import fetch
     from hilum.inference import Model, Prediction, load, predict
+    from hilum.patient_predictions import (
+        PatientPrediction,
+        PatientPredictions,
+        predict_patients,
+    )
     from hilum.phantom import make_phantoms
     from hilum.pixels import PixelSpec, prepare
     from hilum.planning import Plan
@@ -54,6 +59,8 @@ __all__ = [
     "Model",
     "ModelError",
     "PatientOverlapError",
+    "PatientPrediction",
+    "PatientPredictions",
     "Picture",
     "PixelSpec",
     "Plan",
@@ -74,6 +81,7 @@ __all__ = [
     "open_run",
     "plan",
     "predict",
+    "predict_patients",
     "prepare",
     "read",
     "recipe_names",
@@ -90,6 +98,7 @@ _MODULES = {
     "explanation": ("Explanation", "explain"),
     "fetching": ("fetch",),
     "inference": ("Model", "Prediction", "load", "predict"),
+    "patient_predictions": ("PatientPrediction", "PatientPredictions", "predict_patients"),
     "phantom": ("make_phantoms",),
     "pixels": ("PixelSpec", "prepare"),
     "planning": ("Plan",),
