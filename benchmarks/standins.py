@@ -146,8 +146,8 @@ def tissue(case: Case) -> Pixels:
     pink = np.array([0.07, 0.99, 0.11]) * np.exp(own.normal(0, 0.12, 3))
     strength, thickness = own.uniform(0.7, 1.2), own.uniform(0.2, 0.4)
     nuclei = np.zeros((side, side))
-    for _ in range(rng.poisson((14, 18, 24)[case.label])):
-        radius = (4.2, 4.8, 5.5)[case.label] * np.exp(rng.normal(0, (0.1, 0.17, 0.25)[case.label]))
+    for _ in range(rng.poisson((15, 17, 20)[case.label])):
+        radius = (4.3, 4.6, 5.0)[case.label] * np.exp(rng.normal(0, (0.1, 0.15, 0.2)[case.label]))
         nuclei = np.maximum(nuclei, _disc(side, rng.uniform(0, side, 2), radius, 0.8))
     patchy = np.clip(1 + 0.35 * texture((side, side), 20, rng), 0.2, None)
     depth = (nuclei * strength * patchy)[..., None] * blue + (thickness * patchy)[..., None] * pink
@@ -185,7 +185,7 @@ def mole(case: Case) -> Pixels:
     angle = np.arctan2(y - centre[0], x - centre[1])
     edge = np.zeros(angle.shape)
     for wave in range(2, 9):
-        edge += rng.normal(0, (0.02, 0.055)[case.label]) * np.cos(wave * angle + rng.uniform(0, 7))
+        edge += rng.normal(0, (0.02, 0.035)[case.label]) * np.cos(wave * angle + rng.uniform(0, 7))
     radius = rng.uniform(38, 60) * (1 + edge)
     inside = 1 / (1 + np.exp((np.hypot(y - centre[0], x - centre[1]) - radius) / 3))
     skin, spot = (
@@ -260,7 +260,9 @@ STANDINS: dict[str, Standin] = {
         tuple(str(n) for n in range(8)),
         *(blood_cell, 2000, 800, 20, None, True, "npz"),
     ),
-    "mole": Standin("skin, wider than high, colour", ("even", "ragged"), mole, 300, 400, 1),
+    "mole": Standin(
+        "skin, wider than high, colour", ("even", "ragged"), mole, 300, 400, 1, form="jpg"
+    ),
     "tiny": Standin(
         "1,024 pixels and a tiny sign", ("none", "ring"), tiny_sign, 160, 120, form="jpg"
     ),
