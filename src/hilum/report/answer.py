@@ -2,47 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
-from hilum.report import words
+from hilum.report import labels, words
 from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures
-
-
-@dataclass(frozen=True)
-class IntervalRow:
-    """A figure as text and as a point with whiskers; positions in percent of the scale."""
-
-    name: str
-    text: str
-    bounds: str
-    n: str
-    low: float | None = None
-    point: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The common axis of some interval rows."""
-
-    low: float
-
-    def place(self, value: float | None) -> float | None:
-        """Put a value of [low, 1] on the axis, in percent of its length."""
-        if value is None:
-            return None
-        return round(100 * min(1.0, max(0.0, (value - self.low) / (1 - self.low))), 2)
-
-    @property
-    def ticks(self) -> list[tuple[float, str]]:
-        step = 0.1 if self.low >= 0.5 else 0.2 if self.low >= 0.2 else 0.25
-        n_steps = round((1 - self.low) / step)
-        values = [1 - step * i for i in range(n_steps, -1, -1)]
-        return [(self.place(value) or 0.0, f"{value:g}") for value in values]
+from hilum.report.labels import LabelTable
+from hilum.report.scales import IntervalRow, Scale, common_scale, interval_row
 
 
 @dataclass(frozen=True)
@@ -70,11 +38,18 @@ class Answer:
     scale: Scale
     main: tuple[IntervalRow, ...]
     found: tuple[FoundBar, ...]
+    labels: LabelTable | None = None
     also: tuple[tuple[str, str, str], ...] = ()  # name, text, where it is shown
 
 
 def make_answer(facts: RunFacts) -> Answer:
-    scale = common_scale([Estimate.of(facts.metrics["test"], key) for key in main_figures(facts)])
+    scale = common_scale(
+        [
+            Estimate.of(facts.metrics["test"], key)
+            for key in main_figures(facts)
+            if words.BY_KEY[key].rises
+        ]
+    )
     paragraphs = [_what(facts), *_outcome(facts), _decision(facts)]
     return Answer(
         title=title(facts),
@@ -92,7 +67,8 @@ def make_answer(facts: RunFacts) -> Answer:
             interval_row(words.BY_KEY[key], Estimate.of(facts.metrics["test"], key), scale)
             for key in main_figures(facts)
         ),
-        found=tuple(_found_bars(facts)),
+        found=() if facts.is_multilabel else tuple(_found_bars(facts)),
+        labels=labels.make_table(facts) if facts.is_multilabel else None,
         also=tuple(_also(facts)),
     )
 
@@ -151,29 +127,14 @@ def _shares(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def common_scale(figures: Sequence[Estimate]) -> Scale:
-    """Choose the lowest value of an axis to 1 that shows every interval."""
-    lows = [low for f in figures for low in (f.ci_low, f.value) if low is not None]
-    least = min(lows, default=0.0)
-    return Scale(next(start for start in (0.5, 0.2, 0.0) if least >= start or start == 0.0))
-
-
-def interval_row(term: words.Term, figure: Estimate, scale: Scale) -> IntervalRow:
-    return IntervalRow(
-        term.name,
-        words.estimate(figure, percent=term.percent),
-        words.interval(figure, percent=term.percent),
-        words.count(figure.n),
-        scale.place(figure.ci_low),
-        scale.place(figure.value),
-        scale.place(figure.ci_high),
-    )
-
-
 def title(facts: RunFacts) -> str:
     """Name the task."""
     if facts.positive_class is not None:
         return f"Telling {facts.positive_class} from {facts.negative_class}"
+    if facts.is_multilabel:
+        return f"Looking for {words.plural(len(facts.class_names), 'label')}, each by itself"
+    if facts.target == "ordinal":
+        return f"Grading from {facts.class_names[0]} to {facts.class_names[-1]}"
     return f"Telling {len(facts.class_names)} classes apart"
 
 
@@ -190,19 +151,31 @@ def _what(facts: RunFacts) -> Markup:
         )
         for split in ("train", "val", "test")
     )
-    if facts.positive_class is not None:
-        task = Markup("This classifier tells <strong>{}</strong> from <strong>{}</strong>.").format(
-            facts.positive_class, facts.negative_class
-        )
-        val_use = "had its threshold set on"
-    else:
-        task = Markup("This classifier tells {} classes apart: {}.").format(
-            len(facts.class_names), words.join([f"“{name}”" for name in facts.class_names])
-        )
-        val_use = "was chosen by"
+    task, val_use = _task(facts)
     return Markup("{} It learnt from {}, {} {}, and was tested on {}{}").format(
         task, train, val_use, val, test, _independence(facts)
     )
+
+
+def _task(facts: RunFacts) -> tuple[Markup, str]:
+    """Say what the classifier does, and what validation images were for."""
+    names = words.join([f"“{name}”" for name in facts.class_names])
+    if facts.positive_class is not None:
+        text = Markup("This classifier tells <strong>{}</strong> from <strong>{}</strong>.")
+        return text.format(facts.positive_class, facts.negative_class), "had its threshold set on"
+    if facts.is_multilabel:
+        text = Markup(
+            "This classifier looks for {} in each image, every one by itself: {}. An image may "
+            "have several of them, or none."
+        )
+        return text.format(words.plural(len(facts.class_names), "label"), names), (
+            "had a threshold for each set on"
+        )
+    if facts.target == "ordinal":
+        text = Markup("This classifier grades images in {} steps: {}.")
+        return text.format(len(facts.class_names), names), "was chosen by"
+    text = Markup("This classifier tells {} classes apart: {}.")
+    return text.format(len(facts.class_names), names), "was chosen by"
 
 
 def _patients(n_patients: int | None) -> str:
@@ -235,6 +208,10 @@ def _independence(facts: RunFacts) -> Markup:
 
 
 def _outcome(facts: RunFacts) -> list[Markup]:
+    if facts.is_multilabel:
+        return [_outcome_of_labels(facts)]
+    if facts.target == "ordinal":
+        return [_outcome_of_grades(facts)]
     if facts.positive_class is None:
         return _outcome_of_many(facts)
     test = facts.metrics["test"]
@@ -311,25 +288,89 @@ def _outcome_of_many(facts: RunFacts) -> list[Markup]:
     return [named + " " + spread]
 
 
+def _outcome_of_labels(facts: RunFacts) -> Markup:
+    test = facts.metrics["test"]
+    n_over, n = len(test["mean_over"]), len(facts.class_names)
+    whole = Markup(
+        "On average over {}, it gives an image with the label a higher probability than one "
+        "without {} of the time (AUROC {}); it finds {} of what is there and rightly clears {} of "
+        "what is not. {} had every label right."
+    ).format(
+        f"the {n} labels" if n_over == n else f"{n_over} of the {n} labels",
+        words.estimate(Estimate.of(test, "auroc"), percent=True),
+        _cited(test, "auroc", first=True),
+        _cited(test, "sensitivity"),
+        _cited(test, "specificity"),
+        words.capitalised(f"{_cited_share(test, 'exact_match')} of the images"),
+    )
+    areas = {
+        name: figure
+        for name in test["mean_over"]
+        if (figure := Estimate.of(test["labels"][name], "auroc")).value is not None
+    }
+    if len(areas) < 2:
+        return whole
+    ends = [pick(areas, key=lambda name: areas[name].value or 0.0) for pick in (max, min)]
+    return whole + Markup(
+        " It knows “{}” best (AUROC {}) and <strong>“{}” worst</strong> (AUROC {})."
+    ).format(*(part for name in ends for part in (name, _cited(test["labels"][name], "auroc"))))
+
+
+def _cited_share(figures: dict[str, Any], key: str) -> str:
+    return words.with_interval(Estimate.of(figures, key), percent=True)
+
+
+def _outcome_of_grades(facts: RunFacts) -> Markup:
+    test = facts.metrics["test"]
+    matrix = test["confusion_matrix"]
+    off = [
+        sum(n for i, row in enumerate(matrix) for j, n in enumerate(row) if abs(i - j) == distance)
+        for distance in range(len(matrix))
+    ]
+    return Markup(
+        "It gives <strong>{} of {} images the right grade</strong> (accuracy {}); {} miss by one "
+        "grade and <strong>{} by more</strong>. On average an answer lies {} grades from the truth "
+        "({}). Agreement beyond chance, which counts far misses more, is {} (quadratic kappa; 1 is "
+        "perfect, 0 chance)."
+    ).format(
+        words.count(off[0]),
+        words.count(int(test["n"])),
+        _cited(test, "accuracy", first=True),
+        words.count(off[1]),
+        words.count(sum(off[2:])),
+        words.estimate(Estimate.of(test, "mean_absolute_error"), percent=False),
+        words.interval(Estimate.of(test, "mean_absolute_error"), percent=False),
+        _cited(test, "quadratic_kappa"),
+    )
+
+
 def _cited(figures: dict[str, Any], key: str, *, first: bool = False) -> Markup | str:
     """Return '95.9 %, 95 % interval 93.6–97.6 %'; the words only the first time."""
     term, figure = words.BY_KEY[key], Estimate.of(figures, key)
     text = words.estimate(figure, percent=term.percent)
     bounds = words.interval(figure, percent=term.percent)
-    if not bounds:
-        return text
+    if not bounds or figure.lacks_interval:
+        return f"{text}, no interval" if bounds else text
     what = f"95{words.THIN}% interval " if first else ""
     return Markup('{}, {}<span class="nb">{}</span>').format(text, what, bounds)
 
 
 def _decision(facts: RunFacts) -> Markup:
+    if facts.is_multilabel:
+        return _decision_on_labels(facts)
     point = facts.run.get("operating_point")
     if not point or facts.positive_class is None:
+        how = (
+            "the grade in the middle of its probabilities, with half at it or below and half at it "
+            "or above"
+            if facts.target == "ordinal"
+            else "the class of highest probability"
+        )
         return Markup(
-            "Each image gets the class of highest probability; no threshold was chosen. The test "
-            "images were first opened on {}."
+            "Each image gets {}; no threshold was chosen. The test images were first opened on {}."
         ).format(
-            words.moment(str(facts.openings[0]["when"])) if facts.openings else "an unknown day"
+            how,
+            words.moment(str(facts.openings[0]["when"])) if facts.openings else "an unknown day",
         )
     return Markup(
         "An image is called {} when its probability is at least <strong>{:.3f}</strong>. This "
@@ -342,6 +383,25 @@ def _decision(facts: RunFacts) -> Markup:
         words.plural(int(point["n"]), "validation image"),
         ", before the test images were opened" if facts.locked_before_test else "",
         _if_not_kept(str(point.get("reason", ""))),
+    )
+
+
+def _decision_on_labels(facts: RunFacts) -> Markup:
+    if not facts.points:
+        return Markup("No thresholds of the labels are on record.")
+    rules = list(dict.fromkeys(words.rule(str(point["rule"])) for point in facts.points.values()))
+    locked = max(str(point["locked"]) for point in facts.points.values())
+    kept = [_if_not_kept(str(point.get("reason", ""))) for point in facts.points.values()]
+    lost = [name for name, text in zip(facts.points, kept, strict=True) if text]
+    return Markup("A label is named when its probability reaches its own threshold.{}{}").format(
+        Markup(" The thresholds were locked on {} by {}, on validation images{}.").format(
+            words.moment(locked),
+            words.join(rules),
+            ", before the test images were opened" if facts.locked_before_test else "",
+        ),
+        Markup(" <strong>The rule could not be kept for {}.</strong>").format(words.join(lost))
+        if lost
+        else "",
     )
 
 

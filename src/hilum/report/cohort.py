@@ -131,18 +131,24 @@ def _box(facts: RunFacts, split: str, name: str) -> SplitBox:
     counts = facts.run["splits"]["counts"][split]
     n = int(counts["n"])
     use = USES[split]
-    if split == "val" and facts.positive_class is None:
+    if split == "val" and facts.is_multilabel:
+        use = "best epoch, calibrations and thresholds"
+    elif split == "val" and facts.positive_class is None:
         use = "best epoch and calibration"
     return SplitBox(
         name,
         words.plural(n, "image"),
         words.people(counts["n_patients"]),
         use,
-        tuple(
-            (label, words.count(k), words.number(k / n, percent=True, digits=0) if n else "–")
-            for label, k in ((c, int(counts["classes"].get(c, 0))) for c in facts.class_names)
-        ),
+        tuple(_share(facts.about(label), split, label) for label in facts.class_names),
     )
+
+
+def _share(facts: RunFacts, split: str, name: str) -> tuple[str, str, str]:
+    """Say how many images of a split have a class: its name, their number, and the share."""
+    counts = facts.run["splits"]["counts"][split]
+    n, k = int(counts["n"]), int(counts["classes"].get(name, 0))
+    return name, words.count(k), words.number(k / n, percent=True, digits=0) if n else "–"
 
 
 def _images(read: pd.DataFrame) -> str:
@@ -178,7 +184,7 @@ def _per_patient(sizes: dict[str, float] | None) -> str:
 
 def _choose(facts: RunFacts, name: str) -> list[str]:
     """Choose training images of a class, spread over its patients in the order of their names."""
-    train = facts.used("train")
+    train = facts.about(name).used("train")
     rows = train[train["label"] == name].sort_values("path")
     one_each = rows[(rows["patient"] == "") | ~rows["patient"].duplicated()]
     rows = one_each if len(one_each) >= N_SAMPLES_PER_CLASS else rows

@@ -70,10 +70,11 @@ def reliability(facts: RunFacts) -> Reliability:
         bins = bands.reliability_curve(found.y_true, stated, groups=found.groups)
     else:
         names = facts.class_names
-        y_true = np.array([names.index(label) for label in table["label"]])
+        called = np.array([names.index(name) for name in table["predicted"]], dtype=np.intp)
         probs = table[[f"p_{name}" for name in names]].to_numpy(dtype=float)
-        stated = probs.max(axis=1)
-        bins = bands.reliability_curve(y_true, probs, groups=_groups(facts, "test"))
+        stated = np.take_along_axis(probs, called[:, None], axis=1)[:, 0]
+        hit = (table["label"] == table["predicted"]).to_numpy(dtype=np.int64)
+        bins = bands.reliability_curve(hit, stated, groups=_groups(facts, "test"))
     return Reliability(bins.stated, bins.observed, bins.ci_low, bins.ci_high, stated)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hilum.report import figures, words
+from hilum.report import curves, figures, words
 from hilum.report.facts import Estimate, RunFacts
 from hilum.report.figures import Array, Curve, Plot, Trace
 
@@ -68,20 +68,23 @@ class Referral:
 
 @dataclass(frozen=True)
 class Decisions:
-    """The section on probabilities and decisions."""
+    """What is to be known of the probabilities of one question, and of decisions by them.
 
+    `label` is '' where there is one question, and `key` keeps the ids of several apart.
+    """
+
+    label: str
+    summary: str
+    key: str
+    reliability: Plot
+    reliability_caption: str
+    positive: str
     calibration: tuple[Line, ...]
     predictive: tuple[PredictiveRow, ...]
     predictive_note: str
     net_benefit: Plot | None
     sets: Sets | None
     referral: Referral | None
-
-    @property
-    def has_any(self) -> bool:
-        return bool(
-            self.calibration or self.predictive or self.net_benefit or self.sets or self.referral
-        )
 
 
 CALIBRATION = (
@@ -105,15 +108,66 @@ BRIER = (
 )
 
 
-def make_decisions(facts: RunFacts) -> Decisions:
+def make_decisions(facts: RunFacts) -> tuple[Decisions, ...]:
+    """Tell of each label by itself where there are several, else of the whole."""
+    if not facts.is_multilabel:
+        return (_decisions(facts),)
+    return tuple(
+        _decisions(facts.about(name), name, str(i)) for i, name in enumerate(facts.class_names)
+    )
+
+
+def _decisions(facts: RunFacts, label: str = "", key: str = "") -> Decisions:
     test = facts.metrics["test"]
     return Decisions(
+        label=label,
+        summary=_summary(facts) if label else "",
+        key=key,
+        reliability=_reliability(facts, key),
+        reliability_caption=_reliability_words(facts)[2],
+        positive=facts.positive_class or "",
         calibration=tuple(_calibration(facts)),
         predictive=tuple(predictive(test.get("ppv_npv") or ())),
         predictive_note=_predictive_note(facts),
-        net_benefit=_net_benefit(facts, test.get("net_benefit")),
+        net_benefit=_net_benefit(facts, test.get("net_benefit"), key),
         sets=_sets(test.get("conformal")),
-        referral=_referral(test.get("referral"), facts.run.get("referral") or {}),
+        referral=_referral(test.get("referral"), facts.run.get("referral") or {}, key),
+    )
+
+
+def _summary(facts: RunFacts) -> str:
+    """Say in a line how far the probabilities of a label can be believed."""
+    test = facts.metrics["test"]
+    error, slope = (Estimate.of(test, name) for name in ("ece", "calibration_slope"))
+    return (
+        f"calibration error {words.with_interval(error, percent=False)}, slope "
+        f"{words.with_interval(slope, percent=False)}"
+    )
+
+
+def _reliability(facts: RunFacts, key: str) -> Plot:
+    x_label, y_label, _ = _reliability_words(facts)
+    ece = words.with_interval(Estimate.of(facts.metrics["test"], "ece"), percent=False)
+    return figures.draw_reliability(
+        f"reliability{key}",
+        curves.reliability(facts),
+        x_label=x_label,
+        y_label=y_label,
+        alt=f"{y_label} against {x_label.lower()} on test. Calibration error {ece}.",
+    )
+
+
+def _reliability_words(facts: RunFacts) -> tuple[str, str, str]:
+    if facts.positive_class is None:
+        return (
+            "Probability of the answer",
+            "Share that is right",
+            "Of images answered with a given probability, the share that was right.",
+        )
+    return (
+        f"Probability of {facts.positive_class}",
+        f"Share that is {facts.positive_class}",
+        f"Of images given a certain probability of {facts.positive_class}, the share that had it.",
     )
 
 
@@ -196,7 +250,7 @@ def _predictive_note(facts: RunFacts) -> str:
     )
 
 
-def _net_benefit(facts: RunFacts, found: Mapping[str, Any] | None) -> Plot | None:
+def _net_benefit(facts: RunFacts, found: Mapping[str, Any] | None, key: str) -> Plot | None:
     if not found or not found.get("thresholds"):
         return None
     x = numbers(found["thresholds"])
@@ -209,7 +263,7 @@ def _net_benefit(facts: RunFacts, found: Mapping[str, Any] | None) -> Plot | Non
     prevalence = float(np.nanmax(best)) if np.isfinite(best).any() else 0.0
     top = max(0.05, prevalence)
     return figures.draw_traces(
-        "benefit",
+        f"benefit{key}",
         traces,
         x_label="Probability from which one would act",
         y_label="Net benefit",
@@ -272,7 +326,9 @@ def _share(name: str, value: Any) -> Share:
     )
 
 
-def _referral(found: Mapping[str, Any] | None, rules: Mapping[str, Any]) -> Referral | None:
+def _referral(
+    found: Mapping[str, Any] | None, rules: Mapping[str, Any], key: str
+) -> Referral | None:
     if not found:
         return None
     parts = _as_figures({k: v for k, v in found.items() if k not in ("reasons", "curve")})
@@ -289,10 +345,10 @@ def _referral(found: Mapping[str, Any] | None, rules: Mapping[str, Any]) -> Refe
         if Estimate.of(_as_figures({"share": value}), "share").value
     )
     told = tuple(map(str, rules.get("reasons") or ()))
-    return Referral(text, told, reasons, _referral_plot(found.get("curve") or ()))
+    return Referral(text, told, reasons, _referral_plot(found.get("curve") or (), key))
 
 
-def _referral_plot(points: Sequence[Mapping[str, Any]]) -> Plot | None:
+def _referral_plot(points: Sequence[Mapping[str, Any]], key: str) -> Plot | None:
     if len(points) < 2:
         return None
     x = numbers([point["share_referred"] for point in points])
@@ -312,7 +368,7 @@ def _referral_plot(points: Sequence[Mapping[str, Any]]) -> Plot | None:
         for curve in [curve_of(x, [point.get(key) for point in points])]
     ]
     return figures.draw_traces(
-        "referral",
+        f"referral{key}",
         traces,
         x_label="Share of the images referred, the least sure first",
         y_label="On those kept",

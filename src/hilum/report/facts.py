@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hilum.errors import RunError
+from hilum.estimates import target_of
 from hilum.files import read_json
+from hilum.multilabel import POSITIVE, two_classes
+from hilum.targets import TargetKind, members
 
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
@@ -116,14 +121,28 @@ class RunFacts:
 
     @property
     def locked_before_test(self) -> bool:
-        """Whether the times say that the threshold was fixed before the test was opened."""
-        point = self.run.get("operating_point")
-        if not point or not self.openings:
+        """Whether the times say that each threshold was fixed before the test was opened."""
+        if not self.points or not self.openings:
             return False
-        locked, opened = (
-            parse_time(str(when)) for when in (point["locked"], self.openings[0]["when"])
-        )
-        return locked is not None and opened is not None and opened >= locked
+        opened = parse_time(str(self.openings[0]["when"]))
+        locked = [parse_time(str(point["locked"])) for point in self.points.values()]
+        return opened is not None and all(time is not None and opened >= time for time in locked)
+
+    @property
+    def points(self) -> dict[str, dict[str, Any]]:
+        """The locked operating points, by the label or the positive class."""
+        point = self.run.get("operating_point")
+        if point:
+            return {str(self.positive_class): point}
+        return dict(self.run.get("operating_points") or {})
+
+    @property
+    def target(self) -> TargetKind:
+        return target_of(self.metrics["test"])
+
+    @property
+    def is_multilabel(self) -> bool:
+        return self.target == "multilabel"
 
     @property
     def class_names(self) -> list[str]:
@@ -140,6 +159,18 @@ class RunFacts:
         if self.positive_class is None:
             return None
         return next(name for name in self.class_names if name != self.positive_class)
+
+    def about(self, name: str) -> RunFacts:
+        """Give the facts of one class or label, by which all that is said of it can be told.
+
+        Of several labels each is a run of two classes, on the images of which it is known; a class
+        among others needs no facts of its own.
+        """
+        return self._by_label[name] if self.is_multilabel else self
+
+    @cached_property
+    def _by_label(self) -> dict[str, RunFacts]:
+        return {name: _of_label(self, name) for name in self.class_names}
 
     def predicted(self, split: str) -> pd.DataFrame:
         """Predictions of one split, rows numbered from 0."""
@@ -292,8 +323,67 @@ def _broken(path: Path, problem: object) -> str:
     )
 
 
+def _of_label(facts: RunFacts, label: str) -> RunFacts:
+    """Turn a run of several labels into one of two classes, of the images of which one is known."""
+    names, k = two_classes(label), facts.class_names.index(label)
+    samples = _told_apart(facts.samples, facts.class_names, k, keep=facts.samples["excluded"])
+    predictions = _told_apart(facts.predictions, facts.class_names, k)
+    called = members(predictions["predicted"], facts.class_names)[:, k]
+    predictions["predicted"] = np.where(called, names[POSITIVE], names[1 - POSITIVE])
+    predictions[f"p_{names[1 - POSITIVE]}"] = 1 - predictions[f"p_{label}"]
+    run = {
+        **facts.run,
+        "class_names": names,
+        "positive_class": label,
+        "operating_point": facts.points.get(label),
+        "splits": facts.run["splits"] | {"counts": _counts(facts, samples, names)},
+    }
+    return replace(
+        facts,
+        run=run,
+        metrics={split: facts.metrics[split]["labels"][label] for split in ("val", "test")},
+        samples=samples,
+        predictions=predictions,
+        external={
+            name: {**found, "metrics": labels[label]}
+            for name, found in facts.external.items()
+            if label in (labels := figures_on(found).get("labels") or {})
+        },
+    )
+
+
+def _told_apart(
+    table: pd.DataFrame, labels: list[str], k: int, keep: pd.Series[bool] | None = None
+) -> pd.DataFrame:
+    """Keep the rows of which a label is known, and say in `label` whether it is there."""
+    known = ~members(table["unknown"], labels)[:, k]
+    names = two_classes(labels[k])
+    said = np.where(members(table["label"], labels)[:, k], names[POSITIVE], names[1 - POSITIVE])
+    kept = known if keep is None else known | keep.to_numpy(bool)
+    return table.assign(label=said)[kept].reset_index(drop=True)
+
+
+def _counts(
+    facts: RunFacts, samples: pd.DataFrame, names: tuple[str, str]
+) -> dict[str, dict[str, Any]]:
+    counts = {}
+    for split, whole in facts.run["splits"]["counts"].items():
+        rows = samples[samples["split"] == split]
+        known = rows["patient"][rows["patient"] != ""]
+        counts[split] = {
+            "n": len(rows),
+            "n_patients": None if whole["n_patients"] is None else int(known.nunique()),
+            "classes": {name: int((rows["label"] == name).sum()) for name in names},
+        }
+    return counts
+
+
 def main_figures(facts: RunFacts) -> tuple[str, ...]:
     """Name the figures of the first page."""
+    if facts.target == "multilabel":
+        return ("auroc", "average_precision", "sensitivity", "specificity")
+    if facts.target == "ordinal":
+        return ("quadratic_kappa", "mean_absolute_error", "balanced_accuracy", "accuracy")
     if facts.positive_class is None:
         return ("auroc", "balanced_accuracy", "accuracy")
     return ("auroc", "sensitivity", "specificity", "balanced_accuracy")

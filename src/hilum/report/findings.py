@@ -13,7 +13,6 @@ import pandas as pd
 
 from hilum.auditing import KINDS, NOT_LOOKED_FOR
 from hilum.report import words
-from hilum.report.answer import Scale, common_scale
 from hilum.report.cohort import Sample
 from hilum.report.facts import Estimate
 from hilum.report.gallery import Album
@@ -24,6 +23,7 @@ from hilum.report.kinds import (
     effect_and_action,
     title_of,
 )
+from hilum.report.scales import Scale, common_scale
 
 N_GROUPS = 12  # groups of pictures shown for one finding
 N_IN_GROUP = 4  # pictures of one group

@@ -74,7 +74,7 @@ class Page:
     findings: Findings
     finding_note: str
     results: Results
-    decisions: Decisions
+    decisions: tuple[Decisions, ...]
     reach: Reach
     mistakes: Mistakes
     setup: Setup
@@ -132,7 +132,7 @@ def make_page(facts: RunFacts) -> Page:
         cards=(model_card(facts), data_card(facts)),
         methods=make_methods(facts),
         checklists=fill_checklists(facts),
-        glossary=words.TERMS,
+        glossary=words.terms_of(facts.target),
         version=str(facts.run["hilum"]),
         class_names=tuple(facts.class_names),
     )

@@ -8,6 +8,7 @@ no fact supports, and nothing counts as found in order that was not compared.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -161,12 +162,83 @@ def judge(facts: RunFacts) -> Verdict:
     """Run every check."""
     found = _Found()
     for check in CHECKS:
-        check(facts, found)
+        if facts.is_multilabel and check in BY_LABEL:
+            _check_labels(facts, check, found)
+        else:
+            check(facts, found)
     reasons = sorted(found.reasons, key=lambda reason: -reason.weight)
     return Verdict(tuple(reasons), tuple(found.fine), tuple(found.unchecked))
 
 
+def _check_labels(
+    facts: RunFacts, check: Callable[[RunFacts, _Found], None], found: _Found
+) -> None:
+    """Run a check on each label, and say once what is found of several, with their names."""
+    by_label = {name: _Found() for name in facts.class_names}
+    for name, mine in by_label.items():
+        check(facts.about(name), mine)
+    kinds = dict.fromkeys(kind for mine in by_label.values() for kind in mine.kinds)
+    for kind in sorted(kinds, key=lambda kind: -WEIGHTS[kind]):
+        told = {
+            name: reason
+            for name, mine in by_label.items()
+            for reason in mine.reasons
+            if reason.kind == kind
+        }
+        found.reasons.append(_of_labels(kind, told, len(by_label)))
+    found.fine += _lines_of({name: mine.fine for name, mine in by_label.items()})
+    found.unchecked += _lines_of({name: mine.unchecked for name, mine in by_label.items()})
+
+
+def _lines_of(said: dict[str, list[str]]) -> list[str]:
+    """Write each line once, with the labels of which it was said."""
+    lines: dict[str, list[str]] = {}
+    for name, mine in said.items():
+        for line in mine:
+            lines.setdefault(line, []).append(name)
+    return [f"{line} ({_labels(names, len(said))})" for line, names in lines.items()]
+
+
+LABEL_TITLES = {
+    "no_skill": "No skill is shown",
+    "not_estimable": "Figures on test without value or interval",
+    "drop": "Figures fall from validation to test",
+    "external_drop": "AUROC falls on other data",
+    "unlike_training": "Many test images are unlike the training images",
+    "subgroup_gap": "It is worse in some groups",
+    "calibration": "Probabilities are off on test",
+    "calibration_slope": "Probabilities are too extreme or too cautious on test",
+    "coverage": "Prediction sets hold the truth less often than promised",
+    "prevalence": "Not as frequent in test as in training",
+    "much_referred": "It would leave much to a person",
+    "wide_interval": "The test is small: wide intervals",
+    "few_val": "There was little to choose the threshold by",
+    "small_class": "Few test images with or without it",
+}
+
+
+def _of_labels(kind: str, told: dict[str, Reason], n_labels: int) -> Reason:
+    """Take the reasons of several labels together: the first in full, the others in a sentence."""
+    names, reasons = list(told), list(told.values())
+    texts = [reasons[0].text, *(SENTENCE.split(reason.text)[0] for reason in reasons[1:2])]
+    text = " ".join(
+        f"{name}: {text.rstrip('.')}." for name, text in zip(names, texts, strict=False)
+    )
+    rest = names[2:]
+    if rest:
+        text += f" Likewise {words.quoted(rest, limit=6)}."
+    title = f"{LABEL_TITLES[kind]}: {_labels(names, n_labels)}"
+    return Reason(kind, title, text, reasons[0].examples, reasons[0].anchor)
+
+
+def _labels(names: list[str], n_labels: int) -> str:
+    return "every label" if len(names) == n_labels else words.quoted(names)
+
+
 def _check_skill(facts: RunFacts, found: _Found) -> None:
+    if facts.target == "ordinal":
+        _check_agreement(facts, found)
+        return
     auroc = Estimate.of(facts.metrics["test"], "auroc")
     if auroc.value is None or auroc.ci_low is None:
         found.unchecked.append(f"whether AUROC on test is above chance ({_why(auroc)})")
@@ -180,6 +252,21 @@ def _check_skill(facts: RunFacts, found: _Found) -> None:
         )
     else:
         found.fine.append("AUROC on test is above chance")
+
+
+def _check_agreement(facts: RunFacts, found: _Found) -> None:
+    kappa = Estimate.of(facts.metrics["test"], "quadratic_kappa")
+    if kappa.value is None or kappa.ci_low is None:
+        found.unchecked.append(f"whether grades on test agree beyond chance ({_why(kappa)})")
+    elif kappa.ci_low <= 0:
+        found.add(
+            "no_skill",
+            "No skill is shown",
+            f"Quadratic kappa on test is {words.with_interval(kappa, percent=False)}; the interval "
+            "holds 0, the value of chance.",
+        )
+    else:
+        found.fine.append("grades on test agree with the truth beyond chance")
 
 
 def _check_overlap(facts: RunFacts, found: _Found) -> None:
@@ -324,25 +411,26 @@ def _check_openings(facts: RunFacts, found: _Found) -> None:
 
 
 def _check_lock(facts: RunFacts, found: _Found) -> None:
-    point = facts.run.get("operating_point")
-    if not point:
+    if not facts.points:
         return
-    locked = parse_time(str(point["locked"]))
     opened = parse_time(str(facts.openings[0]["when"]))
-    if locked and opened and opened < locked:
+    times = [str(point["locked"]) for point in facts.points.values()]
+    late = [text for text in times if opened and (locked := parse_time(text)) and opened < locked]
+    if late:
         found.add(
             "opened_before_lock",
             "The test split was opened before the threshold was locked",
             f"Opened {words.moment(str(facts.openings[0]['when']))}, locked "
-            f"{words.moment(str(point['locked']))}: sensitivity and specificity may be tuned to "
+            f"{words.moment(max(late))}: sensitivity and specificity may be tuned to "
             "the test images.",
         )
     else:
         found.fine.append("the threshold was locked before the test was opened")
+    point = facts.run.get("operating_point")
     others = [
         opening
         for opening in facts.openings
-        if opening.get("operating_point_sha256") not in (None, "", point["sha256"])
+        if point and opening.get("operating_point_sha256") not in (None, "", point["sha256"])
     ]
     if others:
         found.add(
@@ -375,7 +463,8 @@ def _check_predictions(facts: RunFacts, found: _Found) -> None:
 
 
 def _check_estimable(facts: RunFacts, found: _Found) -> None:
-    figures = [(term, Estimate.of(facts.metrics["test"], term.key)) for term in words.TERMS]
+    terms = words.terms_of(facts.target)
+    figures = [(term, Estimate.of(facts.metrics["test"], term.key)) for term in terms]
     missing = [(term, figure) for term, figure in figures if figure.width is None]
     if missing:
         found.add(
@@ -398,13 +487,14 @@ def _check_drop(facts: RunFacts, found: _Found) -> None:
         if val.ci_low is None or test.ci_high is None:
             continue
         compared = True
-        if test.ci_high < val.ci_low:
-            drops.append((words.BY_KEY[key], val, test))
+        term = words.BY_KEY[key]
+        if _is_worse(test, val, term):
+            drops.append((term, val, test))
     if drops:
         found.add(
             "drop",
             f"{words.join([term.name for term, _, _ in drops])} "
-            f"{'falls' if len(drops) == 1 else 'fall'} from validation to test",
+            f"{_gets_worse([term for term, _, _ in drops])} from validation to test",
             "By more than chance: "
             + "; ".join(
                 f"{term.in_text} "
@@ -424,9 +514,27 @@ def _check_drop(facts: RunFacts, found: _Found) -> None:
         )
 
 
+def _is_worse(one: Estimate, other: Estimate, term: words.Term) -> bool:
+    """Tell whether a figure is worse than another beyond both intervals."""
+    low, high = (one, other) if term.rises else (other, one)
+    return low.ci_high is not None and high.ci_low is not None and low.ci_high < high.ci_low
+
+
+def _gets_worse(terms: list[words.Term]) -> str:
+    verb = "fall" if all(term.rises for term in terms) else "get worse"
+    if len(terms) > 1:
+        return verb
+    return "falls" if terms[0].rises else "rises"
+
+
 def _check_width(facts: RunFacts, found: _Found) -> None:
     test = facts.metrics["test"]
-    figures = [(words.BY_KEY[key], Estimate.of(test, key)) for key in main_figures(facts)]
+    figures = [
+        (words.BY_KEY[key], Estimate.of(test, key))
+        for key in main_figures(facts)
+        # Of an error in grades 0.1 is little.
+        if words.BY_KEY[key].rises
+    ]
     wide = [(term, figure) for term, figure in figures if (figure.width or 0) > WIDE]
     if wide:
         found.add(
@@ -626,13 +734,14 @@ def _is_checked_here(finding: dict[str, Any], found: _Found) -> bool:
 def _check_external(facts: RunFacts, found: _Found) -> None:
     if not facts.external:
         return
-    test = Estimate.of(facts.metrics["test"], "auroc")
+    term = words.BY_KEY[main_figures(facts)[0]]
+    test = Estimate.of(facts.metrics["test"], term.key)
     drops, compared = [], False
     for name, other in facts.external.items():
-        there = Estimate.of(dict(figures_on(other)), "auroc")
+        there = Estimate.of(dict(figures_on(other)), term.key)
         if test.ci_low is None or there.ci_high is None:
             why = _why(test if test.ci_low is None else there)
-            found.unchecked.append(f"whether AUROC falls on {name} ({why})")
+            found.unchecked.append(f"whether {term.in_text} falls on {name} ({why})")
             continue
         compared = True
         if there.ci_high < test.ci_low:
@@ -640,7 +749,7 @@ def _check_external(facts: RunFacts, found: _Found) -> None:
     if drops:
         found.add(
             "external_drop",
-            f"AUROC falls on {words.join([name for name, _ in drops])}",
+            f"{term.name} falls on {words.join([name for name, _ in drops])}",
             "By more than chance: "
             + "; ".join(
                 f"{words.with_interval(there, percent=False)} on {name}" for name, there in drops
@@ -650,7 +759,7 @@ def _check_external(facts: RunFacts, found: _Found) -> None:
             anchor="external",
         )
     elif compared:
-        found.fine.append("AUROC does not fall on other data beyond its interval")
+        found.fine.append(f"{term.in_text} does not fall on other data beyond its interval")
 
 
 def _check_subgroups(facts: RunFacts, found: _Found) -> None:
@@ -663,7 +772,7 @@ def _check_subgroups(facts: RunFacts, found: _Found) -> None:
             if part.ci_high is None or whole.ci_low is None:
                 continue
             compared = True
-            if part.ci_high < whole.ci_low:
+            if _is_worse(part, whole, words.BY_KEY[key]):
                 gaps.append((f"{row['column']} {row['group']}", words.BY_KEY[key], part))
     if gaps:
         found.add(
@@ -865,6 +974,18 @@ CHECKS: tuple[Callable[[RunFacts, _Found], None], ...] = (
     _check_heat_place,
     _check_decisions,
 )
+
+
+BY_LABEL = frozenset(
+    (
+        *(_check_skill, _check_estimable, _check_drop, _check_width, _check_validation),
+        *(_check_calibration, _check_prevalence, _check_external, _check_subgroups, _check_slope),
+        _check_decisions,
+    )
+)
+"""Checks that are made of each label by itself."""
+
+SENTENCE = re.compile(r"(?<=[^.\d])\. (?=[A-Z])")
 
 
 def _patients_known(facts: RunFacts) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hilum.report.facts import Estimate, parse_time
+from hilum.targets import TargetKind
 
 THIN = "\u202f"  # narrow no-break space: before % and units
 EN_DASH = "\u2013"
@@ -100,7 +101,48 @@ TERMS = (
     ),
 )
 
-BY_KEY = {term.key: term for term in TERMS}
+GRADE_TERMS = (
+    Term(
+        "quadratic_kappa",
+        "Quadratic kappa",
+        False,
+        "Agreement of given and true grades beyond chance, where a miss by two grades counts four "
+        "times one by one grade: 0 is what chance gives, 1 is perfect.",
+    ),
+    Term(
+        "mean_absolute_error",
+        "Mean error in grades",
+        False,
+        "How many grades the answer lies from the truth, on average. Lower is better.",
+        rises=False,
+    ),
+    Term(
+        "ranked_probability_score",
+        "Ranked probability score",
+        False,
+        "The Brier score of “above this grade”, averaged over the cuts between grades: probability "
+        "put far from the truth costs more. 0 is perfect.",
+        rises=False,
+    ),
+)
+LABEL_TERMS = (
+    Term(
+        "exact_match",
+        "All labels right",
+        True,
+        "The share of images of which every known label was called rightly. It falls with the "
+        "number of labels.",
+    ),
+)
+
+BY_KEY = {term.key: term for term in (*TERMS, *GRADE_TERMS, *LABEL_TERMS)}
+
+
+def terms_of(target: TargetKind) -> tuple[Term, ...]:
+    """Name the figures of merit that a kind of target has, in their order."""
+    if target == "ordinal":
+        return (*GRADE_TERMS, *TERMS)
+    return (*TERMS, *LABEL_TERMS) if target == "multilabel" else TERMS
 
 
 def count(number: int) -> str:
