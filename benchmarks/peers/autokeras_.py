@@ -27,7 +27,7 @@ def load(split):
 
 
 class Deadline(keras.callbacks.Callback):  # benchmark
-    def on_train_batch_end(self, *_):  # benchmark
+    def on_train_batch_end(self, *_, **__):  # benchmark
         if given.seconds_left() < 0:  # benchmark
             self.model.stop_training = True  # benchmark
             classifier.tuner.oracle.max_trials = 1  # benchmark
