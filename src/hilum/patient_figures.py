@@ -36,6 +36,9 @@ from hilum.targets import Labels, label_columns, truths
 MOST_MIXED = 0.05
 """Share of the patients that may be left out of the figures for having no one label."""
 
+UNKNOWN = "no patient is known"
+ONE_IMAGE_EACH = "each patient has one image: the figures by patient are those by image"
+
 
 def lock_patients(
     samples: pd.DataFrame,
@@ -219,7 +222,7 @@ def _nothing_to_pool(
 ) -> str | None:
     """Say why there are no figures by patient beside those by image."""
     if not patients_known:
-        return "no patient is known"
+        return UNKNOWN
     if any(facts.patient_pooling is None for _, facts in parts):
         return "no patient was known in the training data, so that no rule was locked"
     for table, facts in parts:
@@ -227,7 +230,7 @@ def _nothing_to_pool(
         # Of one image each, patients may still be called by another threshold.
         if len(pooled) < len(table) or list(pooled["predicted"]) != list(table["predicted"]):
             return None
-    return "each patient has one image: the figures by patient are those by image"
+    return ONE_IMAGE_EACH
 
 
 def _n_mixed(parts: Sequence[tuple[pd.DataFrame, ModelFacts]]) -> int:

@@ -97,6 +97,8 @@ class RunFacts:
         openings.jsonl, oldest first.
     external : dict
         Figures on other data, by their name: external/<name>.json.
+    patients : DataFrame or None
+        patients.csv; None where no patient is known.
     """
 
     folder: Path
@@ -108,6 +110,7 @@ class RunFacts:
     predictions: pd.DataFrame
     openings: list[dict[str, Any]]
     external: dict[str, dict[str, Any]] = field(default_factory=dict)
+    patients: pd.DataFrame | None = None
 
     @property
     def explanation(self) -> dict[str, Any]:
@@ -245,6 +248,9 @@ def read_run(folder: Path) -> RunFacts:
         predictions=_predictions(folder / "predictions.csv", run),
         openings=_openings(folder / "openings.jsonl"),
         external={path.stem: _json(path) for path in sorted((folder / "external").glob("*.json"))},
+        patients=_table(folder / "patients.csv", text=True)
+        if (folder / "patients.csv").exists()
+        else None,
     )
     _check_metrics(facts)
     return facts

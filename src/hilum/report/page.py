@@ -26,6 +26,7 @@ from hilum.report.findings import Findings, show_findings
 from hilum.report.gallery import Album
 from hilum.report.methods import Methods, make_methods
 from hilum.report.mistakes import Mistakes, make_mistakes
+from hilum.report.patients import ByPatient, make_by_patient
 from hilum.report.reach import Reach, make_reach
 from hilum.report.reasons import Verdict, judge
 from hilum.report.results import Results, make_results
@@ -74,6 +75,7 @@ class Page:
     findings: Findings
     finding_note: str
     results: Results
+    patients: ByPatient | None
     decisions: tuple[Decisions, ...]
     reach: Reach
     mistakes: Mistakes
@@ -109,9 +111,9 @@ def make_page(facts: RunFacts) -> Page:
     album = Album(
         Path(str(facts.run["data"]["path"])), facts.run["data"]["kind"], _ranges(facts.plan)
     )
-    reach = make_reach(facts)
+    reach, patients = make_reach(facts), make_by_patient(facts)
     return Page(
-        contents=_contents(reach),
+        contents=_contents(reach, patients),
         answer=make_answer(facts),
         verdict=judge(facts),
         cohort=make_cohort(facts, album),
@@ -125,6 +127,7 @@ def make_page(facts: RunFacts) -> Page:
         ),
         finding_note=_finding_note(facts),
         results=make_results(facts),
+        patients=patients,
         decisions=make_decisions(facts),
         reach=reach,
         mistakes=make_mistakes(facts, album),
@@ -138,11 +141,12 @@ def make_page(facts: RunFacts) -> Page:
     )
 
 
-def _contents(reach: Reach) -> tuple[tuple[str, str, str], ...]:
+def _contents(reach: Reach, patients: ByPatient | None) -> tuple[tuple[str, str, str], ...]:
     sections = [
         ("data", "Data"),
         ("findings", "Data check"),
         ("results", "Results"),
+        ("patients", "By patient"),
         ("decisions", "Decisions"),
         ("reach", "Where it holds"),
         ("errors", "Errors"),
@@ -155,7 +159,7 @@ def _contents(reach: Reach) -> tuple[tuple[str, str, str], ...]:
     return tuple(
         (key, name, f"part_{'cards' if key == 'card' else key}.html")
         for key, name in sections
-        if key != "reach" or reach.has_any
+        if (key != "reach" or reach.has_any) and (key != "patients" or patients is not None)
     )
 
 
