@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class FoldsPage:
     doubts: tuple[Doubt, ...]
     heads: tuple[str, ...]
     pooled: GroupRow
+    by_patient: GroupRow | None
     folds: tuple[FoldRow, ...]
     spread: tuple[str, ...]
     reasons: tuple[str, ...]
@@ -128,6 +129,7 @@ def make_folds_page(
         doubts=tuple(_doubts(run, metrics, keys, findings)),
         heads=tuple(words.BY_KEY[key].name for key in keys),
         pooled=figure_row("All folds together", pooled, keys),
+        by_patient=_by_patient(pooled, keys),
         folds=tuple(
             FoldRow(
                 figure_row(f"Fold {fold['fold']}", fold, keys),
@@ -142,6 +144,18 @@ def make_folds_page(
         reasons=tuple(run["splits"]["reasons"]),
         findings=findings,
         version=hilum.__version__,
+    )
+
+
+def _by_patient(pooled: Mapping[str, Any], keys: Sequence[str]) -> GroupRow | None:
+    """Make the row of figures by patient, where patients have several images."""
+    found = pooled.get("patients")
+    if not found:
+        return None
+    return replace(
+        figure_row("All folds together, by patient", found, keys),
+        n=words.count(int(found["n_images"])),
+        n_patients=words.count(int(found["n"])),
     )
 
 

@@ -152,10 +152,12 @@ def _how(facts: RunFacts, found: Mapping[str, Any]) -> list[str]:
     ]
     point = rules.get("point")
     if point:
+        reason = str(point.get("reason") or "")
         lines.append(
             f"A patient is called {facts.positive_class} when the pooled probability is at least "
             f"{float(point['threshold']):.3f}, locked by {words.rule(str(point['rule']))}, on "
-            f"{words.plural(int(point['n']), 'validation patient')}. {point.get('reason', '')}"
+            f"{words.plural(int(point['n']), 'validation patient')}."
+            + ("" if reason.startswith("It gives") else f" {reason}")
         )
     ece, slope = (Estimate.of(dict(found), key) for key in ("ece", "calibration_slope"))
     calibration = (
