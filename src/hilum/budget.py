@@ -1,0 +1,365 @@
+"""A time budget: real epochs are timed, and as many are planned as end the whole command in time.
+
+What is timed is the training function itself, on made-up images: network, augmentation, optimizer,
+validation and checkpoint cost what they will cost. What comes after training is estimated from the
+number of images. A plan that was made is not changed again, so that the same plan and seed give the
+same weights however busy the machine is.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hilum import map_checks, robustness
+from hilum.cache import StoredImages, cache_room
+from hilum.errors import SettingError
+from hilum.hardware import Device
+from hilum.neighbours import MAX_REFERENCES
+from hilum.networks import build_network
+from hilum.probing import Probe
+from hilum.progress import Task
+from hilum.settings import Settings
+from hilum.targets import Labels
+from hilum.training import Samples, network_logits, train_network
+
+DEFAULT_MINUTES: dict[Device, float] = {"cpu": 10.0, "mps": 10.0, "cuda": 10.0}
+"""Of the whole command, where the user gives none: what a person waits for without planning to."""
+
+FIRST_STEPS = 2
+TIMED_S = 2.0
+"""About how long the timed steps are to take, after those that warm up."""
+
+MOST_TIMED_VALIDATION = 128
+N_MADE_UP = 64
+N_PREDICTED = 16
+
+# Beside what grows with the images, in seconds on one core of 2023: Python and its libraries;
+# export; the report with its plots. Of a fold too, whose figures are then pooled.
+START_S = 3.0
+EXPORT_S = 4.0
+REPORT_S = 4.0
+
+# A heat map and those of the networks drawn anew, in forward passes.
+PASSES_A_MAP = 15
+
+# Images that are predicted after training, by network and by exported model, and then once more
+# for predictions.csv.
+PASSES_VAL, PASSES_TEST = 3, 1
+
+# Intervals and figures, seconds an image that is predicted.
+FIGURES_S = 0.001
+
+CLEARLY = 0.25
+"""Share of the time that the bare steps may take at most for a plan to fit untimed."""
+
+SLOW_RATE = 1000.0
+"""Images a second of networks too small to be probed, at the least."""
+
+SLOWER = 1.05
+"""Training for minutes is a little slower than for seconds."""
+
+LEAST_EPOCHS = 3
+"""With fewer a schedule cannot rise and fall: so many are taken even where they do not fit."""
+
+LONGEST = 4
+"""How many times the epochs of the rules a longer budget may buy; a guess."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Time for a whole command, and what is known of it before the plan is made.
+
+    Attributes
+    ----------
+    minutes : float
+    is_given : bool
+        By the user: then it is filled; otherwise it is a limit.
+    elapsed_s : float
+        Since the command began.
+    read_s : float
+        To read one image with every check, all cores at work.
+    n_test : int
+        Test images, which are predicted at the end.
+    n_folds : int
+        Trainings that share the time.
+    """
+
+    minutes: float
+    is_given: bool
+    elapsed_s: float = 0.0
+    read_s: float = 0.0
+    n_test: int = 0
+    n_folds: int = 1
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Images of one training."""
+
+    n_train: int
+    n_val: int
+    n_test: int
+
+    def n_steps(self, settings: Settings) -> int:
+        """Return the steps of an epoch."""
+        return self.n_train // settings.batch_size or 1
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What training costs here, timed.
+
+    Attributes
+    ----------
+    step_s : float
+        A step with its batch, augmentation and optimizer.
+    validation_s : float
+        An image of validation.
+    checkpoint_s : float
+        Writing the checkpoints of an epoch.
+    predict_s : float
+        An image predicted on the processor in float32, as exported models do.
+    """
+
+    step_s: float
+    validation_s: float
+    checkpoint_s: float
+    predict_s: float
+
+    def epoch_s(self, sizes: Sizes, settings: Settings) -> float:
+        n_steps = sizes.n_steps(settings)
+        return SLOWER * (
+            n_steps * self.step_s + sizes.n_val * self.validation_s + self.checkpoint_s
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Epochs that were chosen, and why, with the seconds that the whole command will take."""
+
+    epochs: int
+    reason: str
+    expected_s: float
+
+
+def check_minutes(minutes: float | None) -> None:
+    """Refuse a time that is none, before the images are read.
+
+    Raises
+    ------
+    SettingError
+    """
+    if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
+        raise SettingError(f"--minutes {minutes:g} is no time to train in. Give a number above 0.")
+
+
+def sizes_of(n_train: int, n_val: int, budget: Budget, settings: Settings) -> Sizes:
+    """Return the images of one training: of the only one, or of each fold.
+
+    Parameters
+    ----------
+    n_train : int
+        All images that folds share, where there are folds.
+    """
+    if budget.n_folds == 1:
+        return Sizes(n_train, n_val, budget.n_test)
+    held_out = n_train // budget.n_folds
+    n_val = round((n_train - held_out) * settings.val_share)
+    return Sizes(n_train - held_out - n_val, n_val, held_out)
+
+
+# -- timing --------------------------------------------------------------------------------------
+
+
+def time_training(settings: Settings, n_classes: int, sizes: Sizes) -> Pace:
+    """Time an epoch of the real training on made-up images, after one that warms up.
+
+    Parameters
+    ----------
+    settings : Settings
+        Resolved: nothing is 'auto'.
+    sizes : Sizes
+        No more steps than an epoch has are timed.
+
+    Returns
+    -------
+    Pace
+    """
+    n_steps = min(FIRST_STEPS, sizes.n_steps(settings))
+    pace = _timed(settings, n_classes, sizes, n_steps)
+    enough = min(sizes.n_steps(settings), math.ceil(TIMED_S / pace.step_s))
+    return _timed(settings, n_classes, sizes, enough) if enough > 2 * n_steps else pace
+
+
+@dataclass
+class _Clock:
+    """Progress that is shown to nobody: notes when each epoch was done and saved."""
+
+    epochs_done: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Task]:  # noqa: ARG002
+        yield self
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        """Nothing to show."""
+
+    def say(self, text: str) -> None:  # noqa: ARG002
+        self.epochs_done.append(time.monotonic())
+
+
+def _timed(settings: Settings, n_classes: int, sizes: Sizes, n_steps: int) -> Pace:
+    # Made-up images must not make the loss diverge, and every epoch must be run.
+    quiet = settings.model_copy(
+        update={"epochs": 2, "early_stopping": None, "learning_rate": 1e-6, "members": 1}
+    )
+    n_val = min(sizes.n_val, MOST_TIMED_VALIDATION)
+    train = _made_up(settings, n_classes, min(sizes.n_train, n_steps * settings.batch_size))
+    val = _made_up(settings, n_classes, n_val)
+    names = [f"{k}" for k in range(n_classes)]
+    clock = _Clock()
+    with (
+        torch.random.fork_rng(),  # the run's own numbers must not depend on a timing
+        tempfile.TemporaryDirectory(dir=cache_room("probes")) as folder,
+    ):
+        trained = train_network(train, val, quiet, names, Path(folder), clock)
+    last = trained.history.iloc[-1]
+    per_epoch = min(settings.batch_size, len(train)) * max(1, len(train) // settings.batch_size)
+    steps_s = per_epoch / float(last["images_per_s"])
+    epoch_s = float(last["elapsed_s"])
+    return Pace(
+        step_s=steps_s / max(1, len(train) // settings.batch_size),
+        validation_s=max(0.0, epoch_s - steps_s) / max(1, n_val),
+        checkpoint_s=max(0.0, clock.epochs_done[-1] - clock.epochs_done[-2] - epoch_s),
+        predict_s=_predict_s(settings, n_classes),
+    )
+
+
+def _predict_s(settings: Settings, n_classes: int) -> float:
+    """Time an image of a small batch, after one that warms up."""
+    with torch.random.fork_rng():
+        network = build_network(settings, n_classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pixels = _made_up(settings, n_classes, N_PREDICTED).pixels
+    network_logits(network, pixels)
+    started = time.perf_counter()
+    network_logits(network, pixels)
+    return (time.perf_counter() - started) / N_PREDICTED
+
+
+def _made_up(settings: Settings, n_classes: int, n: int) -> Samples:
+    """Make n samples of few images, so that they take no memory."""
+    rng = np.random.default_rng(0)
+    shape = (N_MADE_UP, settings.input_height, settings.input_width, settings.channels)
+    store = rng.integers(0, 256, shape).astype(np.uint8)
+    labels: Labels = np.arange(n, dtype=np.int64) % n_classes
+    if settings.target == "multilabel":
+        labels = (np.arange(n)[:, None] % 2).repeat(n_classes, axis=1).astype(np.float32)
+    return Samples(StoredImages(store, np.arange(n) % N_MADE_UP), labels)
+
+
+# -- choosing ------------------------------------------------------------------------------------
+
+
+def after_s(pace: Pace, sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> float:
+    """Estimate the seconds from the end of one training to the end of its report."""
+    n_passes = settings.members * _n_passes(sizes, settings, epochs, budget)
+    # Predictions read their images anew.
+    of_images = (sizes.n_val + sizes.n_test) * (budget.read_s + FIGURES_S)
+    return EXPORT_S + REPORT_S + of_images + n_passes * pace.predict_s
+
+
+def _n_passes(sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> float:
+    """Count the images that a network is run on after it was trained."""
+    area = settings.input_height * settings.input_width
+    n_maps = np.clip(
+        map_checks.MOST_PIXELS // area, map_checks.LEAST_IMAGES, map_checks.MOST_IMAGES
+    )
+    found = (
+        PASSES_VAL * sizes.n_val
+        + PASSES_TEST * sizes.n_test
+        + min(sizes.n_train, MAX_REFERENCES)
+        + PASSES_A_MAP * min(sizes.n_val, int(n_maps))
+    )
+    if budget.n_folds > 1:  # robustness is measured of a single model alone
+        return found
+    n_levels = 1 + sum(len(change.levels) for change in robustness.CHANGES.values())
+    affordable = robustness.MOST_WORK * epochs * sizes.n_train / n_levels
+    most = max(robustness.LEAST_IMAGES, min(affordable, robustness.MOST_PIXELS / area))
+    return found + n_levels * min(sizes.n_val, most)
+
+
+def whole_s(pace: Pace, sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> float:
+    """Estimate the seconds of the whole command, from its beginning."""
+    decoding = (sizes.n_train + sizes.n_val) * budget.read_s
+    training = settings.members * epochs * pace.epoch_s(sizes, settings)
+    one = training + after_s(pace, sizes, settings, epochs, budget)
+    if budget.n_folds > 1:
+        decoding += sizes.n_test * budget.read_s
+        one = budget.n_folds * one + REPORT_S
+    return START_S + budget.elapsed_s + decoding + one
+
+
+def surely_fits(n_seen: int, probed: Probe, budget: Budget) -> bool:
+    """Tell whether training so clearly ends in time that nothing need be timed.
+
+    Parameters
+    ----------
+    n_seen : int
+        Images that training sees, in all epochs, networks and folds.
+    """
+    rate = max(probed.rates.values(), default=SLOW_RATE)
+    return n_seen / rate < (60 * budget.minutes - budget.elapsed_s) * CLEARLY
+
+
+def choose_epochs(pace: Pace, sizes: Sizes, settings: Settings, budget: Budget) -> Choice:
+    """Choose how many epochs to train.
+
+    Parameters
+    ----------
+    settings : Settings
+        With the epochs that the rules want without a limit in time. A given budget is filled, with
+        up to `LONGEST` times as many; any other is a limit.
+    """
+    wanted, room = settings.epochs, 60 * budget.minutes
+    most = LONGEST * wanted if budget.is_given else wanted
+
+    def needed(epochs: int) -> float:
+        return whole_s(pace, sizes, settings, epochs, budget)
+
+    least = min(LEAST_EPOCHS, wanted)
+    fitting = [epochs for epochs in range(least, most + 1) if needed(epochs) <= room]
+    epochs = fitting[-1] if fitting else least
+    expected = needed(epochs)
+    rate = (
+        f"{pace.step_s:.2g} s a step, {sizes.n_steps(settings):,} steps an epoch"
+        + (f", {settings.members} networks" if settings.members > 1 else "")
+        + (f", {budget.n_folds} folds" if budget.n_folds > 1 else "")
+    )
+    kept = needed(0) / 60
+    limit = f"{budget.minutes:g} minutes" + ("" if budget.is_given else ", the limit by default,")
+    if not fitting:
+        return Choice(
+            epochs,
+            f"{rate}: {epochs} epochs, the least worth training, take about {expected / 60:.1f} "
+            f"minutes in all and not {budget.minutes:g}.",
+            expected,
+        )
+    if epochs < most:
+        why = f"{epochs} epochs fit in {limit} of which {kept:.1f} are kept for all but training."
+    elif budget.is_given:
+        why = (
+            f"{epochs} epochs are done in {expected / 60:.1f} of {budget.minutes:g} minutes; more "
+            f"than {LONGEST} times the {wanted} that such data ask for are not planned."
+        )
+    else:
+        why = f"{epochs} epochs are done in about {expected / 60:.1f} minutes."
+    return Choice(epochs, f"{rate}: {why}", expected)
