@@ -54,6 +54,7 @@ def run(
     *,
     environment: Mapping[str, str] | None = None,
     watch_memory: bool = False,
+    poll_s: float = POLL_S,
     allowed: Sequence[int] = (0,),
 ) -> Done:
     """Run a process to its end.
@@ -74,7 +75,7 @@ def run(
     )
     most = [0.0]
     if watch_memory:
-        threading.Thread(target=_watch, args=(process, most), daemon=True).start()
+        threading.Thread(target=_watch, args=(process, most, poll_s), daemon=True).start()
     out, err = process.communicate()
     seconds = time.perf_counter() - started
     if process.returncode not in allowed:
@@ -82,10 +83,10 @@ def run(
     return Done(seconds, most[0], _last_json(out))
 
 
-def _watch(process: subprocess.Popen[str], most: list[float]) -> None:
+def _watch(process: subprocess.Popen[str], most: list[float], poll_s: float) -> None:
     while process.poll() is None:
         most[0] = max(most[0], sum(_anonymous_mb(pid) for pid in _family(process.pid)))
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
 
 
 def _family(pid: int) -> list[int]:

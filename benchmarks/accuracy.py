@@ -46,6 +46,7 @@ WORK = Path.home() / ".cache" / "hilum-benchmarks"
 LARGEST_SIDE = 150  # of the peers' images, as in the classic projects
 SMALLEST_SIDE = 32  # four poolings and DenseNet's five leave nothing of less
 STANDIN_MINUTES = 2.0
+POLL_S = 1.0  # between looks at the memory: they cost the process that is looked at
 OURS = "hilum"
 
 Ints = NDArray[np.int_]
@@ -175,6 +176,7 @@ def run_ours(
             [*command, *folds, *data.options, *extra],
             environment={"HILUM_CACHE": cache},
             watch_memory=True,
+            poll_s=POLL_S,
         )
     runs = [folder / OURS]
     if data.folds:
@@ -227,7 +229,7 @@ def run_peer(line: dict[str, Any], split: str, peer: str, work: Path, minutes: f
     if (train["grey"] == "false").mean() > 0.5:
         command.append("--colour")
     limit = ["timeout", str(round(60 * (3 * minutes + 5)))]  # a peer that hangs holds up nobody
-    return run([*limit, *command], watch_memory=True)
+    return run([*limit, *command], watch_memory=True, poll_s=POLL_S)
 
 
 def run_all(given: argparse.Namespace, results: Results) -> None:
