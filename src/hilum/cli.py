@@ -6,12 +6,15 @@ usage, 130 interrupted.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -21,7 +24,7 @@ from hilum.errors import HilumError
 if TYPE_CHECKING:
     from hilum.auditing import Audit
     from hilum.dataset import Columns
-    from hilum.inference import Prediction
+    from hilum.inference import Model, Prediction
     from hilum.preparation import DataOptions
     from hilum.records import Run
 
@@ -75,6 +78,13 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any setting, as name=value; see 'hilum settings'. Repeatable."),
 ]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        help="Time for the whole command: a training step is timed, and the plan chosen that fits. "
+        "[default: what the plan needs, up to a limit by hardware]"
+    ),
+]
 Epochs = Annotated[int | None, typer.Option(help="Short for --set epochs=E.")]
 Seed = Annotated[int | None, typer.Option(help="Short for --set seed=S.")]
 Folds = Annotated[
@@ -106,6 +116,83 @@ DicomColumns = Annotated[
         "headers; patients and studies as pseudonyms.",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `plan` and `train` are both told; each field is an option of both."""
+
+    recipe: Recipe = None
+    minutes: Minutes = None
+    set_: Set = None
+    epochs: Epochs = None
+    seed: Seed = None
+    classes: Classes = None
+    positive: Positive = None
+    patient_pattern: PatientPattern = None
+    path_column: PathColumn = None
+    label_column: LabelColumn = None
+    patient_column: PatientColumn = None
+    split_column: SplitColumn = None
+    new_split: NewSplit = False
+    allow_patient_overlap: AllowOverlap = False
+    skip_unreadable: SkipUnreadable = False
+    dicom_columns: DicomColumns = False
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that the user gave, by name."""
+        from hilum.settings import parse_assignments
+
+        short = {"epochs": self.epochs, "seed": self.seed}
+        given = {name: value for name, value in short.items() if value is not None}
+        return parse_assignments(self.set_ or ()) | given
+
+    def options(self, *, folds: int | None = None) -> DataOptions:
+        """Return how the data are to be read and split."""
+        return hilum.DataOptions(
+            classes=_list(self.classes),
+            positive=self.positive,
+            patient_pattern=self.patient_pattern,
+            columns=_columns(
+                self.path_column, self.label_column, self.patient_column, self.split_column
+            ),
+            new_split=self.new_split,
+            allow_patient_overlap=self.allow_patient_overlap,
+            skip_unreadable=self.skip_unreadable,
+            dicom_columns=self.dicom_columns,
+            folds=folds,
+        )
+
+
+def _with_request(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the fields of `Request` as options, where it has the parameter `request`."""
+    parameters = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if parameter.name != "request":
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        hints = get_type_hints(Request, include_extras=True)
+        parameters += [
+            inspect.Parameter(
+                each.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=each.default,
+                annotation=hints[each.name],
+            )
+            for each in fields(Request)
+        ]
+
+    @functools.wraps(command)
+    def call(**given: Any) -> None:
+        shared = {each.name: given.pop(each.name) for each in fields(Request)}
+        command(request=Request(**shared), **given)
+
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {each.name: each.annotation for each in parameters}
+    return call
+
+
+PATIENTS_FILE = "patients.csv"
 
 
 def main() -> None:
@@ -158,37 +245,17 @@ def audit_command(
 
 
 @app.command("plan")
-def plan_command(
-    data: Data,
-    recipe: Recipe = None,
-    set_: Set = None,
-    epochs: Epochs = None,
-    seed: Seed = None,
-    classes: Classes = None,
-    positive: Positive = None,
-    patient_pattern: PatientPattern = None,
-    path_column: PathColumn = None,
-    label_column: LabelColumn = None,
-    patient_column: PatientColumn = None,
-    split_column: SplitColumn = None,
-    new_split: NewSplit = False,
-    allow_patient_overlap: AllowOverlap = False,
-    skip_unreadable: SkipUnreadable = False,
-    dicom_columns: DicomColumns = False,
-    as_json: AsJson = False,
-) -> None:
+@_with_request
+def plan_command(data: Data, request: Request, as_json: AsJson = False) -> None:
     """Show the settings that training would use on these data, each with its reason."""
-    columns = _columns(path_column, label_column, patient_column, split_column)
     plan = hilum.plan(
         data,
-        recipe=recipe,
-        settings=_settings(set_, epochs, seed),
-        options=_options(
-            classes, positive, patient_pattern, columns,
-            new_split, allow_patient_overlap, skip_unreadable, dicom_columns,
-        ),
+        recipe=request.recipe,
+        settings=request.settings(),
+        minutes=request.minutes,
+        options=request.options(),
         progress=_progress(),
-    )  # fmt: skip
+    )
     if as_json:
         _print_json(plan.to_dict())
         return
@@ -197,40 +264,23 @@ def plan_command(
 
 
 @app.command("train")
+@_with_request
 def train_command(
     data: Data,
     out: Annotated[str, typer.Option(help="Folder of the run; new or empty.")],
+    request: Request,
     folds: Folds = None,
-    recipe: Recipe = None,
-    set_: Set = None,
-    epochs: Epochs = None,
-    seed: Seed = None,
-    classes: Classes = None,
-    positive: Positive = None,
-    patient_pattern: PatientPattern = None,
-    path_column: PathColumn = None,
-    label_column: LabelColumn = None,
-    patient_column: PatientColumn = None,
-    split_column: SplitColumn = None,
-    new_split: NewSplit = False,
-    allow_patient_overlap: AllowOverlap = False,
-    skip_unreadable: SkipUnreadable = False,
-    dicom_columns: DicomColumns = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier, evaluate it honestly, and write a run folder with a report."""
-    columns = _columns(path_column, label_column, patient_column, split_column)
-    options = _options(
-        classes, positive, patient_pattern, columns,
-        new_split, allow_patient_overlap, skip_unreadable, dicom_columns, folds,
-    )  # fmt: skip
     with _resumable(out):
         run = hilum.train(
             data,
             out,
-            recipe=recipe,
-            settings=_settings(set_, epochs, seed),
-            options=options,
+            recipe=request.recipe,
+            settings=request.settings(),
+            minutes=request.minutes,
+            options=request.options(folds=folds),
             progress=_progress(),
             command=["hilum", *sys.argv[1:]],
         )
@@ -357,14 +407,34 @@ def predict_command(
     heatmaps: Annotated[
         str | None, typer.Option(help="Write heat maps too, to this new folder; see 'explain'.")
     ] = None,
+    patients: Annotated[
+        bool,
+        typer.Option(
+            "--patients",
+            help="Pool the images of each patient into one answer: patients.csv beside --out.",
+        ),
+    ] = False,
+    patient_pattern: PatientPattern = None,
+    patient_column: PatientColumn = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict images: class, confidence, the probability of each class, decision.
 
     Every input gets a row. One that cannot be read is refused with the reason, the others are
-    answered all the same, and the exit code is 1.
+    answered all the same, and the exit code is 1. With --patients, each patient gets a row too, by
+    the rule that the model was locked with; without --out only these are printed.
     """
+    from hilum.inference import row_columns
+
+    _check_patients(patients, out, patient_pattern, patient_column)
     loaded = hilum.load(model)
+    if patients:
+        from hilum.patient_predictions import find_patients
+
+        names, told = find_patients(
+            loaded.facts, inputs, patient_pattern=patient_pattern, patient_column=patient_column
+        )
+        typer.echo(told, err=True)
     if heatmaps is None:
         predictions = loaded.predict(inputs)
     else:
@@ -372,13 +442,58 @@ def predict_command(
         predictions = [explanation.prediction for explanation in explained]
     rows = [prediction.row(loaded.class_names) for prediction in predictions]
     if out is not None:
-        _write_rows(Path(out), rows, loaded.class_names)
+        _write_rows(Path(out), rows, row_columns(loaded.class_names))
         typer.echo(f"{len(rows):,} predictions written to {out}", err=True)
-    if as_json:
+    if patients:
+        _give_patients(loaded, predictions, names, rows, out, as_json)
+    elif as_json:
         _print_json(rows)
     elif out is None:
         _print_predictions(predictions, rows, loaded.class_names)
     _exit_if_refused(predictions)
+
+
+def _check_patients(
+    patients: bool, out: str | None, pattern: str | None, column: str | None
+) -> None:
+    """Refuse options that mean nothing without --patients, and a name that is taken."""
+    for option, value in (("--patient-pattern", pattern), ("--patient-column", column)):
+        if value and not patients:
+            raise hilum.SettingError(f"{option} needs --patients here.")
+    if patients and out is not None and Path(out).name == PATIENTS_FILE:
+        raise hilum.SettingError(
+            f"--out {out} is where patients go. Choose another name for the rows of images."
+        )
+
+
+def _give_patients(
+    loaded: Model,
+    predictions: Sequence[Prediction],
+    names: Sequence[str],
+    images: Sequence[dict[str, Any]],
+    out: str | None,
+    as_json: bool,
+) -> None:
+    """Write or print one answer a patient."""
+    from hilum.patient_predictions import patient_columns, pool_images
+
+    pooled = pool_images(loaded, predictions, names)
+    rows = [prediction.row(loaded.class_names) for prediction in pooled]
+    if out is not None:
+        path = Path(out).with_name(PATIENTS_FILE)
+        _write_rows(path, rows, patient_columns(loaded.class_names))
+        typer.echo(f"{len(rows):,} patients written to {path}", err=True)
+    if as_json:
+        _print_json({"patients": rows, "images": images})
+    elif out is None and not sys.stdout.isatty():
+        _csv(sys.stdout, rows, patient_columns(loaded.class_names))
+    elif out is None:
+        width = max((len(row["patient"]) for row in rows), default=0)
+        for each in pooled:
+            shown = each.predicted or "refused"
+            if each.confidence is not None:
+                shown += f"  {each.confidence:.1%}"
+            typer.echo(f"{each.patient:<{width}}  {shown}  {each.n_images} images")
 
 
 @app.command("explain")
@@ -554,43 +669,6 @@ def _columns(
     return hilum.Columns(path=path, label=label, patient=patient, split=split)
 
 
-def _options(
-    classes: str | None,
-    positive: str | None,
-    patient_pattern: str | None,
-    columns: Columns | None,
-    new_split: bool,
-    allow_patient_overlap: bool,
-    skip_unreadable: bool,
-    dicom_columns: bool,
-    folds: int | None = None,
-) -> DataOptions:
-    return hilum.DataOptions(
-        classes=_list(classes),
-        positive=positive,
-        patient_pattern=patient_pattern,
-        columns=columns,
-        new_split=new_split,
-        allow_patient_overlap=allow_patient_overlap,
-        skip_unreadable=skip_unreadable,
-        dicom_columns=dicom_columns,
-        folds=folds,
-    )
-
-
-def _settings(
-    assignments: Sequence[str] | None, epochs: int | None, seed: int | None
-) -> dict[str, Any]:
-    from hilum.settings import parse_assignments
-
-    values = parse_assignments(assignments or ())
-    if epochs is not None:
-        values["epochs"] = epochs
-    if seed is not None:
-        values["seed"] = seed
-    return values
-
-
 class _resumable:  # noqa: N801 - reads as a statement: with _resumable(out)
     """Turn an interruption into exit code 130 and the way to go on."""
 
@@ -723,7 +801,9 @@ def _print_predictions(
     predictions: Sequence[Prediction], rows: Sequence[dict[str, Any]], class_names: Sequence[str]
 ) -> None:
     if not sys.stdout.isatty():
-        _csv(sys.stdout, rows, class_names)
+        from hilum.inference import row_columns
+
+        _csv(sys.stdout, rows, row_columns(class_names))
         return
     width = max((len(row["path"]) for row in rows), default=0)
     for prediction, row in zip(predictions, rows, strict=True):
@@ -743,22 +823,20 @@ def _exit_if_refused(predictions: Sequence[Prediction]) -> None:
         raise typer.Exit(1)
 
 
-def _write_rows(path: Path, rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> None:
+def _write_rows(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
     import io
 
     from hilum.files import write_text
 
     stream = io.StringIO()
-    _csv(stream, rows, class_names)
+    _csv(stream, rows, columns)
     write_text(path, stream.getvalue())
 
 
-def _csv(stream: Any, rows: Iterable[dict[str, Any]], class_names: Sequence[str]) -> None:
+def _csv(stream: Any, rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
     import csv
 
-    from hilum.inference import row_columns
-
-    writer = csv.DictWriter(stream, fieldnames=row_columns(class_names), lineterminator="\n")
+    writer = csv.DictWriter(stream, fieldnames=columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hilum.auditing import Finding, Found, find_flaws
+from hilum.budget import DEFAULT_MINUTES, Budget, check_minutes
 from hilum.dataset import Columns, Dataset, load_dataset
 from hilum.errors import DataError, SettingError, did_you_mean
 from hilum.fingerprint import take_fingerprint
@@ -21,7 +24,8 @@ from hilum.progress import LogProgress, Progress
 from hilum.recipes import load_recipe
 from hilum.scan import scan
 from hilum.settings import Settings, make_settings
-from hilum.splits import OUT_OF_FOLD, Split, join_groups, make_folds, make_split
+from hilum.splits import OUT_OF_FOLD, Split, join_groups, make_folds, make_split, make_strata
+from hilum.targets import TargetKind, truths
 
 # Names for the absence of disease; the other of two classes is then the positive one.
 HEALTHY = frozenset(
@@ -30,6 +34,13 @@ HEALTHY = frozenset(
         *("clear", "uninfected", "absent", "other", "others", "no finding"),
     )
 )
+
+
+TARGET_REASONS: dict[TargetKind, str] = {
+    "classes": "Each image has one class; of grades in order say so with --target ordinal.",
+    "ordinal": "Each image has a grade.",
+    "multilabel": "The data have several labels an image.",
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,8 @@ class DataOptions:
         Take patients and metadata from DICOM headers, patients as pseudonyms.
     folds : int or None
         Cross-validate over this many folds instead of training once.
+    target : str or None
+        'classes', 'ordinal' or 'multilabel'; None takes what the data show.
     """
 
     classes: tuple[str, ...] | None = None
@@ -63,6 +76,7 @@ class DataOptions:
     skip_unreadable: bool = False
     dicom_columns: bool = False
     folds: int | None = None
+    target: TargetKind | None = None
 
 
 @dataclass(frozen=True)
@@ -83,18 +97,27 @@ def prepare(
     *,
     recipe: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    minutes: float | None = None,
     options: DataOptions | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
     """Do all that comes before training: read, check, split, plan. Writes nothing.
 
+    Parameters
+    ----------
+    minutes : float, optional
+        Time for the whole command, which begins here: the epochs that fit are planned. Without it
+        the plan asks for what it needs, up to a limit by hardware.
+
     Raises
     ------
     DataError, SettingError
     """
+    started = time.monotonic()
     options, progress = options or DataOptions(), progress or LogProgress()
     chosen = dict(settings or {})
     given = make_settings(chosen)  # so that a slip is told before the images are read
+    check_minutes(minutes)
     hardware = find_hardware(given.accelerator)
     loaded_recipe = load_recipe(recipe) if recipe else None
     dataset = load_dataset(
@@ -102,27 +125,29 @@ def prepare(
         classes=options.classes,
         patient_pattern=options.patient_pattern,
         columns=options.columns,
+        target=options.target or chosen.get("target"),
     )
     if options.dicom_columns:
         dataset = add_header_columns(dataset, progress)
-    if dataset.target_kind == "multilabel":
-        raise DataError(
-            f"{data} has several labels an image. They are read, but training on them is not "
-            "possible yet: give one label an image."
-        )
-    positive, positive_reason = choose_positive(dataset.class_names, options.positive)
+    by_user = options.target is not None or "target" in chosen
+    chosen["target"] = dataset.target_kind
+    positive, positive_reason = choose_positive(
+        dataset.class_names, options.positive, dataset.target_kind
+    )
     for line in describe_data(dataset):
         progress.say(line)
     if positive is not None:
         progress.say(f"The class to be found is '{positive}': {positive_reason}")
+    reading = time.monotonic()
     scanned = scan(dataset, progress)
+    read_s = (time.monotonic() - reading) / max(1, len(dataset))
     samples = scanned.samples
     check_unreadable(samples, dataset, options)
     # A split that is left aside has no flaws.
     checked = scanned.without_given_splits() if options.new_split else scanned
     found = find_flaws(dataset, checked, progress)
     grouping = _group(samples, found.findings)
-    split = _split(samples, given, options)
+    split = _split(samples, given, options, dataset)
     if grouping and split.source != "given":
         split = replace(split, reasons=(*split.reasons, grouping))
     samples.loc[~samples["excluded"], "split"] = split.names
@@ -137,7 +162,18 @@ def prepare(
         hardware,
         recipe=loaded_recipe,
         chosen=chosen,
+        budget=Budget(
+            minutes=minutes or DEFAULT_MINUTES[hardware.device],
+            is_given=minutes is not None,
+            elapsed_s=time.monotonic() - started,
+            read_s=read_s,
+            n_test=int((samples["split"] == "test").sum()),
+            n_folds=options.folds or 1,
+        ),
     )
+    if not by_user:
+        reason = TARGET_REASONS[dataset.target_kind]
+        plan = replace(plan, reasons=plan.reasons | {"target": reason})
     return Prepared(dataset, samples, split, found, plan, positive, positive_reason)
 
 
@@ -146,6 +182,7 @@ def plan(
     *,
     recipe: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    minutes: float | None = None,
     options: DataOptions | None = None,
     progress: Progress | None = None,
 ) -> Plan:
@@ -153,28 +190,57 @@ def plan(
 
     Parameters and errors are those of `prepare`.
     """
-    prepared = prepare(data, recipe=recipe, settings=settings, options=options, progress=progress)
+    prepared = prepare(
+        data,
+        recipe=recipe,
+        settings=settings,
+        minutes=minutes,
+        options=options,
+        progress=progress,
+    )
     return prepared.plan
 
 
 def describe_data(dataset: Dataset) -> list[str]:
     """Say how the data were understood, so that a wrong guess is seen before it costs hours."""
-    names = dataset.class_names
-    return [
-        f"{len(dataset):,} images, {len(names)} classes: {quoted(names)}.",
-        *dataset.notes,
-        *dataset.patients.lines(),
-    ]
+    names, n = dataset.class_names, f"{len(dataset):,} images"
+    match dataset.target_kind:
+        case "classes":
+            first = f"{n}, {len(names)} classes: {quoted(names)}."
+        case "ordinal":
+            first = f"{n}, {len(names)} grades in this order: {', '.join(names)}."
+        case "multilabel":
+            first = f"{n}, each with any of {len(names)} labels: {_counted(dataset)}."
+    return [first, *dataset.notes, *dataset.patients.lines()]
 
 
-def choose_positive(names: Sequence[str], wanted: str | None) -> tuple[str | None, str]:
+def _counted(dataset: Dataset) -> str:
+    """Say of how many images each label is known, and in how many it is present."""
+    truth = truths(dataset.table, dataset.class_names, "multilabel")
+    return ", ".join(
+        f"'{name}' (in {int((column == 1).sum()):,} of {int((~np.isnan(column)).sum()):,} known)"
+        for name, column in zip(dataset.class_names, truth.T, strict=True)
+    )
+
+
+def choose_positive(
+    names: Sequence[str], wanted: str | None, target: TargetKind = "classes"
+) -> tuple[str | None, str]:
     """Say which of two classes is the one to be found, and why.
 
     Raises
     ------
     SettingError
-        If `wanted` is not one of them, or there are more than two.
+        If `wanted` is not one of them, or there are not two classes.
     """
+    if target == "multilabel":
+        if wanted is not None:
+            raise SettingError(f"--positive {wanted}: of several labels each is to be found.")
+        return None, "Several labels an image: each is to be found, at a threshold of its own."
+    if target == "ordinal":
+        if wanted is not None:
+            raise SettingError(f"--positive {wanted}: of grades in order there is none.")
+        return None, "Grades in order: the answer is the median grade."
     if len(names) != 2:
         if wanted is not None:
             raise SettingError(f"--positive {wanted}: with {len(names)} classes there is none.")
@@ -218,6 +284,8 @@ def check_unreadable(samples: pd.DataFrame, dataset: Dataset, options: DataOptio
             f"{number} of {len(samples):,} in {dataset.source} cannot be read: {first}{more}. "
             f"Replace or remove {them}, or pass --skip-unreadable to go on without {them}."
         )
+    if dataset.target_kind == "multilabel":
+        return  # the split sees to it that each label can be learnt
     left = set(samples["label"][~samples["excluded"]])
     for name in dataset.class_names:
         if name not in left:
@@ -251,13 +319,16 @@ def _group(samples: pd.DataFrame, findings: Sequence[Finding]) -> str | None:
     )
 
 
-def _split(samples: pd.DataFrame, settings: Settings, options: DataOptions) -> Split:
+def _split(
+    samples: pd.DataFrame, settings: Settings, options: DataOptions, dataset: Dataset
+) -> Split:
     """Split the readable samples by the column `group`."""
     readable = samples[~samples["excluded"]]
+    strata = make_strata(readable, dataset.class_names, dataset.target_kind)
     given = [""] * len(readable) if options.new_split else list(readable["given_split"])
     if options.folds is not None:
         return make_folds(
-            list(readable["label"]),
+            strata,
             list(readable["group"]),
             given,
             patients=list(readable["patient"]),
@@ -266,7 +337,7 @@ def _split(samples: pd.DataFrame, settings: Settings, options: DataOptions) -> S
             allow_overlap=options.allow_patient_overlap,
         )
     return make_split(
-        list(readable["label"]),
+        strata,
         list(readable["group"]),
         given,
         patients=list(readable["patient"]),

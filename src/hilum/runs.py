@@ -42,9 +42,11 @@ from hilum.files import write_csv, write_json
 from hilum.inference import Model, load
 from hilum.locks import LOCK_FILE, locked
 from hilum.map_checks import check_maps
-from hilum.model import ModelFacts, TrainingData, write_model
+from hilum.model import ModelFacts, PatientRules, TrainingData, write_model
 from hilum.neighbours import References, choose_references, make_references, see
 from hilum.networks import NETWORK_SETTINGS, n_parameters
+from hilum.patient_figures import lock_patients, pool_predictions
+from hilum.pooling import Target
 from hilum.preparation import DataOptions, prepare
 from hilum.progress import LogProgress, Progress
 from hilum.records import (
@@ -59,6 +61,7 @@ from hilum.records import (
 from hilum.robustness import measure_robustness
 from hilum.settings import Settings
 from hilum.subgroups import Subgroups, add_groups
+from hilum.targets import truths
 from hilum.training import Samples, Trained, network_logits, train_network
 
 
@@ -68,6 +71,7 @@ def train(
     *,
     recipe: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    minutes: float | None = None,
     options: DataOptions | None = None,
     progress: Progress | None = None,
     command: Sequence[str] = ("hilum.train",),
@@ -84,6 +88,10 @@ def train(
         A named recipe; without one a plan is made from the data.
     settings : mapping, optional
         Settings that override recipe and plan, by name.
+    minutes : float, optional
+        Time for all of it: a training step is timed, and the epochs that fit are planned. Without
+        it the plan asks for what it needs, up to a limit by hardware. Epochs that the user set
+        stay.
     options : DataOptions, optional
 
     Returns
@@ -116,6 +124,7 @@ def train(
                     "data": str(Path(data).absolute()),
                     "recipe": recipe,
                     "settings": dict(settings or {}),
+                    "minutes": minutes,
                     "options": asdict(options or DataOptions()),
                 },
             )
@@ -251,22 +260,32 @@ def _prepare(run: Run, progress: Progress) -> None:
         **given
         | {
             "classes": tuple(given["classes"]) if given["classes"] else None,
-            "columns": Columns(**given["columns"]) if given["columns"] else None,
+            "columns": _columns(given["columns"]),
         }
     )
     prepared = prepare(
         request["data"],
         recipe=request["recipe"],
         settings=request["settings"],
+        minutes=request.get("minutes"),
         options=options,
         progress=progress,
     )
     note = None
     if options.folds is not None:
-        note = check_folds(prepared.samples, prepared.plan.settings, options.folds)
+        names = prepared.dataset.class_names
+        note = check_folds(prepared.samples, prepared.plan.settings, options.folds, names)
         if note:
             progress.say(note)
     save_prepared(run, prepared, options, validation_note=note)
+
+
+def _columns(given: dict[str, Any] | None) -> Columns | None:
+    """Make columns of what run.json keeps of them, where tuples are lists."""
+    if given is None:
+        return None
+    labels = given["labels"]
+    return Columns(**given | {"labels": None if labels is None else tuple(labels)})
 
 
 # -- the steps -------------------------------------------------------------------------------------
@@ -303,7 +322,7 @@ def _work(run: Run, progress: Progress, command: Sequence[str]) -> Run:
         _write_model(run, trained, train_samples, val_samples, dataset, settings, samples)
     run.save(
         status="trained",
-        best_epoch=trained.best_epoch,
+        best_epochs=list(trained.best_epochs),
         epochs_done=len(trained.history),
         n_parameters=n_parameters(trained.network),
         explanation=check_maps(run.folder / "model", val_samples.pixels, _sizes(samples, "val")),
@@ -333,8 +352,7 @@ def split_samples(
         progress,
         among=list(samples["sha256"][~samples["excluded"]]),
     )
-    labels = np.array([dataset.class_names.index(label) for label in rows["label"]])
-    return Samples(pixels, labels.astype(np.int64))
+    return Samples(pixels, truths(rows, dataset.class_names, settings.target))
 
 
 def _sizes(samples: pd.DataFrame, split: str) -> list[tuple[int, int]]:
@@ -386,6 +404,7 @@ def _write_model(
         strangeness=strangeness,
         patients_known=dataset.patients.n_patients is not None,
     )
+    patients = _lock_patients(dataset, samples, probs, positive, settings)
     constants = trained.network.state_dict()
     facts = ModelFacts(
         hilum=hilum.__version__,
@@ -395,6 +414,9 @@ def _write_model(
         preprocessing=settings.pixel_spec,
         calibration=calibrator,
         operating_point=point,
+        patient_pooling=patients.pooling,
+        patient_point=patients.point,
+        patient_points=patients.points,
         referral=referral,
         network=settings.model_dump(mode="json", include=set(NETWORK_SETTINGS)),
         mean=tuple(constants["normalise.mean"].flatten().tolist()),
@@ -431,6 +453,21 @@ def _references(
     return make_references(see(features, pixels), val_views)
 
 
+def _lock_patients(
+    dataset: Dataset,
+    samples: pd.DataFrame,
+    val_probs: NDArray[np.float64],
+    positive: str | None,
+    settings: Settings,
+) -> PatientRules:
+    """Lock the rules for patients with several images, where patients are known."""
+    if dataset.patients.n_patients is None:
+        return PatientRules(None, None, None)
+    names = dataset.class_names
+    target = Target(settings.target, None if positive is None else names.index(positive))
+    return lock_patients(samples, val_probs, names, target, settings, now=now())
+
+
 N_ORIGINALS = 8
 """Validation images, as they came, that the exported graph must resize as training did."""
 
@@ -445,6 +482,9 @@ def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
     open_test(run.folder, n_test, point, model.facts.referral, command=shlex.join(command))
     test = predict_split(model, dataset, samples, "test", progress)
     write_csv(run.folder / "predictions.csv", pd.concat([val, test], ignore_index=True))
+    if model.facts.patient_pooling is not None:
+        by_patient = [pool_predictions(table, model.facts) for table in (val, test)]
+        write_csv(run.folder / "patients.csv", pd.concat(by_patient, ignore_index=True))
     known = dataset.patients.n_patients is not None
     metrics: dict[str, Any] = {
         "class_names": list(model.class_names),
@@ -462,7 +502,23 @@ def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
     run.save(
         operating_point=point.model_dump(mode="json") if point else None,
         referral=rules.model_dump(mode="json") if rules else None,
+        patient_rules=_patient_rules(model),
     )
+
+
+def _patient_rules(model: Model) -> dict[str, Any] | None:
+    """Say for run.json how patients with several images are answered."""
+    facts = model.facts
+    if facts.patient_pooling is None:
+        return None
+    points = facts.patient_points
+    return {
+        "pooling": facts.patient_pooling.model_dump(mode="json"),
+        "point": facts.patient_point.model_dump(mode="json") if facts.patient_point else None,
+        "points": {name: point.model_dump(mode="json") for name, point in points.items()}
+        if points is not None
+        else None,
+    }
 
 
 def _robustness(
@@ -509,7 +565,7 @@ def _measure_again(run: Run, prevalences: Sequence[float], subgroups: Sequence[s
             subgroups=subgroups,
         )
         if prevalences:
-            asked = ("ppv_npv", "net_benefit")
+            asked = ("ppv_npv", "net_benefit", "patients")
             metrics[split] |= {key: found[key] for key in asked if key in found}
         if subgroups:
             before = metrics[split]
