@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 import hilum
 from hilum import intervals, metrics
 from hilum.cli import app
-from hilum.comparing import delong, mean_difference
 from hilum.errors import DataError, RunError, SettingError
 from hilum.intervals import Bools, Clusters, Floats, Ints
+from hilum.paired import delong, mean_difference
 from studies import slow_auroc
 
 NAMES = ("normal", "pneumonia")

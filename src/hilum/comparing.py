@@ -7,7 +7,6 @@ Nothing is predicted here and no test split is opened: what runs and readers sai
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +17,30 @@ import pandas as pd
 
 from hilum import intervals
 from hilum.errors import DataError, RunError, SettingError
-from hilum.estimates import Study
+from hilum.estimates import Study, target_of
 from hilum.evaluation import n_openings
 from hilum.files import read_json
-from hilum.intervals import Bools, Clusters, Estimate, Floats, Interval, Ints
-from hilum.names import quoted
-from hilum.ranking import placements
+from hilum.intervals import Bools, Clusters, Estimate, Floats, Ints
+from hilum.metrics import rank_losses
+from hilum.multilabel import POSITIVE, mean_over_labels, two_classes
+from hilum.names import NONE, SET_SEPARATOR, quoted
+from hilum.paired import (
+    Difference,
+    Sides,
+    compare_areas,
+    compare_kappas,
+    mean_difference,
+)
 from hilum.splits import join_groups
-
-# Sign flips of patients for a p-value; with more patients than this on which two differ, Student's
-# t serves as well.
-N_FLIPS = 10_000
-MAX_FLIPPED = 1000
+from hilum.targets import TargetKind, members, truths
 
 N_RESAMPLES = 2000
 
 # Figures that rest on decisions alone.
 _DECIDED = ("sensitivity", "specificity", "balanced_accuracy", "accuracy")
+
+# Figures of ordinal grades; the last rests on probabilities.
+_GRADED = ("quadratic_kappa", "mean_absolute_error", "ranked_probability_score")
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ class Rater:
     kind : str
         'run' or 'reader'.
     called : int array of shape (n_samples,) or None
-        Class that is called; of two classes at the threshold locked on validation data.
+        Class that is called; of two classes at the threshold locked on validation data. Of several
+        labels (n_samples, n_labels), 1 where one is called.
     probs : float array of shape (n_samples, n_classes) or None
         Probabilities; of a reader with scores, (n_samples, 1) with the score of the positive class.
     facts : dict
@@ -85,8 +92,9 @@ def compare(
     """Compare models, or a model and readers, on the same test images.
 
     Each pair is compared: AUROC (DeLong, by patient), and at the locked thresholds sensitivity,
-    specificity, balanced accuracy, accuracy, and the Brier score. No test split is opened: the
-    predictions that the runs wrote are read.
+    specificity, balanced accuracy, accuracy, and the Brier score; of ordinal grades also quadratic
+    kappa and the mean error in grades; of several labels each, and the means over them. No test
+    split is opened: the predictions that the runs wrote are read.
 
     Parameters
     ----------
@@ -122,10 +130,15 @@ def compare(
     sheets = _with_names(sheets)
     base, counts = _matched(sheets, shared_only=shared_only)
     names, positive = sheets[0].class_names, sheets[0].positive
-    true = np.array([names.index(label) for label in base["label"]], dtype=np.intp)
     clusters = Clusters.of(base["group"].to_numpy(), len(base))
     raters = [sheet.rater(list(base["key"]), names) for sheet in sheets]
-    bench = _Bench(true, clusters, names, names.index(positive) if positive else None)
+    true = truths(base, names, sheets[0].target)
+    bench: _Bench | _LabelBench
+    if sheets[0].target == "multilabel":
+        bench = _LabelBench(true, clusters, names)
+    else:
+        k, ordinal = names.index(positive) if positive else None, sheets[0].target == "ordinal"
+        bench = _Bench(true, clusters, names, k, ordinal)
     pairs = [bench.compare(a, b) for a, b in itertools.combinations(raters, 2)]
     return Comparison(
         {
@@ -134,6 +147,7 @@ def compare(
             "n_shared": counts,
             "class_names": list(names),
             "positive_class": positive,
+            "target": sheets[0].target,
             "raters": [{"name": r.name, "kind": r.kind, **r.facts} for r in raters],
             "comparisons": pairs,
             "warnings": _warnings(raters, pairs, counts),
@@ -160,6 +174,7 @@ class _Sheet:
     positive: str | None
     patients_known: bool
     facts: dict[str, Any]
+    target: TargetKind
 
     def rater(self, keys: Sequence[str], class_names: Sequence[str]) -> Rater:
         """Give what was said of the images with these keys, in this order of keys and classes.
@@ -169,7 +184,11 @@ class _Sheet:
         rows = self.table.set_index("key").loc[list(keys)]
         called = probs = None
         if "called" in rows:
-            called = np.array([class_names.index(c) for c in rows["called"]], dtype=np.intp)
+            called = (
+                members(rows["called"], class_names).astype(np.intp)
+                if self.target == "multilabel"
+                else np.array([class_names.index(c) for c in rows["called"]], dtype=np.intp)
+            )
         if "score" in rows:
             probs = rows[["score"]].to_numpy(dtype=np.float64)
         elif self.kind == "run":
@@ -200,6 +219,13 @@ def _run_sheet(folder: Path) -> _Sheet:
     known = samples.loc[test["path"], ["sha256", "group"]].reset_index(drop=True)
     table = pd.concat([test.drop(columns="split"), known], axis=1)
     table = table.rename(columns={"predicted": "called"})
+    target = target_of(metrics["test"])
+    if target == "multilabel":
+        # Another run may hold the same labels in another order.
+        for column in ("label", "unknown", "called"):
+            table[column] = [
+                SET_SEPARATOR.join(sorted(c.split(SET_SEPARATOR))) for c in table[column]
+            ]
     return _Sheet(
         folder.name or str(folder),
         "run",
@@ -209,6 +235,7 @@ def _run_sheet(folder: Path) -> _Sheet:
         metrics["positive_class"],
         metrics["test"]["n_patients"] is not None,
         {"threshold": metrics["test"]["threshold"], "n_openings": n_openings(folder)},
+        target,
     )
 
 
@@ -265,9 +292,16 @@ def _reader_sheet(
             f"{path} has several rows of reader {name} for {quoted(set(twice))}. Keep one, or name "
             "the readers in a column reader."
         )
-    table = known.loc[rows["path"], ["key", "sha256", "label", "group"]].reset_index()
+    kept = [name for name in ("key", "sha256", "label", "unknown", "group") if name in known]
+    table = known.loc[rows["path"], kept].reset_index()
     if "decision" in said:
-        wrong = sorted(set(rows["decision"]) - set(run.class_names))
+        several = run.target == "multilabel"
+        decisions = {
+            part
+            for cell in set(rows["decision"])
+            for part in (cell.split(SET_SEPARATOR) if several else [cell])
+        }
+        wrong = sorted(decisions - set(run.class_names) - ({"", NONE} if several else set()))
         if wrong:
             raise DataError(
                 f"{path} has the decisions {quoted(wrong)}, which are no classes of {run.source}. "
@@ -280,7 +314,15 @@ def _reader_sheet(
         if len(bad):
             raise DataError(f"{path} has no number as score for {quoted(bad)}. Give one for each.")
     return _Sheet(
-        name, "reader", path, table, run.class_names, run.positive, run.patients_known, {}
+        name,
+        "reader",
+        path,
+        table,
+        run.class_names,
+        run.positive,
+        run.patients_known,
+        {},
+        run.target,
     )
 
 
@@ -318,7 +360,16 @@ def _matched(sheets: list[_Sheet], *, shared_only: bool) -> tuple[pd.DataFrame, 
     groups = list(table["group"])
     for sheet in sheets[1:]:
         rows = sheet.table.set_index("key").loc[table["key"]]
-        wrong = np.flatnonzero(rows["label"].to_numpy() != table["label"].to_numpy())
+        wrong = np.flatnonzero(
+            np.any(
+                [
+                    rows[c].to_numpy() != table[c].to_numpy()
+                    for c in ("label", "unknown")
+                    if c in table
+                ],
+                axis=0,
+            )
+        )
         if len(wrong):
             k = wrong[0]
             raise DataError(
@@ -336,6 +387,11 @@ def _same_question(base: _Sheet, sheet: _Sheet) -> None:
         raise DataError(
             f"{base.name} has the classes {', '.join(base.class_names)} and {sheet.name} has "
             f"{', '.join(sheet.class_names)}: models are compared on one question."
+        )
+    if base.target != sheet.target:
+        raise DataError(
+            f"{base.name} has the target '{base.target}' and {sheet.name} has '{sheet.target}': "
+            "models are compared on one question."
         )
     if base.positive != sheet.positive:
         raise DataError(
@@ -383,6 +439,8 @@ class _Bench:
     clusters: Clusters
     class_names: tuple[str, ...]
     positive: int | None
+    ordinal: bool = False
+    block: Ints | None = None
 
     @property
     def present(self) -> list[int]:
@@ -416,7 +474,11 @@ class _Bench:
         if rater.called is not None:
             probs = rater.probs if rater.kind == "run" else None
             study = self.study(np.zeros((n, n_classes)) if probs is None else probs, rater.called)
-            names = _DECIDED if probs is None else (*_DECIDED, "auroc", "brier")
+            names: tuple[str, ...] = (
+                _DECIDED if probs is None else (*_DECIDED, "auroc", "brier", *_GRADED)
+            )
+            if self.ordinal and probs is None:
+                names = (*_DECIDED, *_GRADED[:2])
             found = {name: value for name, value in study.figures.items() if name in names}
         if rater.kind == "reader" and rater.probs is not None and not self.one_sided():
             study = self.study(np.zeros((n, n_classes)), np.zeros(n, dtype=np.intp))
@@ -425,7 +487,18 @@ class _Bench:
 
     def study(self, probs: Floats, called: Ints) -> Study:
         names, positive = self.class_names, self.positive
-        return Study(self.true, probs, called, names, positive, self.clusters, 0, N_RESAMPLES)
+        return Study(
+            self.true,
+            probs,
+            called,
+            names,
+            positive,
+            self.clusters,
+            0,
+            N_RESAMPLES,
+            self.ordinal,
+            self.block,
+        )
 
     def one_sided(self) -> bool:
         return any((self.true == k).all() or not (self.true == k).any() for k in self.present)
@@ -442,6 +515,33 @@ class _Bench:
             "balanced_accuracy": self.shares("balanced_accuracy", a, b, classes),
             "accuracy": self.shares("accuracy", a, b, everyone),
             "brier": self.briers(a, b),
+            **(self.graded(a, b) if self.ordinal else {}),
+        }
+
+    def graded(self, a: Rater, b: Rater) -> dict[str, Difference]:
+        """Differences of the figures that count how far answers lie from the truth."""
+        kappa, error = _GRADED[:2]
+        everyone = np.ones(len(self.true), dtype=bool)
+        if a.called is None or b.called is None:
+            found = {name: self.undecided(name, a, b) for name in (kappa, error)}
+        else:
+            off = [
+                np.abs(r.called - self.true).astype(np.float64)
+                for r in (a, b)
+                if r.called is not None
+            ]
+            found = {
+                kappa: compare_kappas(self.true, a.called, b.called, self.clusters),
+                error: mean_difference([off[0]], [off[1]], [everyone], self.clusters),
+            }
+        losses = []
+        for rater in (a, b):
+            if rater.kind != "run" or rater.probs is None:
+                lost = Difference.undefined(_lacking("brier", rater), len(self.true))
+                return found | {_GRADED[2]: lost}
+            losses.append(rank_losses(self.true, rater.probs))
+        return found | {
+            _GRADED[2]: mean_difference([losses[0]], [losses[1]], [everyone], self.clusters)
         }
 
     def areas(self, a: Rater, b: Rater) -> Difference:
@@ -450,7 +550,8 @@ class _Bench:
             if rater.probs is None:
                 return Difference.undefined(_lacking("auroc", rater), len(self.true))
         scores = [(self.column(a, k), self.column(b, k)) for k in self.present]
-        return delong(self.true, self.present, scores, self.clusters)
+        sides = [Sides(self.true == k, self.true != k) for k in self.present]
+        return compare_areas(sides, scores, self.clusters)
 
     def column(self, rater: Rater, k: int) -> Floats:
         assert rater.probs is not None
@@ -497,6 +598,132 @@ class _Bench:
         return mean_difference([losses[0]], [losses[1]], [everyone], self.clusters)
 
 
+@dataclass(frozen=True)
+class _LabelBench:
+    """The images that raters of several labels are held against each other on.
+
+    Attributes
+    ----------
+    true : float array of shape (n_samples, n_labels)
+        1, 0, or NaN where unknown.
+    """
+
+    true: Floats
+    clusters: Clusters
+    class_names: tuple[str, ...]
+
+    def compare(self, a: Rater, b: Rater) -> dict[str, Any]:
+        """Compare two raters on each label, and by the means over those with both outcomes."""
+        labels = {}
+        rows: list[tuple[_Bench, tuple[Rater, Rater]]] = []
+        blocks = intervals.blocks(self.clusters.n, 0)
+        for k, name in enumerate(self.class_names):
+            known = ~np.isnan(self.true[:, k])
+            bench = _Bench(
+                self.true[known, k].astype(np.intp),
+                self.clusters.of_part(known),
+                two_classes(name),
+                POSITIVE,
+                block=blocks[0][np.unique(self.clusters.index[known])],
+            )
+            pair = (_on_label(a, k, known), _on_label(b, k, known))
+            found = bench.compare(*pair)
+            labels[name] = {key: value for key, value in found.items() if key not in ("a", "b")}
+            if len(np.unique(bench.true)) == 2:
+                rows.append((bench, pair))
+        whole: dict[str, Any] = {"a": a.name, "b": b.name}
+        differences = self.differences(a, b)
+        own = [[bench.own(pair[side]) for bench, pair in rows] for side in (0, 1)]
+        for figure, difference in differences.items():
+            parts = [
+                self.mean(figure, rater, [bench for bench, _ in rows], mine, blocks[1])
+                for rater, mine in zip((a, b), own, strict=True)
+            ]
+            whole[figure] = {
+                "a": parts[0].as_json(),
+                "b": parts[1].as_json(),
+                "difference": difference.estimate.as_json(),
+                "p": difference.p,
+            }
+        return whole | {"labels": labels}
+
+    def mean(
+        self,
+        figure: str,
+        rater: Rater,
+        benches: list[_Bench],
+        own: list[dict[str, Estimate]],
+        n_blocks: int,
+    ) -> Estimate:
+        """Mean of a rater's figure over labels."""
+        n = len(self.true)
+        if any(figure not in figures for figures in own):
+            return Estimate.undefined(_lacking(figure, rater), n)
+        return mean_over_labels(
+            figure,
+            [(figures[figure], bench.block) for bench, figures in zip(benches, own, strict=True)],
+            n=n,
+            n_patients=self.clusters.n,
+            n_blocks=n_blocks,
+        )
+
+    def differences(self, a: Rater, b: Rater) -> dict[str, Difference]:
+        """Differences of means over labels, from what each patient adds to all of them."""
+        sides = [Sides(y == 1, y == 0) for y in self.true.T]
+        both = [k for k, (with_it, without) in enumerate(sides) if with_it.any() and without.any()]
+        asked = [sides[k] for k in both]
+        known = [side.positive | side.negative for side in asked]
+        n = len(self.true)
+        found = {}
+        if a.probs is not None and b.probs is not None:
+            scores = [(a.probs[:, k], b.probs[:, k]) for k in both]
+            found["auroc"] = compare_areas(asked, scores, self.clusters)
+            losses = [
+                [
+                    np.where(part, (r.probs[:, k] - (self.true[:, k] == 1)) ** 2, 0.0)
+                    for k, part in zip(both, known, strict=True)
+                ]
+                for r in (a, b)
+                if r.probs is not None
+            ]
+            found["brier"] = mean_difference(losses[0], losses[1], known, self.clusters)
+        else:
+            lost = a if a.probs is None else b
+            for name in ("auroc", "brier"):
+                found[name] = Difference.undefined(_lacking(name, lost), n)
+        with_it, without = ([side[i] for side in asked] for i in (0, 1))
+        sets = {
+            "sensitivity": (both, with_it),
+            "specificity": (both, without),
+            "balanced_accuracy": (both * 2, with_it + without),
+            "accuracy": (both, known),
+        }
+        for name, (columns, among) in sets.items():
+            if a.called is None or b.called is None:
+                lost = a if a.called is None else b
+                found[name] = Difference.undefined(_lacking(name, lost), n)
+                continue
+            right = [
+                [
+                    np.where(part, 1.0 * (called[:, k] == self.true[:, k]), 0.0)
+                    for k, part in zip(columns, among, strict=True)
+                ]
+                for called in (a.called, b.called)
+            ]
+            found[name] = mean_difference(right[0], right[1], among, self.clusters)
+        return {name: found[name] for name in ("auroc", *_DECIDED, "brier")}
+
+
+def _on_label(rater: Rater, k: int, known: Bools) -> Rater:
+    """Give what a rater said of one label, on the images of which it is known."""
+    called = None if rater.called is None else rater.called[known, k]
+    probs = None
+    if rater.probs is not None:
+        p = rater.probs[known, k]
+        probs = np.stack([1 - p, p], axis=1)
+    return Rater(rater.name, rater.kind, called, probs, rater.facts)
+
+
 def _lacking(figure: str, rater: Rater) -> str:
     """Say why a rater has no such figure."""
     if figure == "brier":
@@ -504,164 +731,3 @@ def _lacking(figure: str, rater: Rater) -> str:
     if figure == "auroc":
         return f"{rater.name} gave decisions and no scores"
     return f"{rater.name} gave scores and no decisions"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A difference of two figures, and its p-value; None where there is none."""
-
-    estimate: Estimate
-    p: float | None
-
-    @classmethod
-    def undefined(cls, reason: str, n: int) -> Difference:
-        return cls(Estimate.undefined(reason, n), None)
-
-
-def delong(
-    true: Ints, classes: Sequence[int], scores: Sequence[tuple[Floats, Floats]], clusters: Clusters
-) -> Difference:
-    """Compare the AUROCs of two scores of the same images, by patient.
-
-    Parameters
-    ----------
-    true : int array of shape (n_samples,)
-    classes : sequence of int
-        Each against the others; several: means of their AUROCs are compared.
-    scores : sequence of pairs of float arrays of shape (n_samples,)
-        For each class the first and the second score.
-    clusters : Clusters
-
-    References
-    ----------
-    DeLong, DeLong & Clarke-Pearson, Biometrics, 1988; Obuchowski, Nonparametric analysis of
-    clustered ROC curve data, Biometrics, 1997. With one image from each patient both are the same.
-    """
-    n, n_classes = len(true), len(classes)
-    sides = [true == k for k in classes]
-    if not sides or any(side.all() or not side.any() for side in sides):
-        return Difference.undefined("no image has the class, or all have it", n)
-    values = np.zeros(2)
-    areas: list[float] = []
-    moved = np.zeros(clusters.n)
-    n_patients = clusters.n
-    for side, pair in zip(sides, scores, strict=True):
-        for row, (score, sign) in enumerate(zip(pair, (1.0, -1.0), strict=True)):
-            placed = placements(side, score)
-            area = float(placed[side].mean())
-            values[row] += area / n_classes
-            areas.append(area)
-            moved += sign * _moves(placed - area, side, clusters) / n_classes
-        patients = [int((clusters.totals(part) > 0).sum()) for part in (side, ~side)]
-        n_patients = min(n_patients, *patients)
-    value, error = float(values[0] - values[1]), math.sqrt(float(moved @ moved))
-    if n_patients < intervals.MIN_PATIENTS:
-        reason = (
-            f"there are fewer than {intervals.MIN_PATIENTS} patients with the class, or without it"
-        )
-        return Difference(Estimate(value, Interval.missing(reason), n), None)
-    if error < 1e-12 and all(area in (0.0, 1.0) for area in areas):
-        # Nothing varies where each image is on its right side; each AUROC has its own bound.
-        least = min(intervals.kish(clusters.totals(part)) for s in sides for part in (s, ~s))
-        unseen = 1 - intervals.perfect_auroc(least, least).ci_low
-        return Difference(Estimate(value, _unseen_areas(value, unseen), n), None if value else 1.0)
-    if error < 1e-12:
-        same = Interval.missing("the two put the images in the same order")
-        return Difference(Estimate(value, same, n), None)
-    half = intervals.quantile_t(n_patients) * error
-    interval = Interval(value - half, value + half, "DeLong by patient (Obuchowski)")
-    return Difference(Estimate(value, interval, n), _two_sided(value / error, n_patients))
-
-
-def _unseen_areas(value: float, unseen: float) -> Interval:
-    """Interval of a difference of AUROCs of 0 or 1, each of which may be `unseen` from there.
-
-    Two that are alike move the difference either way; two that are opposite only towards 0.
-    """
-    far = math.sqrt(2) * unseen
-    low = value - (unseen if abs(value) < 1e-12 else far if value > 0 else 0.0)
-    high = value + (unseen if abs(value) < 1e-12 else far if value < 0 else 0.0)
-    return Interval(max(-1.0, low), min(1.0, high), "bound for unseen mistakes")
-
-
-def _moves(off: Floats, side: Bools, clusters: Clusters) -> Floats:
-    """How much each patient moves an AUROC (n_clusters,), from placements less their mean.
-
-    Squares add up to Obuchowski's variance; each sum is scaled by its own number of patients.
-    """
-    moves = np.zeros((2, clusters.n))
-    for row, part in enumerate((side, ~side)):
-        n_patients = int((clusters.totals(part) > 0).sum())
-        scale = math.sqrt(n_patients / max(1, n_patients - 1)) / part.sum()
-        moves[row] = scale * clusters.totals(np.where(part, off, 0.0))
-    return np.asarray(moves.sum(axis=0))
-
-
-def mean_difference(
-    a: Sequence[Floats], b: Sequence[Floats], among: Sequence[Bools], clusters: Clusters
-) -> Difference:
-    """Compare means over images, or means of such means, of the same images, by patient.
-
-    Parameters
-    ----------
-    a, b : sequences of float arrays of shape (n_samples,)
-        Values of the first and the second in each set of images; 0 outside of it.
-    among : sequence of bool arrays of shape (n_samples,)
-        The sets.
-    clusters : Clusters
-
-    References
-    ----------
-    Obuchowski, On the comparison of correlated proportions for clustered data, Statistics in
-    Medicine, 1998: for shares and one image from each patient McNemar's test. The p-value is by
-    flipping the sign of patients' differences, which exchanges the two.
-    """
-    sizes = [int(part.sum()) for part in among]
-    parts = len(among)
-    first, second = (
-        sum(float(x.sum()) / m for x, m in zip(rows, sizes, strict=True)) / parts for rows in (a, b)
-    )
-    value, n = first - second, int(np.any(among, axis=0).sum())
-    differences = np.zeros(clusters.n)
-    spread = np.zeros(clusters.n)
-    n_patients = clusters.n
-    for x, y, part, m in zip(a, b, among, sizes, strict=True):
-        per_patient = clusters.totals(x - y) / (m * parts)
-        weight = clusters.totals(part) / (m * parts)
-        differences += per_patient
-        spread += per_patient - parts * float(per_patient.sum()) * weight
-        n_patients = min(n_patients, int((weight > 0).sum()))
-    if n_patients < intervals.MIN_PATIENTS:
-        short = Interval.missing(f"there are fewer than {intervals.MIN_PATIENTS} patients")
-        return Difference(Estimate(value, short, n), None)
-    if not np.abs(differences).max() > 1e-15:
-        least = min(intervals.kish(clusters.totals(part)) for part in among)
-        unseen = intervals.never_seen(least).ci_high
-        same = Interval(-unseen, unseen, "bound for unseen differences")
-        return Difference(Estimate(value, same, n), 1.0)
-    error = math.sqrt(n_patients / (n_patients - 1) * float(spread @ spread))
-    half = intervals.quantile_of(spread, n_patients) * error
-    interval = Interval(value - half, value + half, "differences of patients, Student's t")
-    return Difference(Estimate(value, interval, n), _flipped(differences, n_patients))
-
-
-def _flipped(differences: Floats, n_patients: int, seed: int = 0) -> float:
-    """P-value of patients' differences: how often flipped signs add up to as much."""
-    moved = differences[np.abs(differences) > 1e-15]
-    observed = abs(float(moved.sum()))
-    if len(moved) > MAX_FLIPPED:
-        return _two_sided(observed / math.sqrt(float(moved @ moved)), n_patients)
-    if len(moved) <= 13:  # all flips: at most 8,192
-        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=len(moved))))
-        return float((np.abs(signs @ moved) >= observed - 1e-12).mean())
-    rng = np.random.default_rng(seed)
-    signs = 1.0 - 2.0 * rng.integers(0, 2, size=(N_FLIPS, len(moved)), dtype=np.int8)
-    as_great = int((np.abs(signs @ moved) >= observed - 1e-12).sum())
-    return (1 + as_great) / (1 + N_FLIPS)
-
-
-def _two_sided(t: float, n_patients: int) -> float:
-    """P-value of Student's t with `n_patients` - 1 degrees of freedom."""
-    from scipy.special import stdtr
-
-    return float(2 * stdtr(max(1, n_patients - 1), -abs(t)))

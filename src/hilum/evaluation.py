@@ -21,7 +21,6 @@ from hilum.calibration import choose_operating_point, lock
 from hilum.conformal import describe_sets, prediction_sets
 from hilum.dataset import Dataset
 from hilum.errors import DataError
-from hilum.estimates import study_of
 from hilum.files import append_line
 from hilum.inference import Model, Prediction
 from hilum.model import LockedPoint
@@ -30,7 +29,7 @@ from hilum.progress import Progress
 from hilum.referral import LockedRules, certainty, choose_rules, describe_referral, lock_rules
 from hilum.scan import unchanged_picture
 from hilum.settings import Settings
-from hilum.subgroups import describe_subgroups
+from hilum.studies import describe_study, study_predictions
 from hilum.utility import check_prevalences
 
 OPENINGS_FILE = "openings.jsonl"
@@ -198,24 +197,22 @@ def measure(
     subgroups : sequence of str, optional
         Columns to part images by; without, those that suit.
     """
-    names = model.class_names
-    y_true = np.array([names.index(label) for label in predictions["label"]])
-    probs = predictions[[f"p_{name}" for name in names]].to_numpy(dtype=float)
-    point = model.facts.operating_point
-    threshold = point.threshold if point else None
-    study = study_of(
-        y_true,
-        probs,
-        class_names=list(names),
-        positive=model.facts.positive_index,
-        threshold=threshold,
+    facts = model.facts
+    study = study_predictions(
+        predictions,
+        facts.class_names,
+        facts.target,
+        positive=facts.positive_index,
         groups=np.asarray(groups),
         patients_known=patients_known,
     )
-    found = study.describe(threshold, check_prevalences(prevalences))
-    if columns is not None:
-        parts = describe_subgroups(study, columns, columns=subgroups)
-        found |= {"subgroups": parts.rows, "subgroup_notes": parts.notes}
+    found = describe_study(
+        study,
+        facts.thresholds,
+        check_prevalences(prevalences),
+        columns=columns,
+        subgroups=subgroups,
+    )
     found |= measure_patients(
         [(predictions, model.facts)],
         groups,
@@ -240,10 +237,11 @@ def measure_decisions(
     Returns
     -------
     dict
-        'conformal' where every model has prediction sets, 'referral' where every one has rules.
+        'conformal' where every model has prediction sets, 'referral' where every one has rules;
+        of several labels neither, since the rules are for one answer an image.
     """
     rules = [model.facts.referral for _, model in parts]
-    if any(each is None for each in rules):
+    if any(each is None for each in rules) or parts[0][1].facts.target == "multilabel":
         return {}
     facts = parts[0][1].facts
     names, positive = facts.class_names, facts.positive_index

@@ -28,7 +28,7 @@ from hilum.targets import TargetKind
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hilum.networks import Network
+    from hilum.networks import Classifier
 
 FACTS_FILE = "model.json"
 ONNX_FILE = "model.onnx"
@@ -121,6 +121,7 @@ class ModelFacts(BaseModel):
     pixel_path_version: int = PIXEL_PATH_VERSION
     calibration: Calibrator
     operating_point: LockedPoint | None
+    operating_points: dict[str, LockedPoint] | None = None
     patient_pooling: LockedPooling | None = None
     patient_point: LockedPoint | None = None
     patient_points: dict[str, LockedPoint] | None = None
@@ -159,6 +160,13 @@ class ModelFacts(BaseModel):
         names = set(self.class_names) if self.target == "multilabel" else None
         if names != (None if self.patient_points is None else set(self.patient_points)):
             raise ValueError("several labels need a threshold for patients each, and only these")
+
+    @property
+    def thresholds(self) -> float | dict[str, float] | None:
+        """The locked threshold, or that of each label; None where one class is called without."""
+        if self.operating_points is not None:
+            return {name: point.threshold for name, point in self.operating_points.items()}
+        return None if self.operating_point is None else self.operating_point.threshold
 
     @property
     def patient_thresholds(self) -> tuple[float, ...] | None:
@@ -295,7 +303,7 @@ def read_part(folder: Path, facts: ModelFacts, name: str) -> bytes:
     return data
 
 
-def load_network(folder: Path) -> Network:
+def load_network(folder: Path) -> Classifier:
     """Build the network of a model in PyTorch, with its weights, in evaluation mode.
 
     Raises
@@ -307,7 +315,7 @@ def load_network(folder: Path) -> Network:
     import safetensors.torch
     import torch
 
-    from hilum.networks import build_network
+    from hilum.networks import build_classifier
     from hilum.settings import make_settings
 
     found = find_model(folder)
@@ -316,7 +324,7 @@ def load_network(folder: Path) -> Network:
     try:
         # Without memory until the weights are known to fit: a file must not claim what it lacks.
         with torch.device("meta"):
-            network = build_network(make_settings(facts.network), len(facts.class_names))
+            network = build_classifier(make_settings(facts.network), len(facts.class_names))
         weights, wanted = safetensors.torch.load(data), network.state_dict()
         _check_types(weights, wanted)
         network.load_state_dict(weights, assign=True)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from hilum import intervals, utility
 from hilum.errors import DataError
 from hilum.estimates import Study, mean_of, study_of
-from hilum.intervals import Bools, Clusters, Estimate
+from hilum.intervals import Bools, Clusters, Estimate, Ints
 
 MACRO = (
     *("accuracy", "balanced_accuracy", "auroc", "average_precision"),
@@ -154,7 +154,7 @@ class LabelStudy:
     parts: tuple[Study, ...]
     known: Bools
     clusters: Clusters
-    block: intervals.Ints
+    block: Ints
     n_blocks: int
 
     @property
@@ -204,36 +204,17 @@ class LabelStudy:
 
     def means(self, names: Sequence[str]) -> dict[str, Estimate]:
         """Means of figures over the labels that have both outcomes."""
-        rows = [(self.parts[k], self.parts[k].figures) for k in self.both]
+        parts = [self.parts[k] for k in self.both]
         return {
-            name: self.mean(name, [self.aligned(part, figures[name]) for part, figures in rows])
+            name: mean_over_labels(
+                name,
+                [(part.figures[name], part.block) for part in parts],
+                n=self.n,
+                n_patients=self.clusters.n,
+                n_blocks=self.n_blocks,
+            )
             for name in names
         }
-
-    def mean(self, name: str, figures: Sequence[Estimate]) -> Estimate:
-        """Mean of a figure over labels, with an interval that holds patients together.
-
-        That of the curves' areas is the jackknife of the mean itself: it holds as well as one from
-        the labels' own intervals, is narrower, and exists where a label is too rare for its own.
-        """
-        if not figures:
-            return Estimate.undefined("no label is present in some images and absent in others", 0)
-        found = mean_of(figures, self.n)
-        if name in AREAS and 0 < found.value < 1 and found.left_out is not None:
-            interval = intervals.logit_t(found.value, found.left_out, n_patients=self.clusters.n)
-            return replace(found, interval=interval)
-        return found
-
-    def aligned(self, part: Study, figure: Estimate) -> Estimate:
-        """Give what a label's figure is without each block of all patients.
-
-        Without patients of whom the label is unknown it stays what it is.
-        """
-        if figure.left_out is None or part.block is None:
-            return figure
-        without = np.full(self.n_blocks, figure.value)
-        without[np.unique(part.block)] = figure.left_out
-        return replace(figure, left_out=without)
 
     def exact_match(self) -> Estimate:
         """Share of the images all of whose known labels were called rightly."""
@@ -248,6 +229,14 @@ class LabelStudy:
         interval = intervals.share(hits, self.clusters, among)
         return Estimate(float(hits[among].mean()), interval, n)
 
+    def called(self, called: Bools) -> LabelStudy:
+        """The same with other decisions (n_samples, n_labels), as those of folds."""
+        parts = tuple(
+            replace(part, pred=called[self.known[:, k], k].astype(np.intp))
+            for k, part in enumerate(self.parts)
+        )
+        return replace(self, parts=parts)
+
     def of(self, inside: Bools) -> LabelStudy:
         """Part of the split, with the patients that have images in it."""
         parts = tuple(part.of(inside[self.known[:, k]]) for k, part in enumerate(self.parts))
@@ -259,3 +248,45 @@ class LabelStudy:
             clusters=self.clusters.of_part(inside),
             block=self.block[patients],
         )
+
+
+def mean_over_labels(
+    name: str,
+    figures: Sequence[tuple[Estimate, Ints | None]],
+    *,
+    n: int,
+    n_patients: int,
+    n_blocks: int,
+) -> Estimate:
+    """Mean of a figure over labels, with an interval that holds the patients of all together.
+
+    That of the curves' areas is the jackknife of the mean itself: it holds as well as one from the
+    labels' own intervals, is narrower, and exists where a label is too rare for its own.
+
+    Parameters
+    ----------
+    name : str
+    figures : sequence of (Estimate, int array)
+        That of each label, and which of all blocks its patients are in.
+    n, n_patients, n_blocks : int
+        Images, patients and blocks of all labels together.
+    """
+    if not figures:
+        return Estimate.undefined("no label is present in some images and absent in others", n)
+    found = mean_of([_aligned(figure, block, n_blocks) for figure, block in figures], n)
+    if name in AREAS and 0 < found.value < 1 and found.left_out is not None:
+        interval = intervals.logit_t(found.value, found.left_out, n_patients=n_patients)
+        return replace(found, interval=interval)
+    return found
+
+
+def _aligned(figure: Estimate, block: Ints | None, n_blocks: int) -> Estimate:
+    """Give what a label's figure is without each block of all patients.
+
+    Without patients of whom the label is unknown it stays what it is.
+    """
+    if figure.left_out is None or block is None:
+        return figure
+    without = np.full(n_blocks, figure.value)
+    without[np.unique(block)] = figure.left_out
+    return replace(figure, left_out=without)

@@ -19,6 +19,7 @@ from hilum.dataset import RESERVED
 from hilum.errors import SettingError, did_you_mean
 from hilum.estimates import Study, mean_of
 from hilum.intervals import Bools, Estimate
+from hilum.multilabel import LabelStudy
 
 # A figure of fewer patients than this would have an interval over most of its range.
 MIN_PATIENTS = 5
@@ -95,6 +96,16 @@ def describe_subgroups(
             for group, inside in levels
         ]
     return Subgroups(rows, _caution(rows) + notes)
+
+
+def describe_label_subgroups(
+    study: LabelStudy, table: pd.DataFrame, *, columns: Sequence[str] | None = None
+) -> dict[str, Subgroups]:
+    """Give the figures of every group for each of several labels; parameters as above."""
+    return {
+        name: describe_subgroups(part, table[study.known[:, k]], columns=columns)
+        for k, (name, part) in enumerate(zip(study.label_names, study.parts, strict=True))
+    }
 
 
 def add_groups(found: Subgroups, rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> Subgroups:
