@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test setup format reference bench
+.PHONY: demo test setup format reference bench bench-accuracy
 
 # Made anew each time; the folder holds nothing but the demo.
 demo: setup
@@ -31,15 +31,21 @@ format:
 reference: setup
 	$(BIN)/python docs/make_reference.py
 
-# Peers to be measured against, in an environment of their own.
+# Peers to be measured against, in environments of their own: their dependencies contradict each other.
 PEERS := benchmarks/.venv-peers
 
-$(PEERS)/.installed: benchmarks/peers.txt
-	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+benchmarks/.venv-%/.installed: benchmarks/%.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 # Wants an idle machine and about an hour; each can be run alone, see benchmarks/README.md.
 bench: setup $(PEERS)/.installed
 	for name in startup pixels prediction training scaling roofline; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
+
+# Wants an idle machine for most of a day; what is done is not done again. Options, such as
+# ARGS="--sets brain-mri --seeds 0 --minutes 5", are in benchmarks/README.md.
+bench-accuracy: setup $(PEERS)/.installed benchmarks/.venv-torch-peers/.installed \
+		benchmarks/.venv-autokeras-peers/.installed
+	$(BIN)/python -m benchmarks.accuracy $(ARGS)

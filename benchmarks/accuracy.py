@@ -98,7 +98,7 @@ class Peer:
 
 PEERS = {
     "keras": Peer("Keras CNN", ".venv-peers", "keras_cnn.py"),
-    "autokeras": Peer("AutoKeras", ".venv-peers", "autokeras_.py"),
+    "autokeras": Peer("AutoKeras", ".venv-autokeras-peers", "autokeras_.py"),
     "monai": Peer("MONAI DenseNet-121", ".venv-torch-peers", "monai_densenet.py"),
     "fastai": Peer("fastai ResNet-18", ".venv-torch-peers", "fastai_.py"),
 }
