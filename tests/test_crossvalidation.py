@@ -181,7 +181,7 @@ def test_a_test_split_that_came_with_the_data_is_in_no_fold(
     assert set(samples["fold"][samples["split"] == "oof"]) == {"1", "2"}
     samples["excluded"] = samples["excluded"] == "true"
     for fold in range(1, N_FOLDS + 1):
-        own = fold_samples(samples, fold, Settings(**SETTINGS))
+        own = fold_samples(samples, fold, Settings(**SETTINGS), ["clear", "opacity"])
         assert len(own) == 24
         assert not own["path"].str.startswith("test/").any()
     assert not (tmp_path / "run" / "openings.jsonl").exists()
@@ -206,20 +206,20 @@ def prepared(n_patients: int, n_images: int, *, patient: bool = True) -> pd.Data
 
 def test_few_validation_images_of_a_class_are_told() -> None:
     settings = Settings(val_share=0.2)
-    assert check_folds(prepared(100, 2), settings, 2) is None  # 20 images of 10 patients
+    assert check_folds(prepared(100, 2), settings, 2, "ab") is None  # 20 images of 10 patients
     words = (
         "Each fold has little to choose epoch, calibration and threshold by: in validation {}, "
         "where 20 images of 5 patients are the least to rely on. Sensitivity and specificity may "
         "stray from fold to fold by that alone. Gather more patients, or pass --set val_share=0.3."
     )
-    assert check_folds(prepared(40, 2), settings, 2) == words.format(
+    assert check_folds(prepared(40, 2), settings, 2, "ab") == words.format(
         "'a' with 8 images of 4 patients and 'b' with 8 images of 4 patients"
     )
     # Many images of few patients are no better.
-    assert check_folds(prepared(20, 50), settings, 2) == words.format(
+    assert check_folds(prepared(20, 50), settings, 2, "ab") == words.format(
         "'a' with 100 images of 2 patients and 'b' with 100 images of 2 patients"
     )
-    assert check_folds(prepared(40, 2, patient=False), settings, 2) == words.format(
+    assert check_folds(prepared(40, 2, patient=False), settings, 2, "ab") == words.format(
         "'a' with 8 images and 'b' with 8 images"
     )
 

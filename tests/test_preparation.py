@@ -190,14 +190,24 @@ def test_real_forms_of_data(hilum_data: Path) -> None:
         prepare(hilum_data / "malaria-cells")
 
 
-def test_npz_with_several_labels_is_refused_with_its_reason(tmp_path: Path) -> None:
-    arrays = medmnist(4)
+def test_npz_with_several_labels_is_prepared_by_label(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arrays = medmnist(8)
     for split in ("train", "val", "test"):
-        arrays[f"{split}_labels"] = np.eye(4, 2)
+        arrays[f"{split}_labels"] = np.tile(np.eye(2, 3), (4, 1))
+        arrays[f"{split}_labels"][:3, 2] = [1, 1, np.nan]
     path = write_npz(tmp_path / "x.npz", **arrays)
-    with pytest.raises(DataError) as caught:
-        prepare(path)
-    assert str(caught.value) == (
-        f"{path} has several labels an image. They are read, but training on them is not possible "
-        "yet: give one label an image."
+    with caplog.at_level("INFO", "hilum"):
+        prepared = prepare(path, options=DataOptions(classes=("a", "b", "c")))
+    assert caplog.messages[0] == (
+        "24 images, each with any of 3 labels: 'a' (in 12 of 24 known), 'b' (in 12 of 24 known), "
+        "'c' (in 6 of 21 known)."
     )
+    entry = prepared.plan.to_dict()["target"]
+    assert entry == {
+        "value": "multilabel", "reason": "The data have several labels an image.",
+    }  # fmt: skip
+    assert prepared.positive is None
+    assert list(prepared.samples["label"][:3]) == ["a|c", "b|c", "a"]
+    assert list(prepared.samples["unknown"][:3]) == ["", "", "c"]

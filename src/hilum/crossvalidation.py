@@ -7,8 +7,7 @@ pooled here was decided in the folds, each image at the threshold of its own fol
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from hilum.dataset import Dataset
-from hilum.estimates import study_of
 from hilum.evaluation import measure_decisions, now
 from hilum.files import read_json, write_csv, write_json
 from hilum.inference import load
+from hilum.patient_figures import measure_patients, pool_predictions
 from hilum.progress import Progress
 from hilum.records import (
     Run,
@@ -37,15 +36,19 @@ from hilum.splits import (
     OUT_OF_FOLD,
     SPLITS,
     assign,
-    check_classes,
+    check_strata,
     fold_name,
+    make_strata,
 )
-from hilum.subgroups import describe_subgroups
+from hilum.studies import describe_study, study_predictions
+from hilum.targets import TargetKind
 
 SPREAD_OF = (
     *("auroc", "sensitivity", "specificity", "balanced_accuracy", "accuracy"),
     *("average_precision", "precision", "f1", "brier", "ece"),
+    *("quadratic_kappa", "mean_absolute_error", "ranked_probability_score", "exact_match"),
 )  # fmt: skip
+"""Figures whose spread over the folds is given, of those that the kind of target has."""
 
 COPIED = (
     *("hilum", "command", "request", "class_names", "positive_class", "positive_reason"),
@@ -91,7 +94,7 @@ def _begin_fold(
 ) -> Run:
     """Write the folder of a fold's run; run.json last, so that a folder that has it is whole."""
     assert run.n_folds is not None
-    rows = fold_samples(samples, fold, settings)
+    rows = fold_samples(samples, fold, settings, dataset.class_names)
     folder = run.folder / fold_name(fold)
     write_csv(folder / "samples.csv", as_written(rows))
     write_json(folder / "plan.json", read_json(run.folder / "plan.json"))
@@ -122,7 +125,9 @@ def _begin_fold(
     return one
 
 
-def fold_samples(samples: pd.DataFrame, fold: int, settings: Settings) -> pd.DataFrame:
+def fold_samples(
+    samples: pd.DataFrame, fold: int, settings: Settings, class_names: Sequence[str]
+) -> pd.DataFrame:
     """Return the samples as one fold's run sees them.
 
     Parameters
@@ -148,17 +153,19 @@ def fold_samples(samples: pd.DataFrame, fold: int, settings: Settings) -> pd.Dat
     others = rows[~rows["excluded"] & ~held_out]
     rows.loc[held_out, "split"] = "test"
     rows.loc[others.index, "split"] = assign(
-        list(others["label"]),
+        make_strata(others, class_names, settings.target),
         list(others["group"]),
         {"train": 1 - settings.val_share, "val": settings.val_share},
         seed=settings.seed + fold,
     )
     used = rows[~rows["excluded"]]
-    check_classes(used["label"].to_numpy(str), used["split"].to_numpy(str))
+    check_strata(make_strata(used, class_names, settings.target), used["split"].to_numpy(str))
     return rows.drop(columns="fold")
 
 
-def check_folds(samples: pd.DataFrame, settings: Settings, n_folds: int) -> str | None:
+def check_folds(
+    samples: pd.DataFrame, settings: Settings, n_folds: int, class_names: Sequence[str]
+) -> str | None:
     """Say what is weak about the validation parts that the folds will have, before any trains.
 
     Parameters are those of `fold_samples`.
@@ -176,9 +183,12 @@ def check_folds(samples: pd.DataFrame, settings: Settings, n_folds: int) -> str 
     known = (samples["patient"] != "").any()
     counts: dict[str, list[tuple[int, int]]] = {}
     for fold in range(1, n_folds + 1):
-        rows = fold_samples(samples, fold, settings)
-        for name, part in rows[rows["split"] == "val"].groupby("label"):
-            counts.setdefault(str(name), []).append((len(part), part["group"].nunique()))
+        rows = fold_samples(samples, fold, settings, class_names)
+        val = rows[rows["split"] == "val"]
+        strata = make_strata(val, class_names, settings.target)
+        for name, has in zip(strata.names, strata.has.T, strict=True):
+            part = val[has]
+            counts.setdefault(name, []).append((len(part), part["group"].nunique()))
     few = [
         f"'{name}' with {_range([n for n, _ in pairs])} images"
         + (f" of {_range([n for _, n in pairs])} patients" if known else "")
@@ -215,6 +225,13 @@ def _pool(run: Run, dataset: Dataset, samples: pd.DataFrame) -> None:
         samples["path"][samples["split"] == OUT_OF_FOLD]
     ), "every image is held out once"
     write_csv(run.folder / "predictions.csv", predictions)
+    by_patient = [
+        pool_predictions(table, model.facts)
+        for table, model in zip(tables, models, strict=True)
+        if model.facts.patient_pooling is not None
+    ]
+    if by_patient:
+        write_csv(run.folder / "patients.csv", pd.concat(by_patient, ignore_index=True))
     folds = [
         {"fold": fold} | read_json(folder / "metrics.json")["test"]
         for fold, folder in folders.items()
@@ -228,10 +245,20 @@ def _pool(run: Run, dataset: Dataset, samples: pd.DataFrame) -> None:
             dataset.class_names,
             run.facts["positive_class"],
             patients_known=dataset.patients.n_patients is not None,
+            target=models[0].facts.target,
+        )
+        | measure_patients(
+            [(table, model.facts) for table, model in zip(tables, models, strict=True)],
+            list(rows["group"]),
+            patients_known=dataset.patients.n_patients is not None,
         )
         | measure_decisions(list(zip(tables, models, strict=True)), list(rows["group"])),
         "folds": folds,
-        "spread": {name: _spread([fold[name]["value"] for fold in folds]) for name in SPREAD_OF},
+        "spread": {
+            name: _spread([fold[name]["value"] for fold in folds])
+            for name in SPREAD_OF
+            if name in folds[0]
+        },
     }
     write_json(run.folder / "metrics.json", metrics)
 
@@ -251,6 +278,7 @@ def measure_pooled(
     positive_class: str | None,
     *,
     patients_known: bool,
+    target: TargetKind = "classes",
 ) -> dict[str, Any]:
     """Compute the figures of all out-of-fold predictions together.
 
@@ -266,22 +294,15 @@ def measure_pooled(
     dict
         As for one split; `threshold` is null, since each fold has its own.
     """
-    index = {name: number for number, name in enumerate(class_names)}
-    positive = None if positive_class is None else index[positive_class]
-    study = study_of(
-        predictions["label"].map(index).to_numpy(int),
-        predictions[[f"p_{name}" for name in class_names]].to_numpy(float),
-        class_names=class_names,
-        positive=positive,
-        threshold=None if positive is None else 0.5,  # its decisions are replaced below
+    study = study_predictions(
+        predictions,
+        class_names,
+        target,
+        positive=None if positive_class is None else class_names.index(positive_class),
         groups=rows["group"].to_numpy(str),
         patients_known=patients_known,
     )
-    called = [index[name] for name in predictions["predicted"]]
-    study = replace(study, pred=np.array(called, dtype=np.int64))
-    found = study.describe(None, ())
-    parts = describe_subgroups(study, rows)
-    return found | {"subgroups": parts.rows, "subgroup_notes": parts.notes}
+    return describe_study(study, None, columns=rows)
 
 
 def _spread(values: list[float | None]) -> dict[str, Any]:

@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 
 from hilum.errors import DataError, UnreadableError, did_you_mean
 from hilum.folders import find_images, images_below, split_name
-from hilum.names import REFER, REFUSED, SET_SEPARATOR, UNWRITABLE, plain_text, quoted
+from hilum.labels import Several, grade_order, labels_in_cells, labels_in_columns, natural
+from hilum.names import NONE, REFER, REFUSED, SET_SEPARATOR, UNWRITABLE, plain_text, quoted
 from hilum.patients import Patients, recognise
 from hilum.readers import LIMITS, AtLeast, Facts, Picture, read, read_arrays
 from hilum.splits import SPLITS
 from hilum.tables import SUFFIXES as TABLE_SUFFIXES
 from hilum.tables import name_rows, read_table
+from hilum.targets import TargetKind, label_columns
 
 __all__ = [
     "FACTS",
@@ -45,7 +47,6 @@ __all__ = [
 ]
 
 Kind = Literal["folder", "table", "npz"]
-TargetKind = Literal["binary", "multiclass", "multilabel"]
 
 # A patient that goes unnoticed makes figures too good, so this column has more than one name.
 COLUMN_SPELLINGS = {
@@ -62,11 +63,13 @@ class Dataset:
     source : Path
         What the user named: a folder, a table or an NPZ.
     table : DataFrame
-        One row a sample: path, label, patient, given_split ('' where none), then metadata.
+        One row a sample: path, label, patient, given_split ('' where none), then metadata. For
+        multi-label data `label` joins those present by '|' ('none' where none is), and a column
+        `unknown` those of which it is not known.
     class_names : tuple of str
-        In the order of the network's outputs.
-    targets : float array of shape (n_samples, n_classes) or None
-        For multi-label data alone: 0, 1, or NaN where unknown; `label` is then ''.
+        Classes, grades or labels in the order of the network's outputs.
+    target_kind : str
+        'classes', 'ordinal' or 'multilabel'.
     notes : tuple of str
         What was left aside, and why.
     """
@@ -77,7 +80,6 @@ class Dataset:
     class_names: tuple[str, ...]
     target_kind: TargetKind
     patients: Patients
-    targets: NDArray[np.float32] | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -89,12 +91,19 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of a table's columns; None takes the usual name where there is one."""
+    """Names of a table's columns; None takes the usual name where there is one.
+
+    Attributes
+    ----------
+    labels : tuple of str or None
+        In place of `label`: one column for each of several labels an image.
+    """
 
     path: str | None = None
     label: str | None = None
     patient: str | None = None
     split: str | None = None
+    labels: tuple[str, ...] | None = None
 
 
 def load_dataset(
@@ -103,6 +112,7 @@ def load_dataset(
     classes: Sequence[str] | None = None,
     patient_pattern: str | None = None,
     columns: Columns | None = None,
+    target: TargetKind | None = None,
     min_classes: int = 2,
 ) -> Dataset:
     """Find the samples in a folder, a table or an NPZ.
@@ -119,6 +129,10 @@ def load_dataset(
         Regular expression with a group named `patient`.
     columns : Columns, optional
         Names of a table's columns where they are not the usual ones.
+    target : str, optional
+        'classes', 'ordinal' (grades in the order of their numbers, or of `classes`) or 'multilabel'
+        (several labels an image); without it what the data show: several labels for an NPZ whose
+        labels have several columns and for a table whose label columns are named, else classes.
     min_classes : int
         Two to learn from; a model may be evaluated on images of one.
 
@@ -140,15 +154,45 @@ def load_dataset(
     elif suffix == ".npz":
         dataset = _load_npz(source, classes, patient_pattern, min_classes)
     elif suffix in TABLE_SUFFIXES:
-        dataset = _load_table(source, classes, patient_pattern, columns or Columns(), min_classes)
+        named = columns or Columns()
+        several = target == "multilabel" or named.labels is not None
+        dataset = _load_table(source, classes, patient_pattern, named, min_classes, several=several)
     else:
         raise DataError(
             f"{source} is not data that can be learnt from: '{suffix or 'no suffix'}' is not one "
             "of .csv, .tsv, .parquet, .npz, nor a folder of class folders."
         )
+    dataset = _as_target(dataset, target, classes)
     if min_classes > 1:  # data to evaluate on may map their classes to those of the model
         _check_names(dataset)
     return dataset
+
+
+def _as_target(
+    dataset: Dataset, target: TargetKind | None, classes: Sequence[str] | None
+) -> Dataset:
+    """Hold the data against the kind of target that is wanted."""
+    source, found = dataset.source, dataset.target_kind
+    if target is None or target == found:
+        return dataset
+    if found == "multilabel":
+        raise DataError(
+            f"{source} has several labels an image, so its target is 'multilabel' and cannot be "
+            f"'{target}'. Leave --target out, or give one label an image."
+        )
+    if target == "multilabel":
+        raise DataError(
+            f"{source} has one label an image. For --target multilabel give a table with a column "
+            "for each label (--labels a,b,c) or a label column whose cells join them by '|', or "
+            "an NPZ with labels of shape (n, number of labels)."
+        )
+    if len(dataset.class_names) < 3:
+        raise DataError(
+            f"{source} has two grades, {quoted(dataset.class_names)}, and two are classes: order "
+            "says nothing more. Leave --target ordinal out."
+        )
+    names = dataset.class_names if classes else grade_order(dataset.class_names, source)
+    return dataclasses.replace(dataset, target_kind="ordinal", class_names=names)
 
 
 def open_picture(
@@ -202,7 +246,7 @@ def _load_folder(
     )
     table.insert(2, "patient", pd.Series(owners, dtype=str))
     notes = tuple(found.notes)
-    return Dataset(source, "folder", table, names, _kind(names), patients, notes=notes)
+    return Dataset(source, "folder", table, names, "classes", patients, notes)
 
 
 # -- tables -------------------------------------------------------------------------------------
@@ -214,14 +258,29 @@ def _load_table(
     pattern: str | None,
     columns: Columns,
     min_classes: int,
+    *,
+    several: bool,
 ) -> Dataset:
     raw = read_table(source)
     path = _required(raw, columns.path, "path", source)
-    label = _required(raw, columns.label, "label", source)
+    label = None
+    if columns.labels is None:
+        label = _required(raw, columns.label, "label", source)
+    elif columns.label is not None or classes is not None:
+        raise DataError(
+            "--labels names a column for each label, in order, so that --label-column and "
+            "--classes have no use. Leave them out."
+        )
     patient = _column(raw, columns.patient, "patient", source)
     split = _column(raw, columns.split, "split", source)
     paths = raw[path].map(plain_path)
-    _check_rows(raw, paths, label, split, source)
+    _check_rows(raw, paths, None if several else label, split, source)
+    places = [f"row {row}" for row in raw.index]
+    read = None
+    if columns.labels is not None:
+        read = labels_in_columns(raw, columns.labels, source)
+    elif several:
+        read = labels_in_cells(list(raw[str(label)]), classes, source, places)
     found, patients = recognise(
         list(paths),
         pattern=pattern,
@@ -231,27 +290,57 @@ def _load_table(
     table = pd.DataFrame(
         {
             "path": list(paths),
-            "label": [plain_text(value) for value in raw[label]],
+            "label": "" if read else [plain_text(value) for value in raw[str(label)]],
             "patient": found,
             "given_split": [split_name(value) for value in raw[split]] if split else "",
         },
         dtype=str,
     )
-    rest = raw.drop(columns=[name for name in (path, label, patient, split) if name])
+    used = (path, label, patient, split, *(columns.labels or ()))
+    rest = raw.drop(columns=[name for name in used if name])
     table = table.join(_renamed(rest).reset_index(drop=True))
-    places = [f"row {row}" for row in raw.index]
+    if read is not None:
+        return _multilabel(
+            Dataset(source, "table", table, read.names, "multilabel", patients), read
+        )
     names = _class_order(table, classes, source, min_classes, places=places)
-    return Dataset(source, "table", table, names, _kind(names), patients)
+    return Dataset(source, "table", table, names, "classes", patients)
+
+
+def _multilabel(dataset: Dataset, read: Several) -> Dataset:
+    """Write the labels into the table, after checks of each."""
+    twice = [name for name, count in Counter(read.names).items() if count > 1]
+    if twice:
+        raise DataError(f"--classes names '{twice[0]}' more than once. Name each label once.")
+    for k, name in enumerate(read.names):
+        for value, missing in ((1, "present in"), (0, "absent from")):
+            if not (read.targets[:, k] == value).any():
+                raise DataError(
+                    f"{dataset.source}: the label '{name}' is known to be {missing} no image, so "
+                    "it cannot be learnt. Leave it out, or add such images."
+                )
+    columns = label_columns(read.targets, read.names)
+    unknown = np.isnan(read.targets).all(axis=1)
+    notes = list(read.notes)
+    if unknown.any():
+        n = int(unknown.sum())
+        notes.append(
+            f"No label is known of {n:,} image{'' if n == 1 else 's'}: nothing is learnt of such."
+        )
+    return dataclasses.replace(
+        dataset, table=dataset.table.assign(**columns), notes=(*dataset.notes, *notes)
+    )
 
 
 FACTS = (
     *("sha256", "format", "mode", "bits", "height", "width", "grey", "dtype", "low", "high"),
-    *("range_from", "burned_in", "file_size", "jpeg_quality"),
+    *("range_from", "burned_in", "spacing_mm", "file_size", "jpeg_quality"),
 )  # fmt: skip
 """Columns that the scan of the files adds to the table of samples."""
 
 RESERVED = (
-    *("path", "label", "patient", "group", "given_split", "split", "fold", "excluded", "reason"),
+    *("path", "label", "unknown", "patient", "group", "given_split", "split", "fold"),
+    *("excluded", "reason"),
     *FACTS,
 )  # fmt: skip
 """Columns that Hilum writes into samples.csv itself."""
@@ -312,12 +401,13 @@ def plain_path(text: str) -> str:
 
 
 def _check_rows(
-    raw: pd.DataFrame, paths: pd.Series, label: str, split: str | None, source: Path
+    raw: pd.DataFrame, paths: pd.Series, label: str | None, split: str | None, source: Path
 ) -> None:
     """Collect every fault of the rows, then refuse them together."""
     if raw.empty:
         raise DataError(f"{source} has no rows.")
-    labels = raw[label].str.strip()
+    # Of several labels an empty cell says something; what says nothing is told elsewhere.
+    labels = raw[label].str.strip() if label else pd.Series("-", raw.index)
     faults = {
         "path missing": paths == "",
         "label missing": labels == "",
@@ -381,13 +471,12 @@ def _load_npz(
                 f"{source} has {stacked.shape[1]} labels an image, but --classes names "
                 f"{len(names)}. Name each, in order."
             )
-        return Dataset(
-            source, "npz", table, names, "multilabel", patients, stacked.astype(np.float32)
-        )
+        read = Several(names, stacked.astype(np.float32), ())
+        return _multilabel(Dataset(source, "npz", table, names, "multilabel", patients), read)
     if classes is not None:
         table["label"] = _rename(table["label"], classes, source)
     names = _class_order(table, classes, source, min_classes)
-    return Dataset(source, "npz", table, names, _kind(names), patients)
+    return Dataset(source, "npz", table, names, "classes", patients)
 
 
 def npz_paths(source: Path) -> list[str]:
@@ -513,7 +602,7 @@ def _class_order(
     hint: str = "",
 ) -> tuple[str, ...]:
     """Check the labels and put the classes in order; `places` name the samples in messages."""
-    found = sorted(set(table["label"]), key=_natural)
+    found = sorted(set(table["label"]), key=natural)
     if len(found) < min_classes:
         raise DataError(
             f"{source} holds one class only, '{found[0]}'. A classifier needs at least two.{hint}"
@@ -555,7 +644,13 @@ def _check_names(dataset: Dataset) -> None:
             raise DataError(
                 f"{dataset.source} holds the class '{name}', and '{SET_SEPARATOR}' stands between "
                 "the classes of a prediction set. Call the class otherwise, such as "
-                f"'{name.replace(SET_SEPARATOR, '-')}'."
+                f"'{name.replace(SET_SEPARATOR, '-')}'; or, if it joins several labels of an "
+                "image, pass --target multilabel."
+            )
+        if dataset.target_kind == "multilabel" and name.casefold() == NONE:
+            raise DataError(
+                f"{dataset.source} holds the label '{name}', the very word that stands for an "
+                "image with none of the labels. Leave the label out, or call it otherwise."
             )
 
 
@@ -575,12 +670,3 @@ def _check_unknown(
         for name, place in list(first.items())[:5]
     ]
     raise DataError(f"{' '.join(faults)} Fix the label or --classes.")
-
-
-def _natural(name: str) -> tuple[int, int, str]:
-    """Numbers by value, before words by letter."""
-    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
-
-
-def _kind(names: Sequence[str]) -> TargetKind:
-    return "binary" if len(names) == 2 else "multiclass"

@@ -10,6 +10,9 @@ from collections.abc import Iterable
 REFER, REFUSED = "refer", "refused"
 SET_SEPARATOR = "|"
 
+# What is said of an image with none of several labels.
+NONE = "none"
+
 # Control characters, and what stands for bytes that are not UTF-8.
 UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 

@@ -25,6 +25,7 @@ from hilum.patients import Patients
 from hilum.preparation import DataOptions, Prepared
 from hilum.settings import Settings, make_settings
 from hilum.splits import OUT_OF_FOLD, SPLITS, fold_name
+from hilum.targets import members
 
 VERSIONS_OF = ("hilum", "torch", "lightning-fabric", "onnxruntime", "numpy", "pillow", "pydicom")
 
@@ -190,8 +191,16 @@ def count_classes(samples: pd.DataFrame, split: str, dataset: Dataset) -> dict[s
     return {
         "n": len(rows),
         "n_patients": int(known.nunique()) if dataset.patients.n_patients else None,
-        "classes": {name: int((rows["label"] == name).sum()) for name in dataset.class_names},
+        "classes": _counts(rows, dataset),
     }
+
+
+def _counts(rows: pd.DataFrame, dataset: Dataset) -> dict[str, int]:
+    """Count the images of each class, or those known to show each label."""
+    names = dataset.class_names
+    if dataset.target_kind == "multilabel":
+        return dict(zip(names, members(rows["label"], names).sum(axis=0).tolist(), strict=True))
+    return {name: int((rows["label"] == name).sum()) for name in names}
 
 
 def versions() -> dict[str, str]:

@@ -9,12 +9,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hilum.errors import DataError, PatientOverlapError, SettingError
+from hilum.names import quoted
+from hilum.targets import TargetKind, truths
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SPLITS = ("train", "val", "test")
 OUT_OF_FOLD = "oof"
@@ -55,15 +60,77 @@ class Split:
     folds: NDArray[np.int_] | None = None
 
 
+@dataclass(frozen=True)
+class Strata:
+    """What every split must have its share of, where an image may be of several.
+
+    Attributes
+    ----------
+    names : tuple of str
+        For several labels an image: each label, and its absence.
+    has : bool array of shape (n_samples, n_strata)
+    """
+
+    names: tuple[str, ...]
+    has: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.has)
+
+    def of(self, rows: NDArray[Any]) -> Strata:
+        return Strata(self.names, self.has[rows])
+
+    def absent(self, rows: NDArray[np.bool_]) -> list[str]:
+        """Name what some image has and none of these."""
+        missing = np.asarray(self.has.any(axis=0) & ~self.has[rows].any(axis=0))
+        return [name for name, lacks in zip(self.names, missing, strict=True) if lacks]
+
+
+@dataclass(frozen=True)
+class ClassStrata(Strata):
+    """Classes: every image is of one."""
+
+
+@dataclass(frozen=True)
+class LabelStrata(Strata):
+    """Labels and their absence, by turns; an image of which a label is unknown has neither."""
+
+
+def class_strata(labels: Sequence[str]) -> ClassStrata:
+    """Take classes as strata, in alphabetical order."""
+    names, index = np.unique(np.asarray(labels), return_inverse=True)
+    has = np.zeros((len(index), len(names)), dtype=bool)
+    has[np.arange(len(index)), index] = True
+    return ClassStrata(tuple(map(str, names)), has)
+
+
+def label_strata(truth: NDArray[np.floating], label_names: Sequence[str]) -> LabelStrata:
+    """Take labels (0, 1 or NaN, of shape (n_samples, n_labels)) as strata."""
+    names = tuple(text for name in label_names for text in (name, f"no {name}"))
+    has = np.stack([truth == 1, truth == 0], axis=2).reshape(len(truth), -1)
+    return LabelStrata(names, has)
+
+
+def make_strata(samples: pd.DataFrame, names: Sequence[str], target: TargetKind) -> Strata:
+    """Take what the samples are labelled with as strata."""
+    if target == "multilabel":
+        return label_strata(truths(samples, names, target), names)
+    return class_strata(list(samples["label"]))
+
+
+def _as_strata(labels: Sequence[str] | Strata) -> Strata:
+    return labels if isinstance(labels, Strata) else class_strata(labels)
+
+
 def assign(
-    labels: Sequence[str], groups: Sequence[str], shares: dict[str, float], *, seed: int
+    labels: Sequence[str] | Strata, groups: Sequence[str], shares: dict[str, float], *, seed: int
 ) -> NDArray[np.str_]:
     """Share out whole groups so that every part has its share of every class.
 
     Parameters
     ----------
     labels, groups : sequences of length n_samples
-        Class and group (patient) of each sample.
+        Class (or strata, for several labels an image) and group (patient) of each sample.
     shares : dict
         Wanted share of the samples by part, adding up to 1.
     seed : int
@@ -82,20 +149,23 @@ def assign(
     """
     if not len(labels):
         return np.empty(0, dtype=np.str_)
-    label_array, group_array = np.asarray(labels), np.asarray(groups)
-    class_names, label_index = np.unique(label_array, return_inverse=True)
-    group_names, group_index = np.unique(group_array, return_inverse=True)
-    counts = np.zeros((len(group_names), len(class_names)))
-    np.add.at(counts, (group_index, label_index), 1)
+    has = _as_strata(labels).has
+    has = has[:, has.any(axis=0)]
+    group_names, group_index = np.unique(np.asarray(groups), return_inverse=True)
+    counts = np.zeros((len(group_names), has.shape[1]))
+    rows, strata = np.nonzero(has)
+    np.add.at(counts, (group_index[rows], strata), 1)
+    sizes = np.bincount(group_index).astype(float)
     totals = counts.sum(axis=0)
     parts = list(shares)
-    wanted = np.array([shares[part] for part in parts])[:, None] * totals  # (parts, classes)
+    wanted = np.array([shares[part] for part in parts])[:, None] * totals  # (parts, strata)
     lacking = wanted.copy()
+    space = np.array([shares[part] for part in parts]) * len(has)  # images
     chosen = np.empty(len(group_names), dtype=int)
-    for group in _order(group_names, counts, totals, seed):
+    for group in _order(group_names, counts, sizes, totals, seed):
         # Weighing a class by its rarity keeps a rare class from drowning in a common one.
         need = (lacking / wanted * counts[group] / totals).sum(axis=1)
-        room = lacking.sum(axis=1) - counts[group].sum()
+        room = space - sizes[group]
         # Rounded, since the last bits of a float sum may differ between machines.
         part = max(
             range(len(parts)),
@@ -103,23 +173,24 @@ def assign(
         )
         chosen[group] = part
         lacking[part] -= counts[group]
+        space[part] -= sizes[group]
     return np.asarray(parts)[chosen[group_index]]
 
 
 def _order(
     group_names: NDArray[np.str_],
     counts: NDArray[np.float64],
+    sizes: NDArray[np.float64],
     totals: NDArray[np.float64],
     seed: int,
 ) -> list[int]:
-    sizes = counts.sum(axis=1)
-    rarest = np.where(counts > 0, totals, np.inf).min(axis=1)
+    rarest = np.where(counts > 0, totals, np.inf).min(axis=1, initial=np.inf)
     keys = [hashlib.sha256(f"{seed}:{name}".encode()).digest() for name in group_names]
     return sorted(range(len(group_names)), key=lambda i: (rarest[i], -sizes[i], keys[i]))
 
 
 def folds(
-    labels: Sequence[str], groups: Sequence[str], n_folds: int, *, seed: int
+    labels: Sequence[str] | Strata, groups: Sequence[str], n_folds: int, *, seed: int
 ) -> NDArray[np.int_]:
     """Give each sample its fold, 0 to `n_folds` - 1, whole groups together, classes balanced."""
     shares = {str(fold): 1 / n_folds for fold in range(n_folds)}
@@ -160,7 +231,7 @@ def join_groups(groups: Sequence[str], twins: Sequence[str]) -> list[str]:
 
 
 def make_split(
-    labels: Sequence[str],
+    labels: Sequence[str] | Strata,
     groups: Sequence[str],
     given: Sequence[str],
     *,
@@ -175,7 +246,8 @@ def make_split(
     Parameters
     ----------
     labels, groups, given, patients : sequences of length n_samples
-        Class; group to keep together; 'train', 'val', 'test' or ''; patient or ''.
+        Class (or strata, for several labels an image); group to keep together; 'train', 'val',
+        'test' or ''; patient or ''.
     val_share, test_share : float in (0, 1)
         Share of the samples outside test, and of all samples, where a split must be drawn.
     allow_overlap : bool
@@ -186,12 +258,12 @@ def make_split(
     PatientOverlapError
         If given splits share patients and that is not allowed.
     DataError
-        If a class has no training sample.
+        If a class has no sample in training or validation, or a label none in training.
     """
     names = np.asarray(given, dtype="<U5")
-    label_array, group_array = np.asarray(labels), np.asarray(groups)
+    strata, group_array = _as_strata(labels), np.asarray(groups)
     present = set(names)
-    reason = _why_draw_val(label_array, names, val_share)
+    reason = _why_draw_val(strata, names, val_share)
     if reason:
         # Drawn again below; what it shared with training does not matter then.
         names[names == "val"] = "train"
@@ -203,30 +275,30 @@ def make_split(
     if "test" in present:
         reasons.append("The test split that came with the data was kept and sealed.")
     else:
-        test = assign(labels, groups, {"rest": 1 - test_share, "test": test_share}, seed=seed)
+        test = assign(strata, groups, {"rest": 1 - test_share, "test": test_share}, seed=seed)
         names[test == "test"] = "test"
         reasons.append(
             f"There was no test split to keep: {test_share:.0%} of the samples, whole patients "
             "and every class in its share, were drawn and sealed."
         )
-    absent = sorted(set(label_array) - set(label_array[names == "test"]))
+    absent = strata.absent(names == "test")
     if absent:
         classes = ", ".join(f"'{name}'" for name in absent)
         reasons.append(
             f"The test split holds no image of {classes}: figures that need it cannot be estimated."
         )
     # A test split drawn just now may have left too little of the one for validation.
-    reason = reason or _why_draw_val(label_array, names, val_share)
+    reason = reason or _why_draw_val(strata, names, val_share)
     if reason:
         rest = names != "test"
         names[rest] = assign(
-            label_array[rest], group_array[rest], {"train": 1 - val_share, "val": val_share},
+            strata.of(rest), list(group_array[rest]), {"train": 1 - val_share, "val": val_share},
             seed=seed + 1,
         )  # fmt: skip
         reasons.append(reason)
     else:
         reasons.append("The validation split that came with the data was kept.")
-    check_classes(label_array, names)
+    reasons += check_strata(strata, names)
     kept = bool(present & {"val", "test"})
     drawn = "test" not in present or bool(reason)
     source: Literal["given", "drawn", "mixed"] = (
@@ -236,7 +308,7 @@ def make_split(
 
 
 def make_folds(
-    labels: Sequence[str],
+    labels: Sequence[str] | Strata,
     groups: Sequence[str],
     given: Sequence[str],
     *,
@@ -260,15 +332,15 @@ def make_folds(
     """
     if n_folds < 2:
         raise SettingError(f"--folds {n_folds} is no cross-validation: give 2 or more, such as 5.")
-    label_array, group_array = np.asarray(labels), np.asarray(groups)
+    strata, group_array = _as_strata(labels), np.asarray(groups)
     names = np.where(np.asarray(given) == "test", "test", OUT_OF_FOLD)
     overlap = find_overlap(patients, list(names))
     if overlap and not allow_overlap:
         raise PatientOverlapError(_overlap_message(overlap))
     rest = names == OUT_OF_FOLD
-    _check_folds(label_array, group_array, rest, n_folds)
+    _check_folds(strata, group_array, rest, n_folds)
     found = np.zeros(len(names), dtype=int)
-    found[rest] = 1 + folds(label_array[rest], group_array[rest], n_folds, seed=seed)
+    found[rest] = 1 + folds(strata.of(rest), list(group_array[rest]), n_folds, seed=seed)
     served = (
         "No test split is kept apart: every image serves cross-validation."
         if rest.all()
@@ -282,11 +354,11 @@ def make_folds(
 
 
 def _check_folds(
-    labels: NDArray[np.str_], groups: NDArray[np.str_], rest: NDArray[np.bool_], n_folds: int
+    strata: Strata, groups: NDArray[np.str_], rest: NDArray[np.bool_], n_folds: int
 ) -> None:
     """Have each class in every fold, and besides in training and in validation."""
-    for name in np.unique(labels):
-        n = len(np.unique(groups[rest & (labels == name)]))
+    for name, has in zip(strata.names, strata.has.T, strict=True):
+        n = len(np.unique(groups[rest & has]))
         if n < MIN_FOLD_GROUPS:
             raise DataError(
                 f"The class '{name}' comes from {n} patient{'' if n == 1 else 's'} outside the "
@@ -331,16 +403,14 @@ def _overlap_message(overlap: dict[str, Any]) -> str:
     )
 
 
-def _why_draw_val(
-    labels: NDArray[np.str_], names: NDArray[np.str_], val_share: float
-) -> str | None:
+def _why_draw_val(strata: Strata, names: NDArray[np.str_], val_share: float) -> str | None:
     share = f"{val_share:.0%} of the samples outside test, whole patients, were drawn"
-    val = labels[names == "val"]
+    val = strata.has[names == "val"]
     if not len(val):
         return f"There was no validation split to keep: {share}."
-    rest = labels[names != "test"]
-    least = min(int((val == name).sum()) for name in np.unique(rest))
-    could = min(val_share * int((rest == name).sum()) for name in np.unique(rest))
+    counts = strata.has[names != "test"].sum(axis=0)
+    least = int(val.sum(axis=0)[counts > 0].min())
+    could = float(val_share * counts[counts > 0].min())
     if least >= MIN_VAL_PER_CLASS or least >= could / 2:
         return None
     return (
@@ -350,18 +420,44 @@ def _why_draw_val(
     )
 
 
-def check_classes(labels: NDArray[np.str_], names: NDArray[np.str_]) -> None:
-    """Have every class in training and in validation.
+def check_strata(strata: Strata, names: NDArray[np.str_]) -> list[str]:
+    """Have every class in training and in validation; every label in training at least.
+
+    Returns
+    -------
+    list of str
+        What validation lacks, a sentence.
 
     Raises
     ------
     DataError
-        If one is missing.
+        If a class is missing from training or validation, or a label has no image in training with
+        it or without it, or there is no label at all that validation can judge.
     """
-    for split, what in (("train", "learnt"), ("val", "given a threshold")):
-        absent = sorted(set(labels) - set(labels[names == split]))
-        if absent:
-            raise DataError(
-                f"The class '{absent[0]}' has no image in the {split} split, so it cannot be "
-                f"{what}. Add images (from several patients) or leave the class out."
-            )
+    missing = {split: strata.absent(names == split) for split in ("train", "val")}
+    if isinstance(strata, ClassStrata):
+        for split, what in (("train", "learnt"), ("val", "given a threshold")):
+            if missing[split]:
+                raise DataError(
+                    f"The class '{missing[split][0]}' has no image in the {split} split, so it "
+                    f"cannot be {what}. Add images (from several patients) or leave the class out."
+                )
+        return []
+    if missing["train"]:
+        raise DataError(
+            f"No image of the train split is known to show '{missing['train'][0]}', so the label "
+            "cannot be learnt. Add such images (from several patients) or leave the label out."
+        )
+    judged = strata.has[names == "val"].any(axis=0).reshape(-1, 2).all(axis=1)
+    if not judged.any():
+        raise DataError(
+            "The validation split has no label that is known to be present in some of its images "
+            "and absent from others, so no epoch and no threshold can be chosen. Add images (from "
+            "several patients), or raise val_share."
+        )
+    if not missing["val"]:
+        return []
+    return [
+        f"No validation image is known to show {quoted(missing['val'])}: the threshold of such a "
+        "label stays at 0.5."
+    ]

@@ -23,6 +23,7 @@ from hilum.auditing.duplicates import find_near_duplicates
 from hilum.auditing.findings import KINDS, Finding, Found, joined
 from hilum.auditing.labels import find_label_errors
 from hilum.auditing.memory import Detector, Memory
+from hilum.auditing.several import ask_by_label, check_labels
 from hilum.auditing.shortcuts import find_shortcuts
 from hilum.dataset import Columns, Dataset, load_dataset
 from hilum.headers import add_header_columns
@@ -30,6 +31,7 @@ from hilum.looks import empty_looks
 from hilum.patients import Patients
 from hilum.progress import LogProgress, Progress
 from hilum.scan import Scan, scan
+from hilum.targets import TargetKind
 
 __all__ = ["KINDS", "NOT_LOOKED_FOR", "Audit", "Finding", "Found", "audit", "find_flaws"]
 
@@ -44,6 +46,12 @@ DETECTORS: tuple[Detector, ...] = (
     *(find_near_duplicates, find_shortcuts, find_label_errors, find_drift),
 )
 """What looks at the pictures; each is called as detector(samples, looks, progress=progress)."""
+
+OF_CLASSES: tuple[tuple[str, Detector], ...] = (
+    ("shortcut", find_shortcuts),
+    ("label_errors", find_label_errors),
+)
+"""Those of them that need one class an image, with the kind that they find."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,7 @@ def audit(
     classes: Sequence[str] | None = None,
     patient_pattern: str | None = None,
     columns: Columns | None = None,
+    target: TargetKind | None = None,
     dicom_columns: bool = False,
     progress: Progress | None = None,
 ) -> Audit:
@@ -100,7 +109,7 @@ def audit(
 
     Parameters
     ----------
-    data, classes, patient_pattern, columns
+    data, classes, patient_pattern, columns, target
         As in `load_dataset`.
     dicom_columns : bool
         Take patients and metadata from DICOM headers, patients as pseudonyms.
@@ -109,7 +118,9 @@ def audit(
     -------
     Audit
     """
-    dataset = load_dataset(data, classes=classes, patient_pattern=patient_pattern, columns=columns)
+    dataset = load_dataset(
+        data, classes=classes, patient_pattern=patient_pattern, columns=columns, target=target
+    )
     progress = progress or LogProgress()
     if dicom_columns:
         dataset = add_header_columns(dataset, progress)
@@ -138,10 +149,22 @@ def find_flaws(dataset: Dataset, scanned: Scan, progress: Progress) -> Found:
     """Look for flaws in scanned samples, the worst first."""
     samples, looks = readable(scanned)
     findings = [*find_unreadable(scanned.samples), *find_unknown_patients(dataset)]
-    for check in BASIC_CHECKS:
-        findings += check(samples)
     findings += find_blank(samples, looks)
     memory = Memory(samples, looks)
+    if dataset.target_kind == "multilabel":
+        names = dataset.class_names
+        unlabelled = Memory(samples.drop(columns="label"), looks)
+        return joined(
+            (
+                Found(tuple(findings)),
+                check_labels(samples, names),
+                memory.ask(find_near_duplicates, progress),
+                unlabelled.ask(find_drift, progress),
+                *ask_by_label(OF_CLASSES, samples, looks, names, progress),
+            )
+        )
+    for check in BASIC_CHECKS:
+        findings += check(samples)
     return joined(
         (
             Found(tuple(findings), not_looked_for(samples)),

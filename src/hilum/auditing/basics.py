@@ -168,7 +168,8 @@ def _patients(samples: pd.DataFrame) -> Clusters:
     return Clusters.of(own.to_numpy(object), len(samples))
 
 
-def _small_classes(samples: pd.DataFrame) -> list[Finding]:
+def find_small_classes(samples: pd.DataFrame) -> list[Finding]:
+    """Find classes with few images."""
     counts = samples["label"].value_counts()
     small = counts[counts < 50]
     if small.empty:
@@ -455,9 +456,20 @@ def not_looked_for(samples: pd.DataFrame) -> dict[str, str]:
     return why
 
 
-BASIC_CHECKS: tuple[Callable[[pd.DataFrame], list[Finding]], ...] = (
+Checks = tuple[Callable[[pd.DataFrame], list[Finding]], ...]
+
+BASIC_CHECKS: Checks = (
     *(_exact_duplicates, _contradictory_labels, _patients_across_splits),
-    *(_patients_in_several_classes, _prevalence_shift, _small_classes, _burned_in),
+    *(_patients_in_several_classes, _prevalence_shift, find_small_classes, _burned_in),
     *(_extreme_sizes, _mixed_modes, _few_patients),
 )
 """Each looks at the readable samples."""
+
+CHECKS_OF_FILES: Checks = (_exact_duplicates, _patients_across_splits, _burned_in, _extreme_sizes)
+"""Those that ask for no label."""
+
+CHECKS_OF_CLASSES: Checks = (_contradictory_labels, _prevalence_shift)
+"""Those that several labels an image are given to one by one."""
+
+CHECKS_OF_THE_RAREST: Checks = (_mixed_modes, _few_patients)
+"""Those that of several labels the rarest is given to: what they say is much the same of all."""
