@@ -345,7 +345,7 @@ def choose_epochs(pace: Pace, sizes: Sizes, settings: Settings, budget: Budget) 
         + (f", {budget.n_folds} folds" if budget.n_folds > 1 else "")
     )
     kept = needed(0) / 60
-    limit = f"{budget.minutes:g} minutes" + ("" if budget.is_given else ", the limit by default,")
+    limit = f"{budget.minutes:g} minutes, " + ("" if budget.is_given else "the limit by default, ")
     if not fitting:
         return Choice(
             epochs,
@@ -354,7 +354,7 @@ def choose_epochs(pace: Pace, sizes: Sizes, settings: Settings, budget: Budget) 
             expected,
         )
     if epochs < most:
-        why = f"{epochs} epochs fit in {limit} of which {kept:.1f} are kept for all but training."
+        why = f"{epochs} epochs fit in {limit}of which {kept:.1f} are kept for all but training."
     elif budget.is_given:
         why = (
             f"{epochs} epochs are done in {expected / 60:.1f} of {budget.minutes:g} minutes; more "

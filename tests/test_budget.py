@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hilum import SettingError
+from hilum.budget import (
+    DEFAULT_MINUTES,
+    LEAST_EPOCHS,
+    LONGEST,
+    Budget,
+    Pace,
+    Sizes,
+    check_minutes,
+    choose_epochs,
+    sizes_of,
+    surely_fits,
+    time_training,
+    whole_s,
+)
+from hilum.cache import cache_folder
+from hilum.fingerprint import Fingerprint
+from hilum.hardware import Hardware
+from hilum.planning import make_plan
+from hilum.probing import Probe
+from hilum.settings import Settings, make_settings
+
+CPU = Hardware("cpu", "a processor", 2, has_bfloat16=False)
+SIZES = Sizes(n_train=960, n_val=120, n_test=240)
+PACE = Pace(step_s=0.2, validation_s=0.004, checkpoint_s=0.1, predict_s=0.004)
+EPOCH_S = 1.05 * (30 * 0.2 + 120 * 0.004 + 0.1)
+
+
+def settings(**changes: object) -> Settings:
+    usual: dict[str, object] = {"epochs": 20, "batch_size": 32, "precision": "float32"}
+    return make_settings({**usual, "layout": "channels_last", "accelerator": "cpu", **changes})
+
+
+def tiny(**changes: object) -> Settings:
+    return settings(
+        **{
+            "network": "classic", "conv_channels": (4,), "batch_size": 8, "channels": 1,
+            "input_height": 16, "input_width": 16, "gamma": 0.3, **changes,
+        }
+    )  # fmt: skip
+
+
+# -- choosing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("minutes", [1, 2, 4, 8, 30])
+def test_the_most_epochs_that_fit_are_taken(minutes: float) -> None:
+    """Held against trying one after another."""
+    budget = Budget(minutes, is_given=True, elapsed_s=12, read_s=0.002, n_test=240)
+    chosen = choose_epochs(PACE, SIZES, settings(), budget)
+    tried = LEAST_EPOCHS
+    while (
+        tried < 20 * LONGEST and whole_s(PACE, SIZES, settings(), tried + 1, budget) <= 60 * minutes
+    ):
+        tried += 1
+    assert chosen.epochs == tried
+    assert chosen.expected_s == whole_s(PACE, SIZES, settings(), tried, budget)
+
+
+def test_an_epoch_costs_its_steps_validation_and_checkpoint() -> None:
+    budget = Budget(10, is_given=True)
+    # So many that robustness has reached its limit: what is left is the epoch itself.
+    more, fewer = (whole_s(PACE, SIZES, settings(), epochs, budget) for epochs in (301, 300))
+    assert more - fewer == pytest.approx(EPOCH_S)
+    assert PACE.epoch_s(SIZES, settings()) == pytest.approx(EPOCH_S)
+
+
+def test_time_that_is_gone_is_not_spent_again() -> None:
+    fresh, late = (
+        choose_epochs(PACE, SIZES, settings(), Budget(4, is_given=True, elapsed_s=gone)).epochs
+        for gone in (0.0, 10 * EPOCH_S)
+    )
+    assert 7 <= fresh - late <= 10  # robustness shrinks with the epochs
+
+
+def test_a_limit_is_not_filled_but_a_given_budget_is() -> None:
+    assert choose_epochs(PACE, SIZES, settings(), Budget(60, is_given=False)).epochs == 20
+    given = choose_epochs(PACE, SIZES, settings(), Budget(8, is_given=True))
+    assert 20 < given.epochs < 20 * LONGEST
+    assert 7.5 * 60 < given.expected_s <= 8 * 60
+    endless = choose_epochs(PACE, SIZES, settings(), Budget(600, is_given=True))
+    assert endless.epochs == 20 * LONGEST
+    assert endless.reason.startswith("0.2 s a step, 30 steps an epoch: 80 epochs are done in ")
+    assert endless.reason.endswith(
+        " of 600 minutes; more than 4 times the 20 that such data ask for are not planned."
+    )
+
+
+def test_reasons_say_the_numbers() -> None:
+    chosen = choose_epochs(PACE, SIZES, settings(), Budget(4, is_given=True))
+    kept = whole_s(PACE, SIZES, settings(), 0, Budget(4, is_given=True)) / 60
+    assert chosen.reason == (
+        f"0.2 s a step, 30 steps an epoch: {chosen.epochs} epochs fit in 4 minutes, of which "
+        f"{kept:.1f} are kept for all but training."
+    )
+    by_default = choose_epochs(PACE, SIZES, settings(), Budget(1.5, is_given=False))
+    assert " epochs fit in 1.5 minutes, the limit by default, of which " in by_default.reason
+
+
+def test_a_budget_that_nothing_fits_takes_the_least_and_says_so() -> None:
+    chosen = choose_epochs(PACE, SIZES, settings(), Budget(0.1, is_given=True))
+    assert chosen.epochs == LEAST_EPOCHS
+    assert chosen.reason == (
+        "0.2 s a step, 30 steps an epoch: 3 epochs, the least worth training, take about "
+        f"{chosen.expected_s / 60:.1f} minutes in all and not 0.1."
+    )
+    one = choose_epochs(PACE, SIZES, settings(epochs=1), Budget(0.1, is_given=True))
+    assert one.epochs == 1
+
+
+def test_members_and_folds_share_the_time() -> None:
+    alone = choose_epochs(PACE, SIZES, settings(), Budget(8, is_given=True)).epochs
+    three = choose_epochs(PACE, SIZES, settings(members=3), Budget(8, is_given=True))
+    assert three.epochs < alone / 2
+    assert ", 3 networks: " in three.reason
+    budget = Budget(8, is_given=True, n_folds=5)
+    sizes = sizes_of(1320, 0, budget, settings(val_share=0.15))
+    assert sizes == Sizes(n_train=898, n_val=158, n_test=264)
+    folds = choose_epochs(PACE, sizes, settings(), budget)
+    assert folds.epochs < alone / 4
+    assert ", 5 folds: " in folds.reason
+    assert folds.expected_s <= 8 * 60
+
+
+def test_without_folds_the_sizes_are_those_of_the_split() -> None:
+    budget = Budget(8, is_given=True, n_test=7)
+    assert sizes_of(100, 20, budget, settings()) == Sizes(100, 20, 7)
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0, math.inf, math.nan])
+def test_a_time_that_is_none_is_refused(minutes: float) -> None:
+    check_minutes(None)
+    check_minutes(0.5)
+    with pytest.raises(SettingError) as caught:
+        check_minutes(minutes)
+    assert str(caught.value) == (
+        f"--minutes {minutes:g} is no time to train in. Give a number above 0."
+    )
+
+
+def test_what_is_sure_to_fit_need_not_be_timed() -> None:
+    probed = Probe("float32", "channels_last", {"a": 50.0, "b": 100.0})
+    assert surely_fits(10_000, probed, Budget(10, is_given=False))
+    assert not surely_fits(100_000, probed, Budget(10, is_given=False))
+    assert not surely_fits(10_000, probed, Budget(10, is_given=False, elapsed_s=500))
+
+
+# -- timing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["classes", "ordinal", "multilabel"])
+def test_a_training_of_any_kind_can_be_timed(target: str) -> None:
+    pace = time_training(tiny(target=target), 3, Sizes(20, 5, 5))
+    for name, seconds in vars(pace).items():
+        assert 0 <= seconds < 5, name
+    assert pace.step_s > 0
+    assert pace.predict_s > 0
+
+
+def test_timing_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setenv("HILUM_CACHE", str(tmp_path))
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    time_training(tiny(), 2, Sizes(16, 4, 4))
+    assert torch.equal(torch.rand(3), expected)
+    assert not list((cache_folder() / "probes").iterdir())
+
+
+def test_a_larger_batch_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hilum.budget.TIMED_S", 0.2)
+    small, large = (
+        time_training(tiny(input_height=64, input_width=64, batch_size=n), 2, Sizes(512, 4, 4))
+        for n in (4, 128)
+    )
+    assert large.step_s > 2 * small.step_s
+
+
+# -- in the plan ---------------------------------------------------------------------------------
+
+
+def facts(n_train: int = 960) -> Fingerprint:
+    counts = {"a": n_train // 2, "b": n_train // 2}
+    return Fingerprint(n_train, counts, 64.0, 64.0, True, {"uint8": 255.0}, n_val=120)
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Time nothing, and tell what was to be timed."""
+    calls: list[str] = []
+
+    def answer(*_: object) -> Pace:
+        calls.append("training")
+        return PACE
+
+    monkeypatch.setattr("hilum.planning.time_training", answer)
+    monkeypatch.setattr(
+        "hilum.planning.probe", lambda *_: Probe("float32", "channels_last", {"float32": 100.0})
+    )
+    return calls
+
+
+def test_the_plan_keeps_to_the_budget(timed: list[str]) -> None:
+    plan = make_plan(facts(), CPU, budget=Budget(4, is_given=True, n_test=240))
+    assert timed == ["training"]
+    free = make_plan(facts(), CPU)
+    assert plan.settings.epochs != free.settings.epochs
+    assert " epochs fit in 4 minutes, of which " in plan.reasons["epochs"]
+    same = plan.settings.model_copy(update={"epochs": free.settings.epochs})
+    assert same == free.settings
+
+
+def test_epochs_of_the_user_stay(timed: list[str]) -> None:
+    plan = make_plan(facts(), CPU, chosen={"epochs": 7}, budget=Budget(1, is_given=True))
+    assert plan.settings.epochs == 7
+    assert plan.reasons["epochs"] == (
+        "Set by the user; how long that takes is not held against --minutes."
+    )
+    assert timed == []
+
+
+def test_by_default_a_plan_that_surely_fits_is_not_timed(timed: list[str]) -> None:
+    limit = Budget(DEFAULT_MINUTES["cpu"], is_given=False)
+    few = make_plan(facts(60), CPU, budget=limit)
+    assert few == make_plan(facts(60), CPU)
+    assert timed == []
+    many = make_plan(facts(50_000), CPU, budget=limit)
+    assert timed == ["training"]
+    assert "the limit by default" in many.reasons["epochs"] or "not 10" in many.reasons["epochs"]
+
+
+def test_made_up_labels_hold_every_class() -> None:
+    from hilum.budget import _made_up
+
+    assert set(np.unique(_made_up(tiny(), 3, 9).labels)) == {0, 1, 2}
