@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from PIL import Image
 
 from hilum.errors import ModelError
 from hilum.pixels import Images
+from hilum.threads import one_blas_thread
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -43,14 +44,6 @@ LEAST_SPREAD = 0.1
 LEAST_SCALE = 0.01
 
 Views = dict[str, Singles]
-
-
-@cache
-def _blas() -> Any:
-    """Find what sets the threads of matrix products; 30 ms that one image need not wait."""
-    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
-
-    return ThreadpoolController()
 
 
 def see(features: NDArray[Any], pixels: Images) -> Views:
@@ -132,7 +125,7 @@ class References:
         n = len(views["features"])
         squares = np.zeros(n)
         # So little to multiply: more threads would only fight with those of the network.
-        with _blas().limit(limits=1, user_api="blas") if n > 1 else nullcontext():
+        with one_blas_thread() if n > 1 else nullcontext():
             for view, (median, scale) in self.usual.items():
                 excess = (self._log_distance(view, views[view]) - median) / scale
                 squares += np.maximum(excess, 0) ** 2

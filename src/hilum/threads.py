@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from itertools import islice
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -33,6 +35,21 @@ def in_threads(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[O
             result = waiting.pop(0).result()
             waiting += [pool.submit(function, item) for item in islice(iterator, 1)]
             yield result
+
+
+@cache
+def _blas() -> Any:
+    """Find what sets the threads of matrix products; 30 ms that one image need not wait."""
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    return ThreadpoolController()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let matrix products take one thread, where more would only fight with those of others."""
+    with _blas().limit(limits=1, user_api="blas"):
+        yield
 
 
 def ahead(items: Iterable[Out]) -> Iterator[Out]:

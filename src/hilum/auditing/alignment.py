@@ -9,13 +9,14 @@ hide a copy.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft2, rfft2
+from scipy.fft import rfft2
 from scipy.ndimage import gaussian_filter
 
 from hilum.looks import LOOK_SIDE
@@ -42,6 +43,32 @@ def _half_turn() -> NDArray[np.complex64]:
 
 
 HALF_TURN = _half_turn()
+
+REACH = int(MOST_SHIFT * FIRST_SIDE)
+NEAR = np.r_[0 : REACH + 1, -REACH:0]  # shifts that are looked at
+
+
+def _waves() -> tuple[NDArray[np.complex64], Floats]:
+    """What turns the columns, then the rows, of a half spectrum into values at the near shifts."""
+    turns = 2 * np.pi / FIRST_SIDE
+    down = np.exp(1j * turns * np.outer(NEAR, np.arange(FIRST_SIDE))) / FIRST_SIDE
+    half = np.arange(FIRST_SIDE // 2 + 1)
+    # The columns but the first and last stand for their mirror images too.
+    twice = np.where((half == 0) | (half == half[-1]), 1.0, 2.0)[:, None] / FIRST_SIDE
+    right = turns * np.outer(half, NEAR)
+    # The real part of a product, as one product of real and imaginary parts in turns.
+    both = np.stack([np.cos(right) * twice, -np.sin(right) * twice], axis=1)
+    return down.astype(np.complex64), both.reshape(2 * len(half), -1).astype(np.float32)
+
+
+WAVES_DOWN, WAVES_RIGHT = _waves()
+
+
+def _near_heights(product: NDArray[np.complex64]) -> Floats:
+    """Transform half spectra (n, side, side // 2 + 1) back, at the near shifts alone."""
+    columns = np.matmul(WAVES_DOWN, product)  # (n, n_near, side // 2 + 1)
+    heights: Floats = columns.view(np.float32) @ WAVES_RIGHT
+    return heights
 
 
 @dataclass(frozen=True)
@@ -103,9 +130,12 @@ class Motion:
     def places(self, side: int) -> Floats:
         """Return where each output pixel lies in the input; shape (n, 2, side, side), pixels."""
         axis = (np.arange(side) - (side - 1) / 2) / side
-        grid = np.stack(np.meshgrid(axis, axis, indexing="ij")).reshape(2, -1)
-        places = self.linear() @ grid + self.shift[:, :, None]
-        return (places * side + (side - 1) / 2).reshape(-1, 2, side, side).astype(np.float32)
+        linear = (self.linear() * side).astype(np.float32)[..., None]  # (n, 2, 2, 1)
+        middle = (self.shift * side + (side - 1) / 2).astype(np.float32)[..., None, None]
+        line = axis.astype(np.float32)
+        by_row, by_column = linear[:, :, 0] * line, linear[:, :, 1] * line
+        places: Floats = (by_row[..., None] + middle) + by_column[:, :, None, :]
+        return places
 
 
 def joined(motions: list[Motion]) -> Motion:
@@ -122,22 +152,31 @@ def moved(images: Floats, motion: Motion) -> Floats:
 def _sampled(images: Floats, places: Floats) -> Floats:
     """Sample (n, side, side) at places (n, 2, side, side), bilinearly."""
     n, side, _ = images.shape
-    inside = np.clip(places, 0, side - 1.001)
-    whole = inside.astype(np.int32)
-    down, right = np.moveaxis(inside - whole, 1, 0)
-    rows = np.arange(n, dtype=np.int32)[:, None, None] * side + whole[:, 0]
-    index = rows * side + whole[:, 1]
+    down, right = (np.clip(places[:, axis], 0, side - 1.001) for axis in (0, 1))
+    row, column = down.astype(np.int32), right.astype(np.int32)
+    down -= row
+    right -= column
+    row *= side
+    row += column
+    row += np.arange(0, n * side * side, side * side, dtype=np.int32)[:, None, None]
     flat = images.reshape(-1)
-    corners = [flat.take(index + offset) for offset in (0, 1, side, side + 1)]
-    upper = corners[0] + (corners[1] - corners[0]) * right
-    lower = corners[2] + (corners[3] - corners[2]) * right
-    sampled: Floats = upper + (lower - upper) * down
+    corners = [flat[offset:].take(row) for offset in (0, 1, side, side + 1)]
+    upper, lower = corners[1] - corners[0], corners[3] - corners[2]
+    upper *= right
+    upper += corners[0]
+    lower *= right
+    lower += corners[2]
+    lower -= upper
+    lower *= down
+    lower += upper
+    sampled: Floats = lower
     return sampled
 
 
 def within(places: Floats) -> NDArray[np.bool_]:
     """Tell which places lie in the input; shape (n, side, side)."""
-    found: NDArray[np.bool_] = ((places >= 0) & (places <= places.shape[-1] - 1)).all(axis=1)
+    inside = (places >= 0) & (places <= places.shape[-1] - 1)
+    found: NDArray[np.bool_] = inside[:, 0] & inside[:, 1]
     return found
 
 
@@ -191,16 +230,14 @@ def lay_roughly(
     n, side = len(seconds), FIRST_SIDE
     best, where = np.full(n, -1.0, np.float32), np.zeros((n, 3), np.int64)
     target = np.conj(_spectra(seconds, weights))
-    reach = int(MOST_SHIFT * side)
-    near = np.r_[0 : reach + 1, -reach:0]
     for which, (angle, flipped) in enumerate(TRIES):
         spectra = _spectra(moved(firsts, _still(angle, flipped, aspects)), weights)
         for turned, each in enumerate((spectra, np.conj(spectra) * HALF_TURN)):
-            heights = irfft2(each[owner] * target, s=(side, side))[:, near][:, :, near]
-            peak = heights.reshape(n, len(near) ** 2).argmax(axis=1)
-            height = heights.reshape(n, len(near) ** 2)[np.arange(n), peak]
-            rows, columns = np.divmod(peak, len(near))
-            found = np.stack([np.full(n, 2 * which + turned), near[rows], near[columns]], axis=1)
+            heights = _near_heights(each[owner] * target).reshape(n, len(NEAR) ** 2)
+            peak = heights.argmax(axis=1)
+            height = heights[np.arange(n), peak]
+            rows, columns = np.divmod(peak, len(NEAR))
+            found = np.stack([np.full(n, 2 * which + turned), NEAR[rows], NEAR[columns]], axis=1)
             better = height > best
             best[better], where[better] = height[better], found[better]
     chosen, upside_down = np.divmod(where[:, 0], 2)
@@ -255,35 +292,57 @@ def detail(images: Floats, fine: float, coarse: float) -> Floats:
     return kept
 
 
-def lay_finely(firsts: Floats, seconds: Floats, motion: Motion, n_steps: int) -> Motion:
-    """Improve motions by Gauss-Newton steps on the difference of what `detail` left.
+class Laying:
+    """Improves motions by Gauss-Newton steps on the difference of what `detail` left.
 
     The second image is taken for a moved first one, times a contrast. The steps are found as
     motions of the second, whose slopes need to be worked out only once (inverse compositional
     alignment, Baker and Matthews 2004).
+
+    Parameters
+    ----------
+    firsts, seconds : arrays of shape (n, side, side)
+    motion : Motion
+        Where the search begins, and near which it stays.
     """
-    if not len(firsts):
-        return motion
-    start, side, n = motion, firsts.shape[-1], len(firsts)
-    axis = ((np.arange(side) - (side - 1) / 2) / side).astype(np.float32)
-    y, x = axis[:, None], axis
-    down, right = (each * side for each in np.gradient(seconds, axis=(1, 2)))
-    aspect = motion.aspect[:, None, None].astype(np.float32)
-    slopes = (right * (y / aspect) - down * (x * aspect), down * y + right * x, down, right)
-    jacobian = np.stack(slopes, axis=1).reshape(n, 4, -1)
-    solver = _solver(jacobian)
-    for _ in range(n_steps):
-        places = motion.places(side)
-        shown = _sampled(firsts, places) * within(places)
-        product, power = (shown * seconds).sum(axis=(1, 2)), np.square(shown).sum(axis=(1, 2))
-        contrast = np.clip(product / (power + 1e-6), 0.2, 5)[:, None, None].astype(np.float32)
-        error = (contrast * shown - seconds) * within(places)
-        # Filled borders and letters differ much and must not pull (Cauchy's weights).
-        spread = np.square(error).mean(axis=(1, 2), keepdims=True) + 1e-6
-        error /= 1 + np.square(error) / spread
-        steps = solver @ (jacobian @ error.reshape(n, -1, 1))
-        motion = _stepped(motion, start, steps[:, :, 0])
-    return motion
+
+    def __init__(self, firsts: Floats, seconds: Floats, motion: Motion) -> None:
+        side, n = firsts.shape[-1], len(firsts)
+        axis = ((np.arange(side) - (side - 1) / 2) / side).astype(np.float32)
+        y, x = axis[:, None], axis
+        down, right = (each * side for each in np.gradient(seconds, axis=(1, 2)))
+        aspect = motion.aspect[:, None, None].astype(np.float32)
+        slopes = (right * (y / aspect) - down * (x * aspect), down * y + right * x, down, right)
+        self._firsts, self._seconds = firsts, seconds
+        self._start, self._motion = motion, motion
+        self._jacobian = np.stack(slopes, axis=1).reshape(n, 4, side * side)
+        self._solver = _solver(self._jacobian)
+
+    def take(self, chosen: NDArray[np.bool_]) -> Laying:
+        """Return the search of some of the pairs, as far as it has come."""
+        part = copy.copy(self)
+        part._firsts, part._seconds = self._firsts[chosen], self._seconds[chosen]
+        part._start, part._motion = self._start.take(chosen), self._motion.take(chosen)
+        part._jacobian, part._solver = self._jacobian[chosen], self._solver[chosen]
+        return part
+
+    def go_on(self, n_steps: int) -> Motion:
+        """Take more steps, and return where they led."""
+        n = len(self._firsts)
+        for _ in range(n_steps if n else 0):
+            places = self._motion.places(self._firsts.shape[-1])
+            inside = within(places)
+            shown = _sampled(self._firsts, places) * inside
+            product = (shown * self._seconds).sum(axis=(1, 2))
+            power = np.square(shown).sum(axis=(1, 2))
+            contrast = np.clip(product / (power + 1e-6), 0.2, 5)[:, None, None].astype(np.float32)
+            error = (contrast * shown - self._seconds) * inside
+            # Filled borders and letters differ much and must not pull (Cauchy's weights).
+            square = np.square(error)
+            error /= 1 + square / (square.mean(axis=(1, 2), keepdims=True) + 1e-6)
+            steps = self._solver @ (self._jacobian @ error.reshape(n, -1, 1))
+            self._motion = _stepped(self._motion, self._start, steps[:, :, 0])
+        return self._motion
 
 
 def _solver(jacobian: Floats) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from hilum.intervals import MIN_PATIENTS, Clusters, Floats, Ints, perfect_auroc, quantile_t
 from hilum.splits import folds, join_groups
+from hilum.threads import in_threads, one_blas_thread
 
 Looks = NDArray[np.uint8]
 Features = NDArray[np.float32]
@@ -34,6 +35,7 @@ MAX_COMPONENTS = 200
 _N_PATCHES = 20_000
 _N_TO_LEARN = 1000
 _CHUNK = 128
+_PORTION = 8  # images whose responses fit a processor's cache
 _EPSILON = 1e-3  # variance of grey values in [0, 1] below which a patch counts as flat
 _WHITENING = 0.05
 _DEADBAND = 0.25
@@ -261,15 +263,19 @@ class Projection:
         mean, spread = features.mean(axis=0), features.std(axis=0)
         scale = np.where(spread > 1e-6, spread, np.inf).astype(np.float32)
         standard = (features - mean) / scale
-        # By the matrix of inner products, whose size is the number of pictures to learn from.
-        gram = (standard @ standard.T).astype(np.float64)
+        # By the smaller of the two matrices of inner products: of pictures, or of features.
+        by_picture = len(standard) <= standard.shape[1]
+        gram = (standard @ standard.T if by_picture else standard.T @ standard).astype(np.float64)
         last = len(gram) - 1
         values, vectors = eigh(gram, subset_by_index=(max(0, last + 1 - n), last))
         values, vectors = values[::-1], vectors[:, ::-1]
         real = values > max(1e-6 * float(values[0]), 1e-9)
         real[0] = True  # of pictures all alike a component that says nothing
         values = np.maximum(values, 1e-9)
-        axes = standard.T @ (vectors[:, real] / values[real]).astype(np.float32)
+        if by_picture:
+            axes = standard.T @ (vectors[:, real] / values[real]).astype(np.float32)
+        else:
+            axes = (vectors[:, real] / np.sqrt(values[real])).astype(np.float32)
         return cls(mean, scale, axes * np.float32(math.sqrt(len(features))))
 
     def __call__(self, features: Features) -> Features:
@@ -293,18 +299,27 @@ def _pooled_responses(small: Features, filters: Features, scale: Scale) -> Featu
     """Return mean positive and negative responses (n, 2 × filters × regions²) by region."""
     windows = _windows(small, scale)
     m = windows.shape[1]
-    edges = np.linspace(0, m, scale.n_regions + 1).astype(int)[:-1]
-    parts = []
-    for start in range(0, len(small), _CHUNK):
-        patches = _even(windows[start : start + _CHUNK].reshape(-1, len(filters)))
+    edges = np.linspace(0, m, scale.n_regions + 1).astype(int)
+
+    def of(start: int) -> Features:
+        patches = _even(windows[start : start + _PORTION].reshape(-1, len(filters)))
         response = (patches @ filters).reshape(-1, m, m, filters.shape[1])
         sides = []
         for sign in (1, -1):
             beyond = np.maximum(sign * response - _DEADBAND, 0)
-            pooled = np.add.reduceat(np.add.reduceat(beyond, edges, axis=1), edges, axis=2)
-            sides.append(pooled.reshape(len(pooled), -1))
-        parts.append(np.hstack(sides))
-    return np.concatenate(parts)
+            for axis in (1, 2):
+                beyond = _summed(beyond, edges, axis)
+            sides.append(beyond.reshape(len(beyond), -1))
+        return np.hstack(sides)
+
+    with one_blas_thread():
+        return np.concatenate(list(in_threads(of, range(0, len(small), _PORTION))))
+
+
+def _summed(values: Features, edges: NDArray[np.intp], axis: int) -> Features:
+    """Sum the stretches between edges along an axis, one line after the other."""
+    parts = np.split(values, edges[1:-1], axis=axis)
+    return np.stack([part.sum(axis=axis) for part in parts], axis=axis)
 
 
 def _windows(small: Features, scale: Scale) -> Features:
