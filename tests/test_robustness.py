@@ -19,6 +19,9 @@ class Point:
 class Facts:
     operating_point = Point()
     positive_index = 1
+    class_names = ("clear", "opacity")
+    target = "classes"
+    thresholds = Point.threshold
 
 
 class ByBrightness:
@@ -85,18 +88,21 @@ def test_figures_at_the_locked_threshold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_trained", "most_pixels", "n"),
+    ("n_trained", "most_pixels", "n", "n_levels"),
     [
-        (10**6, 10**9, 400),
-        (0, 10**9, LEAST_IMAGES),
-        (10**6, 0, LEAST_IMAGES),
-        # A fifth of 2,000 images, over 4 levels.
-        (2000, 10**9, 100),
-        (10**6, 120 * 8 * 8, 120),
+        (10**6, 10**9, 400, 3),
+        (0, 10**9, LEAST_IMAGES, 1),
+        (10**6, 0, LEAST_IMAGES, 3),
+        # A tenth of 4,000 images, over 4 predictions an image.
+        (4000, 10**9, 100, 3),
+        # A tenth of 2,000 is too little for 4 predictions of 64 images.
+        (2040, 10**9, 68, 2),
+        (1600, 10**9, 80, 1),
+        (10**6, 120 * 8 * 8, 120, 3),
     ],
 )
 def test_work_is_bounded_by_a_sample_of_patients(
-    monkeypatch: pytest.MonkeyPatch, n_trained: int, most_pixels: int, n: int
+    monkeypatch: pytest.MonkeyPatch, n_trained: int, most_pixels: int, n: int, n_levels: int
 ) -> None:
     monkeypatch.setattr("hilum.robustness.MOST_PIXELS", most_pixels)
     monkeypatch.setattr("hilum.robustness.CHANGES", {"darker": CHANGES["darker"]})
@@ -115,10 +121,14 @@ def test_work_is_bounded_by_a_sample_of_patients(
     )
     about = found["robustness_on"]
     assert about["n"] == n
-    assert sum(predicted) == 4 * n
-    assert about["reason"] == (
+    assert sum(predicted) == (1 + n_levels) * n
+    levels = [point["level"] for point in found["robustness"]["darker"]]
+    assert levels == [0, *CHANGES["darker"].levels[-n_levels:]]
+    sample = (
         "All validation images."
         if n == 400
         else f"A sample of {n} of 400 validation images, whole patients, to keep this short beside "
         "training."
     )
+    few = "" if n_levels == 3 else " After so short a training, the strongest changes alone."
+    assert about["reason"] == sample + few

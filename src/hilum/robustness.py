@@ -19,9 +19,11 @@ from PIL import Image, ImageFilter
 from hilum.estimates import Study, mean_of, study_of
 from hilum.inference import BATCH_SIZE, Model
 from hilum.intervals import Estimate
+from hilum.multilabel import POSITIVE, LabelStudy, label_study, mean_over_labels
 from hilum.pixels import Images
 from hilum.progress import Progress
-from hilum.splits import assign
+from hilum.splits import Strata, assign, label_strata
+from hilum.targets import Labels
 from hilum.threads import in_threads
 
 Pixels = NDArray[np.uint8]
@@ -29,10 +31,12 @@ Pixels = NDArray[np.uint8]
 MOST_PIXELS = 800 * 150 * 150
 """Of all images together; beyond that a sample of patients is taken."""
 
-MOST_WORK = 0.2
+MOST_WORK = 0.1
 """Predictions under all changes together, as a share of the images that training saw."""
 
 LEAST_IMAGES = 64
+
+FIGURES = ("auroc", "sensitivity", "specificity")
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ def changed(pixels: Images, name: str, level: float) -> Pixels:
 def measure_robustness(
     model: Model,
     pixels: Images,
-    labels: NDArray[np.int64],
+    labels: Labels,
     groups: Sequence[str],
     progress: Progress,
     *,
@@ -168,7 +172,8 @@ def measure_robustness(
     ----------
     pixels : uint8 images of shape (n, height, width, channels)
         Prepared validation images.
-    labels : int array of shape (n,)
+    labels : array
+        Class of each image, or 0, 1 and NaN of shape (n, n_labels).
     groups : sequence of str
         Patient of each.
     n_trained : int
@@ -180,16 +185,19 @@ def measure_robustness(
         'robustness': {change: [{'level', 'auroc', 'sensitivity', 'specificity'}]}, each beginning
         with level 0; 'robustness_on': how many images, and which.
     """
-    n_levels = sum(len(change.levels) for change in CHANGES.values())
-    chosen, why = _sample(pixels, labels, groups, int(MOST_WORK * n_trained / (1 + n_levels)))
+    levels, n_affordable = _levels(int(MOST_WORK * n_trained))
+    n_levels = sum(map(len, levels.values()))
+    chosen, why = _sample(pixels, labels, groups, n_affordable)
+    if n_levels < sum(len(change.levels) for change in CHANGES.values()):
+        why += " After so short a training, the strongest changes alone."
     images, true = np.asarray(pixels[chosen]), labels[chosen]
     names = np.asarray(groups)[chosen]
     found: dict[str, list[dict[str, Any]]] = {}
     with progress.task("Changing validation images", n_levels) as task:
         unchanged = {"level": 0.0} | _figures(model, images, true, names)
-        for name, change in CHANGES.items():
+        for name, kept in levels.items():
             found[name] = [unchanged]
-            for level in change.levels:
+            for level in kept:
                 figures = _figures(model, changed(images, name, level), true, names)
                 found[name].append({"level": float(level)} | figures)
                 task.advance()
@@ -202,8 +210,23 @@ def measure_robustness(
     return {"robustness": found, "robustness_on": about}
 
 
+def _levels(n_predictions: int) -> tuple[dict[str, tuple[float, ...]], int]:
+    """Choose levels of every change, and how many images can be predicted at all of them.
+
+    The strongest levels tell whether a model bears a change. The others, which show how it gives
+    way, are left out where so few predictions would leave too few images.
+    """
+    most = max(len(change.levels) for change in CHANGES.values())
+    for n_kept in range(most, 0, -1):
+        levels = {name: change.levels[-n_kept:] for name, change in CHANGES.items()}
+        n_affordable = n_predictions // (1 + sum(map(len, levels.values())))
+        if n_affordable >= LEAST_IMAGES:
+            break
+    return levels, n_affordable
+
+
 def _sample(
-    pixels: Images, labels: NDArray[np.int64], groups: Sequence[str], n_affordable: int
+    pixels: Images, labels: Labels, groups: Sequence[str], n_affordable: int
 ) -> tuple[NDArray[np.intp], str]:
     """Choose the images to change, whole patients with every class in its share, and say why."""
     n = len(pixels)
@@ -212,9 +235,12 @@ def _sample(
     if n <= most:
         return np.arange(n), "All validation images."
     share = most / n
-    parts = assign(
-        labels.astype(str).tolist(), list(groups), {"in": share, "out": 1 - share}, seed=0
+    strata: list[str] | Strata = (
+        label_strata(labels, [str(k) for k in range(labels.shape[1])])
+        if labels.ndim == 2
+        else labels.astype(str).tolist()
     )
+    parts = assign(strata, list(groups), {"in": share, "out": 1 - share}, seed=0)
     chosen = np.flatnonzero(parts == "in")
     return chosen, (
         f"A sample of {len(chosen):,} of {n:,} validation images, whole patients, to keep this "
@@ -223,33 +249,55 @@ def _sample(
 
 
 def _figures(
-    model: Model, images: Pixels, labels: NDArray[np.int64], groups: NDArray[np.str_]
+    model: Model, images: Pixels, labels: Labels, groups: NDArray[np.str_]
 ) -> dict[str, Any]:
     batches = range(0, len(images), BATCH_SIZE)
     probs = np.concatenate([model.probabilities(images[at : at + BATCH_SIZE]) for at in batches])
-    point = model.facts.operating_point
+    facts = model.facts
+    if isinstance(facts.thresholds, dict):
+        several = label_study(
+            labels, probs, label_names=facts.class_names, thresholds=facts.thresholds, groups=groups
+        )
+        return _means_over_labels(several)
     study = study_of(
         labels,
         probs,
-        class_names=model.class_names,
-        positive=model.facts.positive_index,
-        threshold=point.threshold if point else None,
+        class_names=facts.class_names,
+        positive=facts.positive_index,
+        threshold=facts.thresholds,
         groups=groups,
+        ordinal=facts.target == "ordinal",
     )
-    return _three_figures(study)
+    found = _three_figures(study)
+    return found | {"quadratic_kappa": study.kappa().as_json()} if study.ordinal else found
+
+
+def _means_over_labels(study: LabelStudy) -> dict[str, Any]:
+    """AUROC, sensitivity, specificity: means over the labels with both outcomes."""
+    parts = [study.parts[k] for k in study.both]
+    columns = zip(*(_of_class(part, POSITIVE) for part in parts), strict=True)
+    return {
+        name: mean_over_labels(
+            name,
+            [(figure, part.block) for figure, part in zip(column, parts, strict=True)],
+            n=study.n,
+            n_patients=study.clusters.n,
+            n_blocks=study.n_blocks,
+        ).as_json()
+        for name, column in zip(FIGURES, columns, strict=False)
+    }
 
 
 def _three_figures(study: Study) -> dict[str, Any]:
     """AUROC, sensitivity, specificity: of the positive class, or means over those present."""
     classes = study.present if study.positive is None else [study.positive]
     found = [_of_class(study, k) for k in classes]
-    names = ("auroc", "sensitivity", "specificity")
     if study.positive is not None:
-        return {name: figure.as_json() for name, figure in zip(names, found[0], strict=True)}
+        return {name: figure.as_json() for name, figure in zip(FIGURES, found[0], strict=True)}
     columns = zip(*found, strict=True)
     return {
         name: mean_of(list(column), study.n).as_json()
-        for name, column in zip(names, columns, strict=True)
+        for name, column in zip(FIGURES, columns, strict=True)
     }
 
 
