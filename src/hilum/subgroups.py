@@ -28,6 +28,9 @@ MIN_PATIENTS = 5
 MAX_COLUMNS = 8
 MAX_LEVELS = 10
 
+GRADED = ("quadratic_kappa", "mean_absolute_error")
+"""Figures of ordinal grades that groups have."""
+
 NOT_STATED = "(not stated)"
 OTHERS = "(all others)"
 
@@ -232,6 +235,13 @@ def _figures(study: Study, group: str) -> dict[str, Any]:
     }
     everyone = np.ones(study.n, dtype=bool)
     figures["accuracy"] = _share(study, study.pred == study.true, everyone, group)
+    if study.ordinal:
+        reason = _too_few(study, everyone, group)
+        graded = {name: figure for name, figure in study.of_grades().items() if name in GRADED}
+        figures |= {
+            name: Estimate.undefined(reason, study.n) if reason else figure
+            for name, figure in graded.items()
+        }
     return {
         "n": study.n,
         "n_patients": study.clusters.n if study.clusters.known else None,

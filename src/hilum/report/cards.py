@@ -155,7 +155,7 @@ def _plain(text: str) -> str:
 
 def _model(facts: RunFacts) -> tuple[Entry, ...]:
     return (
-        Entry("Task", f"Tell {words.join(facts.class_names)} apart on single images"),
+        Entry("Task", f"{words.capitalised(facts.task)}, on single images"),
         Entry("Input", methods.preprocessing(facts)),
         Entry("Output", _output(facts)),
         Entry("Network", methods.network(facts)),
@@ -166,7 +166,8 @@ def _model(facts: RunFacts) -> tuple[Entry, ...]:
 
 
 def _output(facts: RunFacts) -> str:
-    return f"A probability for each class. {methods.threshold(facts)}"
+    what = {"multilabel": "label by itself", "ordinal": "grade"}.get(facts.target, "class")
+    return f"A probability for each {what}. {methods.threshold(facts)}"
 
 
 def _learnt_from(facts: RunFacts) -> tuple[Entry, ...]:
@@ -190,11 +191,27 @@ def _figures(facts: RunFacts) -> tuple[Entry, ...]:
     for key in (*main_figures(facts), "brier", "ece"):
         term, figure = words.BY_KEY[key], Estimate.of(test, key)
         entries.append(Entry(term.name, words.with_interval(figure, percent=term.percent)))
+    if facts.is_multilabel:
+        entries += [Entry(name, _of_label(facts.about(name))) for name in facts.class_names]
     entries.append(Entry("Intervals", f"95{words.THIN}%, of chance alone; not of other hospitals"))
+    term = words.BY_KEY[main_figures(facts)[0]]
     for name, found in facts.external.items():
-        auroc = words.with_interval(Estimate.of(dict(figures_on(found)), "auroc"), percent=False)
-        entries.append(Entry(f"On {name}", f"AUROC {auroc}"))
+        figure = Estimate.of(dict(figures_on(found)), term.key)
+        entries.append(
+            Entry(f"On {name}", f"{term.in_text} {words.with_interval(figure, percent=False)}")
+        )
     return tuple(entries)
+
+
+def _of_label(facts: RunFacts) -> str:
+    """Give the main figures of one label in a line."""
+    test = facts.metrics["test"]
+    n_with = int(test["classes"][facts.positive_class]["n"])
+    figures = [
+        f"{term.in_text} {words.with_interval(Estimate.of(test, term.key), percent=term.percent)}"
+        for term in (words.BY_KEY[key] for key in ("auroc", "sensitivity", "specificity"))
+    ]
+    return f"In {n_with:,} of {words.plural(int(test['n']), 'test image')}: {'; '.join(figures)}"
 
 
 def _limits(facts: RunFacts) -> tuple[Entry, ...]:
@@ -205,7 +222,7 @@ def _limits(facts: RunFacts) -> tuple[Entry, ...]:
 
 
 def _fairness(facts: RunFacts) -> str:
-    columns = sorted({str(row["column"]) for row in facts.metrics["test"].get("subgroups") or ()})
+    columns = sorted(facts.subgroup_columns)
     if not columns:
         return ""
     return f"Figures by {words.join(columns)} are in the report; what they mean is for a person"

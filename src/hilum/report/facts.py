@@ -144,6 +144,16 @@ class RunFacts:
         return target_of(self.metrics["test"])
 
     @property
+    def task(self) -> str:
+        """What the classifier does, as an infinitive: 'tell A and B apart'."""
+        names = ", ".join(self.class_names[:-1]) + f" and {self.class_names[-1]}"
+        if self.target == "multilabel":
+            return f"say of {names}, of each by itself, whether it is there"
+        if self.target == "ordinal":
+            return f"grade as {names}, in this order"
+        return f"tell {names} apart"
+
+    @property
     def is_multilabel(self) -> bool:
         return self.target == "multilabel"
 
@@ -162,6 +172,15 @@ class RunFacts:
         if self.positive_class is None:
             return None
         return next(name for name in self.class_names if name != self.positive_class)
+
+    @property
+    def subgroup_columns(self) -> list[str]:
+        """Columns by which figures of the test are given too."""
+        parts = [self.metrics["test"]]
+        if self.is_multilabel:
+            parts = list(parts[0]["labels"].values())
+        rows = [row for part in parts for row in part.get("subgroups") or ()]
+        return list(dict.fromkeys(str(row["column"]) for row in rows))
 
     def about(self, name: str) -> RunFacts:
         """Give the facts of one class or label, by which all that is said of it can be told.
@@ -386,11 +405,16 @@ def _counts(
 
 def main_figures(facts: RunFacts) -> tuple[str, ...]:
     """Name the figures of the first page."""
-    if facts.target == "multilabel":
+    return main_keys(facts.target, facts.positive_class)
+
+
+def main_keys(target: TargetKind, positive_class: str | None) -> tuple[str, ...]:
+    """Name the figures that come first, by what is asked of an image."""
+    if target == "multilabel":
         return ("auroc", "average_precision", "sensitivity", "specificity")
-    if facts.target == "ordinal":
+    if target == "ordinal":
         return ("quadratic_kappa", "mean_absolute_error", "balanced_accuracy", "accuracy")
-    if facts.positive_class is None:
+    if positive_class is None:
         return ("auroc", "balanced_accuracy", "accuracy")
     return ("auroc", "sensitivity", "specificity", "balanced_accuracy")
 

@@ -11,9 +11,10 @@ import pandas as pd
 
 import hilum
 from hilum.errors import RunError
+from hilum.estimates import target_of
 from hilum.files import read_json
 from hilum.report import words
-from hilum.report.facts import Estimate
+from hilum.report.facts import Estimate, main_keys
 from hilum.report.findings import Findings, show_findings
 from hilum.report.gallery import Album
 from hilum.report.page import render_template
@@ -27,6 +28,8 @@ SAID_HERE = (
     *("exact_duplicates", "near_duplicates"),  # folds keep them together
 )
 """Findings that say no more against the figures than the page does by itself."""
+
+LABEL_KEYS = ("auroc", "average_precision", "sensitivity", "specificity")
 
 MUCH_SPREAD = 0.2  # between the lowest and the highest fold
 
@@ -63,6 +66,8 @@ class FoldsPage:
     pooled: GroupRow
     by_patient: GroupRow | None
     folds: tuple[FoldRow, ...]
+    labels: tuple[GroupRow, ...]
+    label_heads: tuple[str, ...]
     spread: tuple[str, ...]
     reasons: tuple[str, ...]
     findings: Findings
@@ -96,11 +101,12 @@ def make_folds_page(
     run: Mapping[str, Any], metrics: Mapping[str, Any], samples: pd.DataFrame
 ) -> FoldsPage:
     """Gather what the page shows."""
-    keys = _keys(run["positive_class"])
     pooled, folds = metrics[OUT_OF_FOLD], metrics["folds"]
+    keys = main_keys(target_of(pooled), run["positive_class"])
+    leading = words.BY_KEY[keys[0]]
     source = Path(run["data"]["path"])
     album = Album(source, run["data"]["kind"])
-    auroc = Estimate.of(pooled, "auroc")
+    first = Estimate.of(pooled, keys[0])
     findings = show_findings(
         run["findings"],
         samples,
@@ -113,7 +119,8 @@ def make_folds_page(
     held_out = "patients" if known else "images"
     unseen = "never seen its patient" if known else "not been trained on it"
     return FoldsPage(
-        title=f"AUROC {words.with_interval(auroc, percent=False)} on {held_out} held out",
+        title=f"{leading.name} {words.with_interval(first, percent=leading.percent)} on {held_out} "
+        "held out",
         name=source.name,
         source=str(source),
         paragraphs=(
@@ -140,6 +147,11 @@ def make_folds_page(
             )
             for fold in folds
         ),
+        labels=tuple(
+            figure_row(name, found, LABEL_KEYS)
+            for name, found in (pooled.get("labels") or {}).items()
+        ),
+        label_heads=tuple(words.BY_KEY[key].name for key in LABEL_KEYS),
         spread=tuple(_spread(metrics["spread"][key], words.BY_KEY[key].percent) for key in keys),
         reasons=tuple(run["splits"]["reasons"]),
         findings=findings,
@@ -161,10 +173,19 @@ def _by_patient(pooled: Mapping[str, Any], keys: Sequence[str]) -> GroupRow | No
 
 def _answer(pooled: Mapping[str, Any], positive: str | None) -> str:
     """Say in a sentence what was found of the class looked for, and what was rightly not."""
-    names = ("accuracy",) if positive is None else ("sensitivity", "specificity")
+    target = target_of(pooled)
+    names: tuple[str, ...] = ("sensitivity", "specificity")
+    if target != "multilabel" and positive is None:
+        names = ("accuracy",)
     shares = [words.with_interval(Estimate.of(dict(pooled), name), percent=True) for name in names]
+    if target == "multilabel":
+        return (
+            f"On average over the labels, {shares[0]} of what was there was found, and "
+            f"{shares[1]} of what was not was rightly cleared."
+        )
     if positive is None:
-        return f"Of all images, {shares[0]} were given their class."
+        what = "grade" if target == "ordinal" else "class"
+        return f"Of all images, {shares[0]} were given their {what}."
     return (
         f"Of the images labelled {positive}, {shares[0]} were called so; of the others, "
         f"{shares[1]} were not."
@@ -176,11 +197,7 @@ def _doubts(
 ) -> Iterator[Doubt]:
     """Say what to distrust, the gravest first."""
     pooled, known = metrics[OUT_OF_FOLD], run["patients"]["n_patients"] is not None
-    auroc = Estimate.of(pooled, "auroc")
-    if auroc.ci_low is not None and auroc.ci_low <= 0.5:
-        yield Doubt(
-            "No skill is shown", "The interval of AUROC holds 0.5, the value of a coin.", True
-        )
+    yield from _doubts_of_skill(pooled)
     overlap = run["splits"]["overlap"]
     if overlap:
         yield Doubt(
@@ -217,13 +234,31 @@ def _doubts(
         f"{words.BY_KEY[key].in_text} {words.interval(figure, percent=words.BY_KEY[key].percent)}"
         for key in keys
         for figure in [Estimate.of(pooled, key)]
-        if (figure.width or 0) > WIDE
+        if words.BY_KEY[key].rises and (figure.width or 0) > WIDE
     ]
     if wide:
         yield Doubt(
             "Few patients: wide intervals",
             f"The truth may lie anywhere in these: {'; '.join(wide)}.",
         )
+
+
+def _doubts_of_skill(pooled: Mapping[str, Any]) -> Iterator[Doubt]:
+    title = "No skill is shown"
+    labels: Mapping[str, Any] = pooled.get("labels") or {}
+    lost = [name for name, found in labels.items() if _may_be_chance(found, "auroc", 0.5)]
+    if lost:
+        text = f"The interval of AUROC holds 0.5, the value of a coin, for {words.quoted(lost)}."
+        yield Doubt(title, text, True)
+    elif target_of(pooled) == "ordinal" and _may_be_chance(pooled, "quadratic_kappa", 0.0):
+        yield Doubt(title, "The interval of quadratic kappa holds 0, the value of chance.", True)
+    elif not labels and _may_be_chance(pooled, "auroc", 0.5):
+        yield Doubt(title, "The interval of AUROC holds 0.5, the value of a coin.", True)
+
+
+def _may_be_chance(found: Mapping[str, Any], key: str, chance: float) -> bool:
+    low = Estimate.of(dict(found), key).ci_low
+    return low is not None and low <= chance
 
 
 def _doubts_of_findings(findings: Findings, said: Sequence[str]) -> Iterator[Doubt]:
@@ -243,13 +278,6 @@ def _doubts_of_findings(findings: Findings, said: Sequence[str]) -> Iterator[Dou
 
 def _lowered(title: str) -> str:
     return title[:1].lower() + title[1:]
-
-
-def _keys(positive_class: str | None) -> tuple[str, ...]:
-    """Name the figures that the table has."""
-    if positive_class is None:
-        return ("auroc", "balanced_accuracy", "accuracy")
-    return ("auroc", "sensitivity", "specificity", "balanced_accuracy")
 
 
 def _spread(found: Mapping[str, Any], percent: bool) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hilum.report import words
-from hilum.report.facts import SPLIT_NAMES, Estimate, RunFacts
+from hilum.report.facts import SPLIT_NAMES, Estimate, RunFacts, main_figures
 
 SOURCES = {
     "adam": "Kingma, Ba. Adam: a method for stochastic optimization. ICLR 2015.",
@@ -23,10 +23,13 @@ SOURCES = {
     "Monthly Weather Review 1950.",
     "cnn": "LeCun et al. Gradient-based learning applied to document recognition. "
     "Proceedings of the IEEE 1998.",
+    "cohen": "Cohen. Weighted kappa. Psychological Bulletin 1968.",
     "conformal": "Vovk, Gammerman, Shafer. Algorithmic learning in a random world. 2005.",
     "decision_curve": "Vickers, Elkin. Decision curve analysis. Medical Decision Making 2006.",
     "delong": "DeLong, DeLong, Clarke-Pearson. Comparing the areas under two or more correlated "
     "ROC curves. Biometrics 1988.",
+    "epstein": "Epstein. A scoring system for probability forecasts of ranked categories. "
+    "Journal of Applied Meteorology 1969.",
     "hirescam": "Draelos, Carin. Use HiResCAM instead of Grad-CAM for faithful explanations of "
     "convolutional neural networks. arXiv:2011.08891, 2020.",
     "korn": "Korn, Graubard. Confidence intervals for proportions with small expected number of "
@@ -239,6 +242,10 @@ def _network_words(facts: RunFacts, cite: Callable[..., str]) -> str:
     if dropout:
         text += f", with dropout of {dropout:g} before the {'dense layers' if dense else 'output'}"
     n = len(facts.class_names)
+    if facts.is_multilabel:
+        return f"{text}, gave {words.plural(n, 'label')} a probability each."
+    if facts.target == "ordinal":
+        return f"{text}, graded the images in {n} steps."
     return f"{text}, told the {'two' if n == 2 else n} classes apart."
 
 
@@ -265,6 +272,10 @@ def training(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
         how = SCHEDULES.get(schedule, f"the schedule “{schedule}”")
         how += cite("one_cycle") if schedule == "one_cycle" else ""
     loss = str(setting(facts, "loss")).replace("_", " ").replace("cross entropy", "cross-entropy")
+    loss = {
+        "multilabel": "binary cross-entropy of the known labels as",
+        "ordinal": f"{loss} and ranked probability",
+    }.get(facts.target, loss)
     extras = [
         f"weight decay {setting(facts, 'weight_decay'):g}"
         if setting(facts, "weight_decay")
@@ -307,6 +318,7 @@ AUGMENTATIONS: tuple[tuple[str, str], ...] = (
     ("shear", "shear (up to {:g}°)"),
     ("flip_horizontal", "left–right flips"),
     ("flip_vertical", "up–down flips"),
+    ("flip_diagonal", "exchange of rows and columns"),
     ("brightness", "brightness (±{:.0%})"),
     ("contrast", "contrast (±{:.0%})"),
     ("gamma", "gamma (±{:.0%})"),
@@ -322,7 +334,9 @@ def augmentation(facts: RunFacts) -> str:
     found = [text.format(value) for name, text in AUGMENTATIONS if (value := setting(facts, name))]
     if not found:
         return "Training images were not augmented."
-    return f"Training images were varied at random by {words.join(found)}."
+    share = float(setting(facts, "augmented_share") or 1)
+    some = "" if share == 1 else f"; mirroring apart, each on {share:.0%} of the images"
+    return f"Training images were varied at random by {words.join(found)}{some}."
 
 
 def _epochs(facts: RunFacts) -> int:
@@ -378,14 +392,38 @@ def _decisions(facts: RunFacts, sources: _Bibliography) -> list[str]:
 
 def threshold(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
     """Say how probabilities become decisions."""
+    if facts.is_multilabel:
+        return _thresholds(facts, cite)
     point = facts.run.get("operating_point")
     if not point or facts.positive_class is None:
+        if facts.target == "ordinal":
+            return (
+                "Each image was given the median grade of its probabilities, which has the least "
+                "expected distance from the truth."
+            )
         return "Each image was given the class of highest probability."
     source = cite("youden") if str(point["rule"]) == "youden" else ""
     return (
         f"An image was called {facts.positive_class} at a probability of at least "
         f"{float(point['threshold']):.3f}, a threshold chosen on {int(point['n']):,} validation "
         f"images by {words.rule(str(point['rule']))}{source}"
+        f"{' and locked before the test' if facts.locked_before_test else ''}."
+    )
+
+
+def _thresholds(facts: RunFacts, cite: Callable[..., str]) -> str:
+    """Say how the probability of each label becomes a decision."""
+    if not facts.points:
+        return "The thresholds of the labels are not on record."
+    rules = list(dict.fromkeys(str(point["rule"]) for point in facts.points.values()))
+    source = cite("youden") if "youden" in rules else ""
+    each = "; ".join(
+        f"{name} {float(point['threshold']):.3f}" for name, point in facts.points.items()
+    )
+    return (
+        f"A label was given where its probability reached a threshold of its own ({each})"
+        f", chosen on the validation images of which it was known by "
+        f"{words.join([words.rule(rule) for rule in rules])}{source}"
         f"{' and locked before the test' if facts.locked_before_test else ''}."
     )
 
@@ -420,6 +458,10 @@ def _statistics(facts: RunFacts, sources: _Bibliography) -> list[str]:
             f"the bootstrap over {unit} for the Brier score and the calibration error"
             + sources.cite("brier", "bootstrap")
         )
+    if "Fisher" in used:
+        kinds.append(
+            f"a jackknife over {unit} on Fisher’s scale for quadratic kappa{sources.cite('cohen')}"
+        )
     if "correlation by jackknife" in used:
         kinds.append("variance estimates recovery for means" + sources.cite("zou"))
     level = f"{float(test['ci']['level']) * 100:g}{words.THIN}%"
@@ -432,6 +474,14 @@ def _statistics(facts: RunFacts, sources: _Bibliography) -> list[str]:
         f"Net benefit was computed by decision curve analysis{sources.cite('decision_curve')}."
         if (test.get("net_benefit") or {}).get("thresholds")
         else "",
+        "Images of which a label is not known were left out of the figures of that label; means "
+        "over labels keep the patients of all labels together."
+        if facts.is_multilabel
+        else "",
+        f"The ranked probability score{sources.cite('epstein')} is the mean over the cuts between "
+        "grades."
+        if facts.target == "ordinal"
+        else "",
         _subgroups(facts),
         _robustness(facts),
         _explanation(facts, sources),
@@ -439,8 +489,7 @@ def _statistics(facts: RunFacts, sources: _Bibliography) -> list[str]:
 
 
 def _subgroups(facts: RunFacts) -> str:
-    rows = facts.metrics["test"].get("subgroups") or ()
-    columns = list(dict.fromkeys(str(row["column"]) for row in rows))
+    columns = facts.subgroup_columns
     return f"Figures are also given by {words.join(columns)}." if columns else ""
 
 
@@ -479,20 +528,24 @@ def _software(facts: RunFacts, sources: _Bibliography) -> list[str]:
 
 def _results(facts: RunFacts, _: _Bibliography) -> list[str]:
     test = facts.metrics["test"]
-    keys = (
-        ("auroc", "sensitivity", "specificity", "balanced_accuracy", "accuracy")
-        if facts.positive_class is not None
-        else ("auroc", "balanced_accuracy", "accuracy")
-    )
+    keys = dict.fromkeys((*main_figures(facts), *([] if facts.is_multilabel else ["accuracy"])))
     parts = []
     for key in keys:
         term, figure = words.BY_KEY[key], Estimate.of(test, key)
         parts.append(f"{term.in_text} {words.with_interval(figure, percent=term.percent)}")
+    means = ", as means over the labels" if facts.is_multilabel else ""
     return [
         f"On the {words.plural(int(test['n']), 'test image')}"
-        f"{_of_known(facts.n_patients('test'))}: {'; '.join(parts)} "
-        f"(95{words.THIN}% intervals)."
+        f"{_of_known(facts.n_patients('test'))}{means}: {'; '.join(parts)} "
+        f"(95{words.THIN}% intervals).",
+        *(_result_of_label(facts, name) for name in facts.class_names if facts.is_multilabel),
     ]
+
+
+def _result_of_label(facts: RunFacts, name: str) -> str:
+    test = facts.about(name).metrics["test"]
+    auroc = words.with_interval(Estimate.of(test, "auroc"), percent=False)
+    return f"{name}: AUROC {auroc}, in {int(test['classes'][name]['n']):,} of {int(test['n']):,}."
 
 
 PARTS: tuple[tuple[str, Callable[[RunFacts, _Bibliography], list[str]]], ...] = (

@@ -5,7 +5,7 @@ Everything here stands in metrics.json or external/; what an older run lacks is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -46,6 +46,16 @@ class GroupTable:
 
 
 @dataclass(frozen=True)
+class LabelGroups:
+    """Figures of subgroups for one label; `label` is '' where there is one question."""
+
+    label: str
+    key: str
+    tables: tuple[GroupTable, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Drift:
     """What differs between the data trained on and other data."""
 
@@ -57,25 +67,24 @@ class Drift:
 class Reach:
     """The section on where the figures hold."""
 
-    subgroups: tuple[GroupTable, ...]
-    subgroup_notes: tuple[str, ...]
+    subgroups: tuple[LabelGroups, ...]
     robustness: tuple[Plot, ...]
+    robustness_key: str
     robustness_on: str
     external: GroupTable | None
     drifts: tuple[Drift, ...]
 
     @property
     def has_any(self) -> bool:
-        return bool(self.subgroups or self.subgroup_notes or self.robustness or self.external)
+        return bool(self.subgroups or self.robustness or self.external)
 
 
 def make_reach(facts: RunFacts) -> Reach:
     keys = main_figures(facts)
-    test = facts.metrics["test"]
     return Reach(
-        subgroups=_subgroups(test.get("subgroups") or (), keys),
-        subgroup_notes=tuple(map(str, test.get("subgroup_notes") or ())),
+        subgroups=tuple(_groups_of(facts)),
         robustness=_robustness(facts.metrics),
+        robustness_key=_robustness_key(facts),
         robustness_on=str((facts.metrics.get("robustness_on") or {}).get("reason") or ""),
         external=_external(facts, keys),
         drifts=tuple(Drift(name, tuple(_notes(found))) for name, found in facts.external.items()),
@@ -108,9 +117,32 @@ def figure_row(name: str, found: Mapping[str, Any], keys: Sequence[str]) -> Grou
     )
 
 
+def _groups_of(facts: RunFacts) -> Iterator[LabelGroups]:
+    """Give the figures of subgroups: of the whole, or of each label."""
+    for i, name in enumerate(facts.class_names if facts.is_multilabel else [""]):
+        about = facts.about(name) if name else facts
+        test = about.metrics["test"]
+        rows, notes = test.get("subgroups") or (), test.get("subgroup_notes") or ()
+        if rows or notes:
+            tables = _subgroups(rows, main_figures(about))
+            yield LabelGroups(name, str(i) if name else "", tables, tuple(map(str, notes)))
+
+
+def _robustness_key(facts: RunFacts) -> str:
+    """Say what the lines of the plots are."""
+    if facts.target == "ordinal":
+        return f"Solid: quadratic kappa with its 95{words.THIN}% band; dashed: AUROC."
+    what = "means over the labels" if facts.is_multilabel else "both"
+    return (
+        f"Solid: AUROC with its 95{words.THIN}% band; dashed: sensitivity; dotted: specificity, "
+        f"{what} at the locked threshold{'s' if facts.is_multilabel else ''}."
+    )
+
+
 def _subgroups(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> tuple[GroupTable, ...]:
     # A figure that no group has gets no column.
-    known = [key for key in (*keys, "accuracy") if any(key in row for row in rows)]
+    wanted = dict.fromkeys((*keys, "accuracy"))
+    known = [key for key in wanted if any(key in row for row in rows)]
     return tuple(
         GroupTable(
             column,
@@ -138,24 +170,28 @@ def _change(name: str, key: str, unit: str, points: Sequence[Mapping[str, Any]])
     """Draw AUROC, sensitivity and specificity as images are changed more and more."""
     x = numbers([point["level"] for point in points])
     styles: dict[str, Style] = {"auroc": "main", "sensitivity": "other", "specificity": "base"}
+    if any("quadratic_kappa" in point for point in points):
+        styles = {"quadratic_kappa": "main", "auroc": "other"}
+    leading = next(iter(styles))
     traces = [
         Trace(words.BY_KEY[figure].name, style, curve if style == "main" else bare(curve))
         for figure, style in styles.items()
         if any(figure in point for point in points)
         for curve in [curve_of(x, [point.get(figure) for point in points])]
     ]
-    ends = [Estimate.of(dict(point), "auroc") for point in (points[0], points[-1])]
+    ends = [Estimate.of(dict(point), leading) for point in (points[0], points[-1])]
     first, last = (words.with_interval(end, percent=False) for end in ends)
     title = words.corruption(key)
     return figures.draw_traces(
         name,
         traces,
         x_label="Level",
-        y_label="AUROC",
+        y_label=words.BY_KEY[leading].name,
         title=f"{title} ({unit})" if unit else title,
         y_range=(-0.02, 1.02),
         small=True,
-        alt=f"Figures on validation images against {title.lower()}: AUROC {first} to {last}.",
+        alt=f"Figures on validation images against {title.lower()}: "
+        f"{words.BY_KEY[leading].name} {first} to {last}.",
     )
 
 

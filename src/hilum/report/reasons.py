@@ -812,7 +812,7 @@ def _check_robustness(facts: RunFacts, found: _Found) -> None:
     falls, compared = [], False
     curves = facts.metrics.get("robustness") or {}
     for name, points in curves.items():
-        for key in ("auroc", "sensitivity", "specificity"):
+        for key in ("auroc", "quadratic_kappa", "sensitivity", "specificity"):
             first, last = (Estimate.of(dict(point), key) for point in (points[0], points[-1]))
             if first.ci_low is None or last.ci_high is None:
                 continue

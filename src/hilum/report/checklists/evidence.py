@@ -7,15 +7,14 @@ from collections.abc import Callable
 from hilum.auditing.shortcuts import PERSONAL
 from hilum.report import methods, words
 from hilum.report.checklists.items import Evidence
-from hilum.report.facts import Estimate, RunFacts
+from hilum.report.facts import Estimate, RunFacts, main_figures
 
 Answer = Callable[[RunFacts], Evidence | None]
 
 
 def _goal(facts: RunFacts) -> Evidence:
-    names = words.join(facts.class_names)
     return Evidence(
-        f"Development of a classifier that tells {names} apart, with internal testing",
+        f"Development of a classifier made to {facts.task}, with internal testing",
         "answer",
         "hypotheses and clinical aim",
     )
@@ -59,6 +58,8 @@ def _missing_data(facts: RunFacts) -> Evidence:
         if n
         else "Every file could be read; nothing was imputed"
     )
+    if facts.is_multilabel:
+        text += "; labels that are not known were left out, not imputed"
     return Evidence(text, "flow")
 
 
@@ -99,9 +100,9 @@ def _disjoint(facts: RunFacts) -> Evidence:
 
 def _test_size(facts: RunFacts) -> Evidence:
     test = facts.metrics["test"]
-    auroc = Estimate.of(test, "auroc")
-    bounds = words.interval(auroc, percent=False)
-    width = f"; AUROC interval {bounds}" if bounds else ""
+    term = words.BY_KEY[main_figures(facts)[0]]
+    bounds = words.interval(Estimate.of(test, term.key), percent=False)
+    width = f"; {term.name} interval {bounds}" if bounds else ""
     text = f"{words.plural(int(test['n']), 'image')}{words.of_people(facts.n_patients('test'))}"
     return Evidence(text + width, "answer", "why this size was aimed at")
 
@@ -178,11 +179,7 @@ def _flow(_: RunFacts) -> Evidence:
 
 
 def _demographics(facts: RunFacts) -> Evidence | None:
-    columns = {
-        name
-        for row in facts.metrics["test"].get("subgroups") or ()
-        if PERSONAL.match(name := str(row["column"]))
-    }
+    columns = {name for name in facts.subgroup_columns if PERSONAL.match(name)}
     if not columns:
         return None
     return Evidence(
@@ -193,7 +190,7 @@ def _demographics(facts: RunFacts) -> Evidence | None:
 def _performance(facts: RunFacts) -> Evidence:
     test = facts.metrics["test"]
     missing = ""
-    if not test.get("subgroups"):
+    if not facts.subgroup_columns:
         notes = [str(note).rstrip(".") for note in test.get("subgroup_notes") or ()]
         missing = f"subgroups: {'; '.join(notes) or 'the data hold no column for them'}"
     return Evidence("All figures with intervals on test and validation", "results", missing)
@@ -201,8 +198,9 @@ def _performance(facts: RunFacts) -> Evidence:
 
 def _accuracy(facts: RunFacts) -> Evidence:
     if facts.positive_class is None:
-        auroc = Estimate.of(facts.metrics["test"], "auroc")
-        return Evidence(f"AUROC {words.with_interval(auroc, percent=False)}", "results")
+        term = words.BY_KEY[main_figures(facts)[0]]
+        figure = Estimate.of(facts.metrics["test"], term.key)
+        return Evidence(f"{term.name} {words.with_interval(figure, percent=False)}", "results")
     parts = [
         f"{key} {words.with_interval(Estimate.of(facts.metrics['test'], key), percent=True)}"
         for key in ("sensitivity", "specificity")
@@ -210,8 +208,9 @@ def _accuracy(facts: RunFacts) -> Evidence:
     return Evidence("; ".join(parts), "answer")
 
 
-def _failures(_: RunFacts) -> Evidence:
-    return Evidence("Confusion matrix; every error, the costliest first, with images", "errors")
+def _failures(facts: RunFacts) -> Evidence:
+    counts = "Errors of each label" if facts.is_multilabel else "Confusion matrix"
+    return Evidence(f"{counts}; every error, the costliest first, with images", "errors")
 
 
 def _limitations(_: RunFacts) -> Evidence:
@@ -258,7 +257,7 @@ def _clusters_method(facts: RunFacts) -> Evidence:
 
 
 def _clusters(facts: RunFacts) -> Evidence | None:
-    columns = [str(row["column"]) for row in facts.metrics["test"].get("subgroups") or ()]
+    columns = facts.subgroup_columns
     names = ("location", "site", "centre", "center", "hospital", "manufacturer", "scanner")
     found = sorted({name for name in columns if name.lower() in names})
     return Evidence(f"By {words.join(found)}", "subgroups") if found else None
@@ -266,13 +265,14 @@ def _clusters(facts: RunFacts) -> Evidence | None:
 
 def _updating(facts: RunFacts) -> Evidence | None:
     point = facts.run.get("operating_point")
-    if not point or not facts.locked_before_test:
+    if not facts.locked_before_test:
         return None
     used = {opening.get("operating_point_sha256") for opening in facts.openings}
-    if used != {point["sha256"]}:
+    if len(used) > 1 or (point and used != {point["sha256"]}):
         return None
     return Evidence(
-        "The threshold was locked before the test and is the same in every opening",
+        f"The threshold{'s were' if facts.is_multilabel else ' was'} locked before the test, "
+        "and the same in every opening",
         "repeat",
         "any change of the model after it",
     )
@@ -335,13 +335,13 @@ def _indeterminate(facts: RunFacts) -> Evidence:
 
 
 def _variability(facts: RunFacts) -> Evidence | None:
-    if facts.metrics["test"].get("subgroups"):
+    if facts.subgroup_columns:
         return Evidence("Subgroups", "subgroups", "which were planned beforehand")
     return None
 
 
 def _fairness_analysis(facts: RunFacts) -> Evidence:
-    if facts.metrics["test"].get("subgroups"):
+    if facts.subgroup_columns:
         return Evidence("Every error; figures by subgroup", "subgroups", "fairness")
     return Evidence("Every error, with images", "errors", "bias and fairness")
 
@@ -356,7 +356,9 @@ def _external_differences(facts: RunFacts) -> Evidence | None:
     return Evidence("External data beside the test", "external")
 
 
-def _cross_table(_: RunFacts) -> Evidence:
+def _cross_table(facts: RunFacts) -> Evidence:
+    if facts.is_multilabel:
+        return Evidence("Found, missed and false alarms of each label", "answer")
     return Evidence("Confusion matrix", "matrix")
 
 
