@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from hilum.augment import _sampling_grid, augment
-from hilum.settings import Settings
+from hilum.errors import SettingError
+from hilum.settings import Settings, make_settings
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -114,12 +115,12 @@ def test_sampling_grid_is_that_of_affine_grid() -> None:
     torch.testing.assert_close(found, torch.minimum(torch.maximum(expected, -edge), edge))
 
 
-def test_erasing_fills_a_rectangle_of_half_of_the_images_with_their_mean() -> None:
+def test_erasing_fills_a_rectangle_with_the_mean() -> None:
     batch = images(64)
     changed = augment(batch, Settings(erasing=0.5), generator())
     different = (changed != batch)[:, 0]
     touched = different.flatten(1).any(dim=1)
-    assert 20 <= touched.sum() <= 44
+    assert touched.sum() > 48  # the least rectangles hold no pixel's centre
     for place, mean, new in zip(
         different[touched], batch[touched].mean(dim=(1, 2, 3)), changed[touched], strict=True
     ):
@@ -128,3 +129,41 @@ def test_erasing_fills_a_rectangle_of_half_of_the_images_with_their_mean() -> No
         assert columns.max() - columns.min() <= 16
         patch = new[0, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
         torch.testing.assert_close(patch, mean.expand_as(patch))
+
+
+def test_each_change_is_made_to_a_share_of_the_images() -> None:
+    batch = images(400)
+    before = batch.clone()
+    for one in ({"rotation": 20}, {"blur": 3.0}, {"noise": 0.3}, {"brightness": 0.5}):
+        changed = augment(batch, Settings(augmented_share=0.3, **one), generator())
+        touched = (changed != batch).flatten(1).any(dim=1)
+        assert 85 <= touched.sum() <= 155, one  # 120, four standard deviations either way
+    assert torch.equal(batch, before)
+
+
+def test_changes_of_a_share_are_drawn_apart() -> None:
+    """A third blurred and a third noisy are not the same third."""
+    batch = images(400)
+    both = Settings(augmented_share=0.3, blur=3.0, noise=0.3)
+    touched = (augment(batch, both, generator()) != batch).flatten(1).any(dim=1)
+    assert 165 <= touched.sum() <= 243  # 0.51 of 400
+
+
+def test_mirroring_is_exact_whatever_the_share() -> None:
+    batch = images(64, 24, 24)
+    settings = Settings(
+        augmented_share=0.1, flip_horizontal=True, flip_vertical=True, flip_diagonal=True
+    )
+    changed = augment(batch, settings, generator())
+    seen = set()
+    for new, old in zip(changed, batch, strict=True):
+        mirrors = [old.flip(axes) for axes in ([], [-1], [-2], [-1, -2])]
+        mirrors += [mirror.transpose(-1, -2) for mirror in mirrors]
+        (which,) = [i for i, mirror in enumerate(mirrors) if torch.equal(new, mirror)]
+        seen.add(which)
+    assert len(seen) == 8
+
+
+def test_rows_and_columns_are_exchanged_on_square_inputs_only() -> None:
+    with pytest.raises(SettingError, match="needs a square input, and this is 24×32"):
+        make_settings({"flip_diagonal": True, "input_height": 24, "input_width": 32})

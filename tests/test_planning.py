@@ -15,6 +15,7 @@ from hilum.planning import make_plan
 from hilum.probing import Probe
 from hilum.readers import read
 from hilum.recipes import load_recipe, recipe_names
+from hilum.rules import MOST_EPOCHS
 from hilum.settings import Settings
 
 CPU = Hardware("cpu", "a processor", 2, has_bfloat16=False)
@@ -127,7 +128,7 @@ def test_class_weights(class_counts: dict[str, int], weights: str) -> None:
 
 def test_few_images_still_make_a_plan() -> None:
     plan = make_plan(fingerprint(n_train=2, class_counts={"a": 1, "b": 1}), CPU)
-    assert plan.settings.epochs == 100
+    assert plan.settings.epochs == MOST_EPOCHS
     assert plan.reasons["batch_size"] == "1 or more steps an epoch for 2 images."
 
 

@@ -1,13 +1,14 @@
 """Augmentation of a whole batch as tensor operations, on whatever device trains.
 
-All geometry is one resampling, so that rotation, zoom, shift, shear and flips blur the image
-once. Intensity changes imitate what differs between scanners. Every image gets its own draw from
-the generator given; the same generator state gives the same batch.
+Mirroring is exact. All other geometry is one resampling, so that rotation, zoom, shift and shear
+blur the image once. Intensity changes imitate what differs between scanners. Every image gets its
+own draw from the generator given; the same generator state gives the same batch.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor
@@ -30,32 +31,45 @@ def augment(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
     -------
     float tensor of the same shape, values in [0, 255]
     """
-    if _moves(settings):
-        images = _affine(images, settings, generator)
-    if settings.low_resolution:
-        images = _low_resolution(images, settings.low_resolution, generator)
-    if settings.blur:
-        images = _blur(images, settings.blur, generator)
-    if settings.gamma or settings.contrast or settings.brightness:
-        images = _intensity(images, settings, generator)
-    if settings.noise:
-        images = _noise(images, settings.noise, generator)
-    if settings.erasing:
-        images = _erase(images, settings.erasing, generator)
+    images = _mirror(images, settings, generator)
+    if settings.augmented_share == 1:
+        for is_wanted, change in CHANGES:
+            if is_wanted(settings):
+                images = change(images, settings, generator)
+        return images
+    images = images.clone()
+    for is_wanted, change in CHANGES:
+        if is_wanted(settings):
+            chosen = torch.rand(len(images), generator=generator) < settings.augmented_share
+            rows = chosen.nonzero()[:, 0].to(images.device)
+            if len(rows):
+                images[rows] = change(images[rows], settings, generator)
     return images
 
 
 def _moves(settings: Settings) -> bool:
-    return bool(
-        settings.rotation or settings.zoom or settings.shift or settings.shear
-        or settings.flip_horizontal or settings.flip_vertical
-    )  # fmt: skip
+    return bool(settings.rotation or settings.zoom or settings.shift or settings.shear)
 
 
 def _uniform(n: int, low: float, high: float, generator: Generator, like: Tensor) -> Tensor:
     """Draw (n, 1, 1, 1) numbers in [low, high)."""
     drawn = torch.rand(n, generator=generator) * (high - low) + low
     return drawn.to(like.device, like.dtype).view(n, 1, 1, 1)
+
+
+def _mirror(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
+    """Mirror half of the images in each way that is wanted; no pixel is computed anew."""
+
+    def half() -> Tensor:
+        return torch.rand(len(images), generator=generator).lt(0.5).to(images.device)
+
+    if settings.flip_horizontal:
+        images = torch.where(half()[:, None, None, None], images.flip(-1), images)
+    if settings.flip_vertical:
+        images = torch.where(half()[:, None, None, None], images.flip(-2), images)
+    if settings.flip_diagonal:
+        images = torch.where(half()[:, None, None, None], images.transpose(-1, -2), images)
+    return images
 
 
 def _affine(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
@@ -70,14 +84,12 @@ def _affine(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
     )
     zoom = 1 + draw(settings.zoom)
     shift_x, shift_y = draw(settings.shift) * 2, draw(settings.shift) * 2
-    flip_x = _signs(n, settings.flip_horizontal, generator)
-    flip_y = _signs(n, settings.flip_vertical, generator)
     # The grid's coordinates run from -1 to 1 on both sides: a true rotation needs the aspect.
     aspect = width / height
     cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     rows = [
-        [cos * flip_x, (shear * cos - sin) / aspect * flip_y, shift_x],
-        [sin * aspect * flip_x, (shear * sin + cos) * flip_y, shift_y],
+        [cos, (shear * cos - sin) / aspect, shift_x],
+        [sin * aspect, shear * sin + cos, shift_y],
     ]
     theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)  # (n, 2, 3)
     grid = _sampling_grid(theta.to(images.device, images.dtype), height, width)
@@ -102,12 +114,6 @@ def _sampling_grid(theta: Tensor, height: int, width: int) -> Tensor:
     return torch.stack(planes).permute(1, 2, 3, 0)
 
 
-def _signs(n: int, flips: bool, generator: Generator) -> Tensor:
-    if not flips:
-        return torch.ones(n)
-    return torch.randint(0, 2, (n,), generator=generator).float() * 2 - 1
-
-
 def _intensity(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
     """Gamma, then contrast about the image's own mean, then brightness."""
     n = len(images)
@@ -124,17 +130,17 @@ def _intensity(images: Tensor, settings: Settings, generator: Generator) -> Tens
     return unit.clamp(0, 1) * 255
 
 
-def _noise(images: Tensor, limit: float, generator: Generator) -> Tensor:
-    sigma = _uniform(len(images), 0, limit * 255, generator, images)
+def _noise(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
+    sigma = _uniform(len(images), 0, settings.noise * 255, generator, images)
     drawn = torch.randn(images.shape, generator=generator).to(images.device, images.dtype)
     return (images + drawn * sigma).clamp(0, 255)
 
 
-def _blur(images: Tensor, limit: float, generator: Generator) -> Tensor:
+def _blur(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
     """Blur each image by its own Gaussian, rows then columns, as one grouped convolution."""
     n, c, height, width = images.shape
-    radius = min(math.ceil(2 * limit), min(height, width) - 1)
-    sigma = _uniform(n, 0, limit, generator, images).clamp(min=1e-3)
+    radius = min(math.ceil(2 * settings.blur), min(height, width) - 1)
+    sigma = _uniform(n, 0, settings.blur, generator, images).clamp(min=1e-3)
     offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernels = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernels = (kernels / kernels.sum(dim=-1, keepdim=True)).repeat_interleave(c, dim=0)
@@ -144,29 +150,39 @@ def _blur(images: Tensor, limit: float, generator: Generator) -> Tensor:
     return flat.view(n, c, height, width)
 
 
-def _low_resolution(images: Tensor, limit: float, generator: Generator) -> Tensor:
-    """Shrink half of the images by one factor for the batch, and enlarge them again."""
-    factor = 1 - limit * float(torch.rand((), generator=generator))
-    chosen = torch.rand(len(images), generator=generator).lt(0.5).to(images.device)
+def _low_resolution(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
+    """Shrink by one factor for the batch, and enlarge again."""
+    factor = 1 - settings.low_resolution * float(torch.rand((), generator=generator))
     height, width = images.shape[-2:]
     size = [max(4, round(height * factor)), max(4, round(width * factor))]
     small = F.interpolate(images, size, mode="bilinear", antialias=True)
-    coarse = F.interpolate(small, [height, width], mode="bilinear")
-    return torch.where(chosen.view(-1, 1, 1, 1), coarse, images)
+    return F.interpolate(small, [height, width], mode="bilinear")
 
 
-def _erase(images: Tensor, limit: float, generator: Generator) -> Tensor:
-    """Fill a rectangle of half of the images with their own mean (Zhong et al., 2020)."""
+def _erase(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
+    """Fill a rectangle of each image with its own mean (Zhong et al., 2020)."""
     n, _, height, width = images.shape
 
     def inside(size: int) -> Tensor:
         """Mark which of `size` places lie in a stretch at random, of shape (n, size)."""
-        length = torch.rand(n, 1, generator=generator) * limit * size
+        length = torch.rand(n, 1, generator=generator) * settings.erasing * size
         start = torch.rand(n, 1, generator=generator) * (size - length)
         places = torch.arange(size) + 0.5
         return (places > start) & (places < start + length)
 
-    chosen = torch.rand(n, 1, generator=generator) < 0.5
-    rows, columns = inside(height) & chosen, inside(width)
+    rows, columns = inside(height), inside(width)
     patch = (rows[:, None, :, None] & columns[:, None, None, :]).to(images.device)
     return torch.where(patch, images.mean(dim=(2, 3), keepdim=True), images)
+
+
+Change = Callable[[Tensor, Settings, Generator], Tensor]
+
+CHANGES: tuple[tuple[Callable[[Settings], object], Change], ...] = (
+    (_moves, _affine),
+    (lambda settings: settings.low_resolution, _low_resolution),
+    (lambda settings: settings.blur, _blur),
+    (lambda settings: settings.gamma or settings.contrast or settings.brightness, _intensity),
+    (lambda settings: settings.noise, _noise),
+    (lambda settings: settings.erasing, _erase),
+)
+"""What may change a batch, in this order, each with whether the settings want it."""

@@ -119,12 +119,16 @@ class Settings(BaseModel):
     )
 
     # Augmentation; each is drawn anew for every image and epoch
+    augmented_share: float = Field(
+        1.0, gt=0, le=1, description="share of the images that each kind of change is made to"
+    )
     rotation: float = Field(0.0, ge=0, le=180, description="degrees, either way")
     zoom: float = Field(0.0, ge=0, lt=1, description="share, in or out")
     shift: float = Field(0.0, ge=0, lt=1, description="share of the side, either way")
     shear: float = Field(0.0, ge=0, le=45, description="degrees, either way")
     flip_horizontal: bool = False
     flip_vertical: bool = False
+    flip_diagonal: bool = Field(False, description="rows and columns exchanged; square inputs")
     brightness: float = Field(0.0, ge=0, lt=1, description="share of the range, either way")
     contrast: float = Field(0.0, ge=0, lt=1, description="share, either way")
     gamma: float = Field(
@@ -183,6 +187,11 @@ class Settings(BaseModel):
             )
         if self.probe and self.dense_units:
             raise ValueError("probe fits one linear layer, so dense_units must be empty")
+        if self.flip_diagonal and self.input_height != self.input_width:
+            raise ValueError(
+                f"flip_diagonal needs a square input, and this is {self.input_height}×"
+                f"{self.input_width}"
+            )
         for dtype, (black, white) in self.ranges.items():
             if black >= white:
                 raise ValueError(

@@ -15,7 +15,16 @@ GROUPS = (
     (
         "Network",
         (
-            *("network", "conv_channels", "kernel_size", "padding", "activation", "batch_norm"),
+            *(
+                "normalisation",
+                "network",
+                "stem_stride",
+                "conv_channels",
+                "kernel_size",
+                "padding",
+                "activation",
+                "batch_norm",
+            ),
             *("pool", "dropout_conv", "dense_units", "dropout_dense", "blocks_per_stage"),
         ),
     ),
@@ -24,13 +33,15 @@ GROUPS = (
         (
             *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "momentum"),
             *("schedule", "plateau_patience", "plateau_factor", "loss", "class_weights"),
-            *("label_smoothing", "gradient_clip", "weight_averaging", "early_stopping", "monitor"),
+            *("label_smoothing", "mixup", "gradient_clip", "weight_averaging", "members"),
+            *("early_stopping", "monitor", "keep"),
         ),
     ),
     (
         "Augmentation",
         (
-            *("rotation", "zoom", "shift", "shear", "flip_horizontal", "flip_vertical"),
+            *("augmented_share", "rotation", "zoom", "shift", "shear"),
+            *("flip_horizontal", "flip_vertical", "flip_diagonal"),
             *("brightness", "contrast", "gamma", "noise", "blur", "low_resolution", "erasing"),
         ),
     ),
@@ -52,7 +63,11 @@ NAMES = {
     "dropout_dense": "Dropout before dense layers",
     "flip_horizontal": "Flip left–right",
     "flip_vertical": "Flip up–down",
+    "flip_diagonal": "Rows and columns exchanged",
+    "augmented_share": "Share of images that each change is made to",
+    "keep": "Weights kept",
     "low_resolution": "Loss of resolution",
+    "members": "Networks in the ensemble",
     "monitor": "Best epoch chosen by",
     "operating_point": "Rule for the threshold",
     "pool": "Pooling",

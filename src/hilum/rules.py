@@ -1,0 +1,257 @@
+"""The rules that make a plan from the facts of the data: one table, read from top to bottom.
+
+Each rule sets some settings and says in one sentence why, with the numbers of these very data; what
+stands behind the rule itself, an experiment of benchmarks/README.md or a paper, is its source. A
+rule sees the facts and what the rules above it have set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hilum.fingerprint import Fingerprint
+from hilum.symmetry import Mirror
+
+Choices = dict[str, tuple[Any, str]]
+"""Value and reason by setting."""
+
+SIDES = (28, 32, 48, 64, 96, 128)
+"""Input sides, pixels. More costs time by the square; that 128 are enough is a guess."""
+
+FULL_RESOLUTION = 64
+"""Up to this side the first stage works at the resolution of the input."""
+
+IMAGES_SEEN = 60_000
+LEAST_EPOCHS, MOST_EPOCHS = 10, 240
+
+# Types whose full range is no range of any detector.
+SIGNED_OR_WIDE = ("int8", "int16", "int32", "uint32")
+
+# Values of these are physical units: what is bright in one patient is bright in all.
+CALIBRATED = ("CT",)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of the table.
+
+    Attributes
+    ----------
+    about : str
+        What it decides.
+    choose : callable
+        (facts, settings so far) → value and reason by setting.
+    source : str
+        The experiment or paper behind it, or that it is a guess.
+    """
+
+    about: str
+    choose: Callable[[Fingerprint, Mapping[str, Any]], Choices]
+    source: str
+
+
+def apply_rules(facts: Fingerprint, rules: tuple[Rule, ...] | None = None) -> Choices:
+    """Go through the table and collect what the rules choose.
+
+    Parameters
+    ----------
+    rules : tuple of Rule, optional
+        All of `RULES`, unless given.
+    """
+    found: Choices = {}
+    for rule in RULES if rules is None else rules:
+        found |= rule.choose(facts, {name: value for name, (value, _) in found.items()})
+    return found
+
+
+# -- pixels --------------------------------------------------------------------------------------
+
+
+def _colours(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
+    if facts.grey:
+        return {"channels": (1, "Every image is grey.")}
+    return {"channels": (3, "At least one image has colours.")}
+
+
+def _input_size(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
+    short = min(facts.median_height, facts.median_width)
+    side = max((s for s in SIDES if s <= short), default=max(8, round(short)))
+    why = (
+        f"The shorter side of half of the images has {short:.0f} pixels or more; "
+        f"{side} is the next size not above it, {SIDES[-1]} at most."
+    )
+    return {
+        "input_height": (side, why),
+        "input_width": (side, why),
+        "resize": ("letterbox", "Keeps the aspect ratio and cuts nothing off."),
+    }
+
+
+def pixel_ranges(facts: Fingerprint, _: Mapping[str, Any] | None = None) -> Choices:
+    """Find images that use a small part of what their type allows, and would come out flat."""
+    ranges, reasons = {}, []
+    highest = facts.highest.get("uint16")
+    if highest is not None and highest < 2**15:
+        white = next(2**bits - 1 for bits in (8, 10, 12, 14, 15) if highest < 2**bits)
+        ranges["uint16"] = (0.0, float(white))
+        reasons.append(
+            f"The 16-bit images hold values up to {highest:.0f} only: {white} shows as white, so "
+            "that grey levels are kept."
+        )
+    for dtype in SIGNED_OR_WIDE:
+        low, high = (found.get(dtype) for found in (facts.lowest, facts.highest))
+        if low is not None and high is not None and low < high:
+            ranges[dtype] = (low, high)
+            reasons.append(
+                f"The {dtype} images state no range and hold {low:.0f} to {high:.0f} outside the "
+                "test split: these show as black and white."
+            )
+    return {"ranges": (ranges, " ".join([*reasons, "Stored with the model."]))} if ranges else {}
+
+
+def _normalisation(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
+    calibrated = sum(facts.modalities.get(name, 0) for name in CALIBRATED)
+    if calibrated:
+        why = (
+            f"{calibrated:,} images are CT, whose values are physical: brightness tells something."
+        )
+        return {"normalisation": ("dataset", why)}
+    varied = ""
+    if facts.intensity is not None:
+        spread = facts.intensity.mean_spread
+        varied = f" Mean brightness varies by {spread:.0%} of the range among these images."
+    why = "What a scanner's gain and exposure do to a whole image is taken off before it is seen."
+    return {"normalisation": ("image", why + varied)}
+
+
+# -- network -------------------------------------------------------------------------------------
+
+
+def _network(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
+    side = so_far["input_height"]
+    found: Choices = {
+        "network": ("residual", "Learns as well from hundreds of images as from thousands."),
+        "blocks_per_stage": (1, "Deeper networks were not better from so little, and slower."),
+    }
+    if side <= FULL_RESOLUTION:
+        kept = f"{side} pixels: halved at once, small signs would be lost."
+        return found | {
+            "stem_stride": (1, kept),
+            "conv_channels": ((16, 32, 64, 128, 256), "Few channels where there are many pixels."),
+        }
+    halved = f"{side} pixels: halved once, an epoch takes a quarter of the time."
+    return found | {
+        "stem_stride": (2, halved),
+        "conv_channels": ((32, 64, 128, 256), "Four stages, each at half the resolution."),
+    }
+
+
+# -- training ------------------------------------------------------------------------------------
+
+
+def _steps(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
+    n = facts.n_train
+    epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(IMAGES_SEEN / n)))
+    batch = 16 if n < 300 else 32
+    return {
+        "epochs": (
+            epochs,
+            f"About {IMAGES_SEEN:,} images seen in all, {LEAST_EPOCHS} to {MOST_EPOCHS} epochs.",
+        ),
+        "batch_size": (batch, f"{max(1, n // batch)} or more steps an epoch for {n:,} images."),
+    }
+
+
+def _optimizer(_: Fingerprint, __: Mapping[str, Any]) -> Choices:
+    return {
+        "optimizer": ("adamw", "Adam with decoupled weight decay needs the least tuning."),
+        "learning_rate": (2e-3, "The peak of the one-cycle schedule."),
+        "weight_decay": (0.02, "Holds weights small; mild, as augmentation does the most."),
+        "schedule": ("one_cycle", "Warms up, then falls to zero by the last epoch."),
+        "label_smoothing": (0.05, "Labels of the field are rarely certain."),
+    }
+
+
+def _weights(_: Fingerprint, __: Mapping[str, Any]) -> Choices:
+    return {
+        "weight_averaging": (0.99, "The mean of late weights errs less than the last ones."),
+        "keep": (
+            "last",
+            "The schedule ends at rest, and the best of many epochs on few validation images is "
+            "best by luck: they stay fresh for threshold and calibration.",
+        ),
+    }
+
+
+def _imbalance(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
+    n_classes, ratio = len(facts.class_counts), facts.imbalance
+    if n_classes > 2 and ratio > 5:
+        why = f"The largest class has {ratio:.0f} times the images of the smallest."
+        return {"class_weights": ("balanced", why)}
+    why = (
+        "Weights would distort the probabilities, and the threshold is set on validation data."
+        if n_classes == 2
+        else f"The largest class has {ratio:.1f} times the images of the smallest: no need."
+    )
+    return {"class_weights": ("none", why)}
+
+
+# -- augmentation --------------------------------------------------------------------------------
+
+
+def _placing(_: Fingerprint, __: Mapping[str, Any]) -> Choices:
+    placing = "Patients are placed a little differently each time."
+    return {"rotation": (10.0, placing), "zoom": (0.1, placing), "shift": (0.05, placing)}
+
+
+def _flips(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
+    def flip(mirror: Mirror) -> tuple[bool, str]:
+        side = facts.sides.get(mirror)
+        if side is None:
+            return False, "Off: left and right may matter, and nothing here tells."
+        return side.kind == "symmetric", side.reason
+
+    return {
+        "flip_horizontal": flip("horizontal"),
+        "flip_vertical": flip("vertical"),
+        "flip_diagonal": flip("transpose"),
+    }
+
+
+def _acquisition(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
+    exposure = "Scanners and exposures differ, above all between hospitals and years."
+    detail = "Sharpness and noise differ between scanners."
+    share = "Most images keep their detail, which every change of place or sharpness blurs."
+    return {
+        "augmented_share": (0.3, share),
+        "gamma": (0.3, exposure),
+        "contrast": (0.3, exposure),
+        "brightness": (0.1, exposure),
+        "blur": (1.0 if so_far["input_height"] > FULL_RESOLUTION else 0.5, detail),
+        "noise": (0.05, detail),
+        "low_resolution": (0.5, detail),
+    }
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("channels", _colours, "what the files hold"),
+    Rule("input size", _input_size, "a guess that holds time down"),
+    Rule("black and white", pixel_ranges, "what the files hold"),
+    Rule("normalisation", _normalisation, "benchmarks/README.md, Ablations"),
+    Rule("network", _network, "He et al., 2016; benchmarks/README.md, Ablations"),
+    Rule("epochs and batch", _steps, "benchmarks/README.md, Ablations"),
+    Rule("optimizer", _optimizer, "Loshchilov and Hutter, 2019; Smith, 2018"),
+    Rule(
+        "weights that are kept", _weights, "Izmailov et al., 2018; benchmarks/README.md, Ablations"
+    ),
+    Rule("imbalance", _imbalance, "van den Goorbergh et al., 2022"),
+    Rule("placing", _placing, "common practice"),
+    Rule("flips", _flips, "`hilum.symmetry`: a permutation test on the training images"),
+    Rule(
+        "acquisition",
+        _acquisition,
+        "Isensee et al., nnU-Net, 2021; benchmarks/README.md, Ablations",
+    ),
+)
