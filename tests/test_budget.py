@@ -16,6 +16,8 @@ from hilum.budget import (
     Sizes,
     check_minutes,
     choose_epochs,
+    in_words,
+    overrun,
     sizes_of,
     surely_fits,
     time_training,
@@ -151,6 +153,18 @@ def test_what_is_sure_to_fit_need_not_be_timed() -> None:
     assert surely_fits(10_000, probed, Budget(10, is_given=False))
     assert not surely_fits(100_000, probed, Budget(10, is_given=False))
     assert not surely_fits(10_000, probed, Budget(10, is_given=False, elapsed_s=500))
+
+
+def test_one_minute_is_no_minutes() -> None:
+    assert (in_words(1), in_words(1.5)) == ("1 minute", "1.5 minutes")
+
+
+def test_a_late_end_is_told() -> None:
+    assert overrun(None, 1e9) is None
+    assert overrun(2, 131) is None
+    late = overrun(2, 180)
+    assert late is not None
+    assert late.startswith("This took 3.0 minutes, and 2 were asked for. ")
 
 
 # -- timing --------------------------------------------------------------------------------------

@@ -162,6 +162,21 @@ def check_minutes(minutes: float | None) -> None:
         raise SettingError(f"--minutes {minutes:g} is no time to train in. Give a number above 0.")
 
 
+def in_words(minutes: float) -> str:
+    return f"{minutes:g} minute{'' if minutes == 1 else 's'}"
+
+
+def overrun(minutes: float | None, took_s: float) -> str | None:
+    """Say it where a command took more than a tenth longer than it was given, or None."""
+    if minutes is None or took_s <= 66 * minutes:
+        return None
+    return (
+        f"This took {took_s / 60:.1f} minutes, and {minutes:g} were asked for. plan.json says what "
+        "was planned: either not even the least fits, the epochs were set by the user, or the "
+        "machine was busier than while steps were timed."
+    )
+
+
 def sizes_of(n_train: int, n_val: int, budget: Budget, settings: Settings) -> Sizes:
     """Return the images of one training: of the only one, or of each fold.
 
@@ -345,7 +360,7 @@ def choose_epochs(pace: Pace, sizes: Sizes, settings: Settings, budget: Budget) 
         + (f", {budget.n_folds} folds" if budget.n_folds > 1 else "")
     )
     kept = needed(0) / 60
-    limit = f"{budget.minutes:g} minutes, " + ("" if budget.is_given else "the limit by default, ")
+    limit = f"{in_words(budget.minutes)}, " + ("" if budget.is_given else "the limit by default, ")
     if not fitting:
         return Choice(
             epochs,
@@ -357,7 +372,7 @@ def choose_epochs(pace: Pace, sizes: Sizes, settings: Settings, budget: Budget) 
         why = f"{epochs} epochs fit in {limit}of which {kept:.1f} are kept for all but training."
     elif budget.is_given:
         why = (
-            f"{epochs} epochs are done in {expected / 60:.1f} of {budget.minutes:g} minutes; more "
+            f"{epochs} epochs are done in {expected / 60:.1f} of {in_words(budget.minutes)}; more "
             f"than {LONGEST} times the {wanted} that such data ask for are not planned."
         )
     else:
