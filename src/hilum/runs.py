@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 import hilum
+from hilum.budget import overrun
 from hilum.cache import stored_images, subset
 from hilum.calibrators import choose_calibrator
 from hilum.crossvalidation import check_folds, work_folds
@@ -108,6 +109,7 @@ def train(
     >>> run.metrics["test"]["auroc"]["value"]  # doctest: +SKIP
     0.95
     """
+    started = time.monotonic()
     progress, folder = progress or LogProgress(), Path(out)
     _check_new(folder)
     try:
@@ -134,7 +136,10 @@ def train(
                 # Nothing worth keeping: once the data are mended, the same command should work.
                 (folder / "run.json").unlink()
                 raise
-            return _go_on(run, progress, command)
+            run = _go_on(run, progress, command)
+            if late := overrun(minutes, time.monotonic() - started):
+                progress.say(late)
+            return run
     except HilumError:
         with contextlib.suppress(OSError):
             folder.rmdir()  # as far as it is empty
