@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from scipy.ndimage import grey_closing, grey_opening
 
 from hilum.auditing.findings import Finding
 from hilum.auditing.quick_model import Study, make_study
-from hilum.auditing.shortcuts import find_shortcuts, mark_contrast, measure_clues
+from hilum.auditing.shortcuts import MARK, find_shortcuts, mark_contrast, measure_clues
 from hilum.progress import LogProgress
 from looks_made import make_looks
 
@@ -242,3 +243,14 @@ def test_nothing_is_changed() -> None:
     find(samples, looks)
     pd.testing.assert_frame_equal(samples, table)
     assert (looks == pictures).all()
+
+
+def test_marks_stand_out_by_opening_and_closing() -> None:
+    looks = np.random.default_rng(0).integers(0, 256, (5, 64, 64), dtype=np.uint8)
+    window = (1, MARK, MARK)
+    bright = (looks - grey_opening(looks, size=window))[:, :16, :16].reshape(5, -1)
+    dark = (grey_closing(looks, size=window) - looks)[:, :16, :16].reshape(5, -1)
+    found = mark_contrast(looks)
+    for kind, expected in (("bright", bright), ("dark", dark)):
+        six = np.sort(expected, axis=1)[:, -6:].mean(axis=1)
+        assert found[f"{kind}, upper left corner"] == pytest.approx(six)

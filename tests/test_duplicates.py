@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.fft
 from PIL import Image
 
+from hilum.auditing.alignment import (
+    FIRST_SIDE,
+    NEAR,
+    Laying,
+    Motion,
+    _near_heights,
+    detail,
+    moved,
+)
 from hilum.auditing.duplicates import find_near_duplicates, least_agreement
 from hilum.auditing.findings import Finding
 from hilum.looks import LOOK_SIDE
@@ -167,3 +178,25 @@ def test_copies_stay_in_one_split(tmp_path: Path) -> None:
         "Near duplicates were kept together: 80 patients (or images without one) became "
         f"{80 - n_together} groups, named in samples.csv."
     )
+
+
+def test_heights_at_near_shifts_are_those_of_the_whole_transform() -> None:
+    rng = np.random.default_rng(0)
+    spectra = scipy.fft.rfft2(rng.normal(size=(3, FIRST_SIDE, FIRST_SIDE)).astype(np.float32))
+    whole = scipy.fft.irfft2(spectra)
+    assert _near_heights(spectra) == pytest.approx(whole[:, NEAR][:, :, NEAR], abs=1e-5)
+
+
+def test_a_search_taken_up_again_for_some_pairs_ends_where_it_would_have() -> None:
+    rng = np.random.default_rng(0)
+    firsts = detail(rng.normal(size=(4, 64, 64)).astype(np.float32), 0.7, 4.0)
+    n = len(firsts)
+    motion = Motion(np.full(n, 0.05), np.zeros(n), np.zeros((n, 2)), np.zeros(n, bool), np.ones(n))
+    seconds = moved(firsts, motion)
+    still = dataclasses.replace(motion, angle=np.zeros(n))
+    whole = Laying(firsts, seconds, still).go_on(12)
+    assert whole.angle == pytest.approx(motion.angle, abs=0.005)
+    begun = Laying(firsts, seconds, still)
+    begun.go_on(4)
+    chosen = np.array([True, False, True, False])
+    assert np.array_equal(begun.take(chosen).go_on(8).angle, whole.angle[chosen])
