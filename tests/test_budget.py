@@ -246,7 +246,11 @@ def test_epochs_of_the_user_stay(timed: list[str]) -> None:
 def test_by_default_a_plan_that_surely_fits_is_not_timed(timed: list[str]) -> None:
     limit = Budget(DEFAULT_MINUTES["cpu"], is_given=False)
     few = make_plan(facts(60), CPU, budget=limit)
-    assert few == make_plan(facts(60), CPU)
+    free = make_plan(facts(60), CPU)
+    assert few.settings == free.settings
+    assert few.reasons["epochs"] == (
+        f"{free.reasons['epochs']} Well within 10 minutes, the limit by default on this machine."
+    )
     assert timed == []
     many = make_plan(facts(50_000), CPU, budget=limit)
     assert timed == ["training"]

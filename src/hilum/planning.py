@@ -8,7 +8,14 @@ from typing import Any
 
 import torch
 
-from hilum.budget import Budget, choose_epochs, sizes_of, surely_fits, time_training
+from hilum.budget import (
+    Budget,
+    choose_epochs,
+    in_words,
+    sizes_of,
+    surely_fits,
+    time_training,
+)
 from hilum.fingerprint import Fingerprint
 from hilum.hardware import Hardware
 from hilum.networks import build_network
@@ -83,8 +90,11 @@ def _within(
         return Plan(settings, plan.reasons | {"epochs": why})
     if not budget.is_given:
         seen = settings.members * settings.epochs * fingerprint.n_train * budget.n_folds
-        if by_whom == "recipe" or surely_fits(seen, probe(settings, n_classes, hardware), budget):
+        if by_whom == "recipe":
             return plan
+        if surely_fits(seen, probe(settings, n_classes, hardware), budget):
+            limit = f"Well within {in_words(budget.minutes)}, the limit by default on this machine."
+            return Plan(settings, plan.reasons | {"epochs": f"{plan.reasons['epochs']} {limit}"})
     sizes = sizes_of(fingerprint.n_train, fingerprint.n_val, budget, settings)
     pace = time_training(settings, n_classes, sizes)
     choice = choose_epochs(pace, sizes, settings, budget)
