@@ -270,3 +270,71 @@ def test_importing_does_not_load_slow_packages() -> None:
         "sys.exit(any(name in sys.modules for name in ('scipy', 'sklearn', 'torch', 'pandas')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class TestGrades:
+    """Figures of ordinal grades against scikit-learn and slow loops."""
+
+    @pytest.fixture
+    def graded(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        rng = np.random.default_rng(3)
+        true = rng.integers(0, 5, 80)
+        probs = rng.dirichlet(np.ones(5), 80) + 0.5 * (true[:, None] == np.arange(5))
+        probs /= probs.sum(axis=1, keepdims=True)
+        return true, np.clip(true + rng.integers(-2, 3, 80), 0, 4), probs
+
+    def test_scikit_learn_agrees_on_kappa(self, graded: Any) -> None:
+        sklearn = pytest.importorskip("sklearn.metrics")
+        true, pred, _ = graded
+        expected = sklearn.cohen_kappa_score(true, pred, weights="quadratic")
+        assert metrics.quadratic_kappa(true, pred) == pytest.approx(expected, abs=1e-12)
+
+    def test_kappa_equals_loops_over_the_table(self, graded: Any) -> None:
+        true, pred, _ = graded
+        seen = by_chance = 0.0
+        for i in range(5):
+            for j in range(5):
+                seen += (i - j) ** 2 * np.mean((true == i) & (pred == j))
+                by_chance += (i - j) ** 2 * np.mean(true == i) * np.mean(pred == j)
+        assert metrics.quadratic_kappa(true, pred) == pytest.approx(1 - seen / by_chance, abs=1e-12)
+
+    def test_a_weight_of_two_is_the_sample_twice(self, graded: Any) -> None:
+        true, pred, probs = graded
+        weights = np.random.default_rng(0).integers(0, 3, len(true))
+        rows = np.repeat(np.arange(len(true)), weights)
+        for figure, said in (
+            (metrics.quadratic_kappa, pred),
+            (metrics.mean_absolute_error, pred),
+            (metrics.ranked_probability_score, probs),
+        ):
+            twice = figure(true[rows], said[rows])
+            assert figure(true, said, weights=weights) == pytest.approx(twice, abs=1e-12)
+
+    def test_kappa_of_one_grade_alone_is_undefined(self) -> None:
+        with pytest.warns(UndefinedFigureWarning, match="all grades are one and the same"):
+            assert math.isnan(metrics.quadratic_kappa([2, 2, 2], [2, 2, 2]))
+
+    def test_error_in_grades(self) -> None:
+        assert metrics.mean_absolute_error([0, 1, 4], [0, 3, 3]) == 1.0
+
+    def test_ranked_probability_score_equals_loops(self, graded: Any) -> None:
+        true, _, probs = graded
+        total = 0.0
+        for y, row in zip(true, probs, strict=True):
+            for cut in range(4):
+                total += (row[: cut + 1].sum() - (y <= cut)) ** 2 / 4
+        expected = total / len(true)
+        assert metrics.ranked_probability_score(true, probs) == pytest.approx(expected, abs=1e-12)
+
+    def test_ranked_probability_score_of_two_grades_is_the_brier_score(self) -> None:
+        p = np.array([0.2, 0.7, 0.9])
+        found = metrics.ranked_probability_score([0, 1, 1], np.stack([1 - p, p], axis=1))
+        assert found == pytest.approx(metrics.brier([0, 1, 1], p))
+
+    def test_auroc_by_cut_is_that_of_the_grades_above(self, graded: Any) -> None:
+        sklearn = pytest.importorskip("sklearn.metrics")
+        true, _, probs = graded
+        expected = [
+            sklearn.roc_auc_score(true > cut, probs[:, cut + 1 :].sum(axis=1)) for cut in range(4)
+        ]
+        assert metrics.auroc_by_cut(true, probs) == pytest.approx(expected, abs=1e-12)
