@@ -21,7 +21,7 @@ def images(n: int = 4, height: int = 24, width: int = 32) -> torch.Tensor:
 ALL = Settings(
     rotation=20, zoom=0.2, shift=0.1, shear=5, flip_horizontal=True, flip_vertical=True,
     brightness=0.2, contrast=0.2, gamma=0.3, noise=0.1, blur=1.5, low_resolution=0.5,
-    erasing=0.3,
+    erasing=0.3, stretch=0.1, bias_field=0.3,
 )  # fmt: skip
 
 
@@ -167,3 +167,23 @@ def test_mirroring_is_exact_whatever_the_share() -> None:
 def test_rows_and_columns_are_exchanged_on_square_inputs_only() -> None:
     with pytest.raises(SettingError, match="needs a square input, and this is 24×32"):
         make_settings({"flip_diagonal": True, "input_height": 24, "input_width": 32})
+
+
+def test_a_bias_field_is_smooth_and_the_image_shows_through() -> None:
+    flat = torch.full((8, 1, 48, 48), 100.0)
+    field = augment(flat, Settings(bias_field=0.3), generator())
+    assert (field.flatten(1).std(dim=1) > 3).all()
+    steps = (field[..., 1:] - field[..., :-1]).abs().amax(dim=(1, 2, 3))
+    assert (steps < 0.15 * (field.amax(dim=(1, 2, 3)) - field.amin(dim=(1, 2, 3)))).all()
+
+
+def test_stretch_changes_one_axis_against_the_other() -> None:
+    """A disc becomes an ellipse of about the same area."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    disc = (((x - 31.5) ** 2 + (y - 31.5) ** 2) < 15**2).float() * 255
+    changed = augment(disc.expand(16, 1, 64, 64), Settings(stretch=0.3), generator())
+    width = (changed > 127)[:, 0].any(dim=1).sum(dim=1).float()
+    height = (changed > 127)[:, 0].any(dim=2).sum(dim=1).float()
+    assert (width / height).max() > 1.3
+    assert (width / height).min() < 0.77
+    torch.testing.assert_close(width * height, torch.full((16,), 900.0), rtol=0.1, atol=0)

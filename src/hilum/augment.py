@@ -16,6 +16,9 @@ from torch.nn import functional as F
 
 from hilum.settings import Settings
 
+SHADE_POINTS = 4
+"""A side, between which a bias field is interpolated."""
+
 
 def augment(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
     """Change a batch at random.
@@ -48,7 +51,9 @@ def augment(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
 
 
 def _moves(settings: Settings) -> bool:
-    return bool(settings.rotation or settings.zoom or settings.shift or settings.shear)
+    return bool(
+        settings.rotation or settings.zoom or settings.shift or settings.shear or settings.stretch
+    )
 
 
 def _uniform(n: int, low: float, high: float, generator: Generator, like: Tensor) -> Tensor:
@@ -83,13 +88,14 @@ def _affine(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
         torch.tan(torch.deg2rad(draw(settings.shear))),
     )
     zoom = 1 + draw(settings.zoom)
+    stretch = torch.exp(draw(-math.log(1 - settings.stretch)))
     shift_x, shift_y = draw(settings.shift) * 2, draw(settings.shift) * 2
     # The grid's coordinates run from -1 to 1 on both sides: a true rotation needs the aspect.
     aspect = width / height
     cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     rows = [
-        [cos, (shear * cos - sin) / aspect, shift_x],
-        [sin * aspect, shear * sin + cos, shift_y],
+        [cos * stretch, (shear * cos - sin) / aspect * stretch, shift_x],
+        [sin * aspect / stretch, (shear * sin + cos) / stretch, shift_y],
     ]
     theta = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)  # (n, 2, 3)
     grid = _sampling_grid(theta.to(images.device, images.dtype), height, width)
@@ -128,6 +134,15 @@ def _intensity(images: Tensor, settings: Settings, generator: Generator) -> Tens
     if settings.brightness:
         unit = unit + _uniform(n, -settings.brightness, settings.brightness, generator, images)
     return unit.clamp(0, 1) * 255
+
+
+def _shade(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
+    """Multiply by a smooth field, as coils and X-ray tubes do (a bias field)."""
+    n, _, height, width = images.shape
+    drawn = torch.randn(n, 1, SHADE_POINTS, SHADE_POINTS, generator=generator)
+    points = (drawn * settings.bias_field).to(images.device, images.dtype)
+    field = F.interpolate(points, [height, width], mode="bilinear", align_corners=True)
+    return (images * field.exp()).clamp(0, 255)
 
 
 def _noise(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
@@ -182,6 +197,7 @@ CHANGES: tuple[tuple[Callable[[Settings], object], Change], ...] = (
     (lambda settings: settings.low_resolution, _low_resolution),
     (lambda settings: settings.blur, _blur),
     (lambda settings: settings.gamma or settings.contrast or settings.brightness, _intensity),
+    (lambda settings: settings.bias_field, _shade),
     (lambda settings: settings.noise, _noise),
     (lambda settings: settings.erasing, _erase),
 )

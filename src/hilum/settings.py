@@ -125,6 +125,7 @@ class Settings(BaseModel):
     rotation: float = Field(0.0, ge=0, le=180, description="degrees, either way")
     zoom: float = Field(0.0, ge=0, lt=1, description="share, in or out")
     shift: float = Field(0.0, ge=0, lt=1, description="share of the side, either way")
+    stretch: float = Field(0.0, ge=0, lt=1, description="share, one axis against the other")
     shear: float = Field(0.0, ge=0, le=45, description="degrees, either way")
     flip_horizontal: bool = False
     flip_vertical: bool = False
@@ -133,6 +134,9 @@ class Settings(BaseModel):
     contrast: float = Field(0.0, ge=0, lt=1, description="share, either way")
     gamma: float = Field(
         0.0, ge=0, lt=1, description="exponent, log-uniform from 1 - this to 1 / (1 - this)"
+    )
+    bias_field: float = Field(
+        0.0, ge=0, le=1, description="standard deviation of a smooth field's logarithm"
     )
     noise: float = Field(0.0, ge=0, lt=1, description="largest standard deviation, of the range")
     blur: float = Field(0.0, ge=0, le=5, description="largest sigma, pixels")

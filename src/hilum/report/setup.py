@@ -40,9 +40,18 @@ GROUPS = (
     (
         "Augmentation",
         (
-            *("augmented_share", "rotation", "zoom", "shift", "shear"),
+            *("augmented_share", "rotation", "zoom", "shift", "stretch", "shear"),
             *("flip_horizontal", "flip_vertical", "flip_diagonal"),
-            *("brightness", "contrast", "gamma", "noise", "blur", "low_resolution", "erasing"),
+            *(
+                "brightness",
+                "contrast",
+                "gamma",
+                "bias_field",
+                "noise",
+                "blur",
+                "low_resolution",
+                "erasing",
+            ),
         ),
     ),
     (

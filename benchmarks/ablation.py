@@ -1,0 +1,159 @@
+"""Which settings of the plan hold? Variants compared on training patients; no test split is opened.
+
+Some patients are held out and scored, as their images are and under changes of scanner and
+exposure; the rest are learnt from. With --shift the images to score are those whose path matches:
+another source, another kind of case. A test split that comes with the data is left aside.
+
+    python -m benchmarks.ablation DATA --images 300 VARIANT...
+
+A VARIANT is a name and settings: 'plan', 'no blur:blur=0;low_resolution=0'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hilum.dataset import Dataset, load_dataset
+from hilum.fingerprint import take_fingerprint
+from hilum.hardware import find_hardware
+from hilum.losses import validation_scores
+from hilum.planning import make_plan
+from hilum.progress import LogProgress
+from hilum.robustness import CHANGES, changed
+from hilum.runs import split_samples
+from hilum.scan import scan
+from hilum.settings import parse_assignments
+from hilum.splits import assign, join_groups
+from hilum.training import Samples, network_logits, train_network
+
+MOST_SCORED = 1500
+MOST_CHANGED = 500
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Samples of which some are learnt from and some are scored."""
+
+    dataset: Dataset
+    samples: pd.DataFrame
+    looks: Any
+
+
+def read_cohort(data: str, pattern: str | None) -> Cohort:
+    """Read all that is no test image of its source."""
+    dataset = load_dataset(data, patient_pattern=pattern)
+    scanned = scan(dataset, LogProgress())
+    usable = (~scanned.samples["excluded"]) & (scanned.samples["given_split"] != "test")
+    samples = scanned.samples[usable].reset_index(drop=True)
+    samples["group"] = join_groups(list(_groups(samples)), list(samples["sha256"]))
+    return Cohort(dataset, samples, scanned.looks[np.flatnonzero(usable)])
+
+
+def _groups(samples: pd.DataFrame) -> pd.Series[Any]:
+    return samples["patient"].where(samples["patient"] != "", "#" + samples["path"])
+
+
+def divide(cohort: Cohort, n_images: int | None, shift: str | None, seed: int) -> pd.DataFrame:
+    """Give each sample a split: 'train', 'val', 'scored', or '' where it is not used."""
+    samples = cohort.samples.copy()
+    labels, groups = list(samples["label"]), list(samples["group"])
+    if shift is None:
+        names = assign(labels, groups, {"train": 0.7, "scored": 0.3}, seed=seed)
+    else:
+        is_other = samples["path"].map(lambda path: re.search(shift, path) is not None)
+        names = np.where(is_other, "scored", "train")
+    samples["split"] = names
+    _thin(samples, "scored", MOST_SCORED, seed)
+    if n_images is not None:
+        _thin(samples, "train", n_images, seed)
+    rest = samples["split"] == "train"
+    samples.loc[rest, "split"] = assign(
+        list(samples["label"][rest]), list(samples["group"][rest]),
+        {"train": 0.85, "val": 0.15}, seed=seed,
+    )  # fmt: skip
+    return samples
+
+
+def _thin(samples: pd.DataFrame, split: str, most: int, seed: int) -> None:
+    """Leave whole patients of a split unused until no more images than that are left."""
+    rows = samples["split"] == split
+    if rows.sum() > most:
+        share = most / int(rows.sum())
+        kept = assign(
+            list(samples["label"][rows]), list(samples["group"][rows]),
+            {split: share, "": 1 - share}, seed=seed,
+        )  # fmt: skip
+        samples.loc[rows, "split"] = kept
+
+
+def try_variant(cohort: Cohort, samples: pd.DataFrame, chosen: dict[str, Any]) -> dict[str, float]:
+    """Train as the plan says, but for what was chosen, and score."""
+    started = time.monotonic()
+    facts = take_fingerprint(samples, cohort.looks)
+    settings = make_plan(facts, find_hardware(), chosen=chosen).settings
+    train, val, scored = (
+        split_samples(cohort.dataset, samples, split, settings, LogProgress())
+        for split in ("train", "val", "scored")
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        names = cohort.dataset.class_names
+        trained = train_network(train, val, settings, names, Path(folder), LogProgress())
+
+    def scores(samples: Samples) -> dict[str, float]:
+        return validation_scores(
+            network_logits(trained.network, samples.pixels), samples.labels, settings
+        )
+
+    some = np.unique(np.linspace(0, len(scored) - 1, MOST_CHANGED).astype(int))
+    pixels, labels = scored.pixels[some], scored.labels[some]
+    worse = [
+        scores(Samples(changed(pixels, name, change.levels[1]), labels))["val_auroc"]
+        for name, change in CHANGES.items()
+    ]
+    found = scores(scored)
+    return {
+        "n": len(train),
+        "AUROC": found["val_auroc"],
+        "balanced accuracy": found["val_balanced_accuracy"],
+        "log loss": found["val_loss"],
+        "AUROC changed": float(np.mean(worse)),
+        "worst change": float(min(worse)),
+        "minutes": (time.monotonic() - started) / 60,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("data")
+    parser.add_argument("variants", nargs="+", help="name:setting=value;setting=value")
+    parser.add_argument("--images", type=int, help="images to learn from, at most")
+    parser.add_argument("--shift", help="score the images whose path matches, learn from the rest")
+    parser.add_argument("--patient-pattern")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    arguments = parser.parse_args()
+    cohort = read_cohort(arguments.data, arguments.patient_pattern)
+    head = ""
+    for seed in arguments.seeds:
+        samples = divide(cohort, arguments.images, arguments.shift, seed)
+        for variant in arguments.variants:
+            name, _, text = variant.partition(":")
+            chosen = parse_assignments([part for part in text.split(";") if part])
+            found = try_variant(cohort, samples, {"seed": seed, **chosen})
+            if not head:
+                head = f"| variant | seed | {' | '.join(found)} |"
+                print(head + "\n|" + "---|" * (len(found) + 2))
+            cells = " | ".join(f"{value:.4g}" for value in found.values())
+            print(f"| {name} | {seed} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
