@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -220,39 +221,44 @@ def run_peer(line: dict[str, Any], split: str, peer: str, work: Path, minutes: f
     train = read_back(folder / "samples.csv").query("split == 'train'")
     short = train[["height", "width"]].astype(int).min(axis=1).median()
     side = int(min(max(short, SMALLEST_SIDE), LARGEST_SIDE))
-    out = folder / peer
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir()
     script = HERE / "peers" / PEERS[peer].script
-    command = [PEERS[peer].python, script, folder, "--out", out / "predictions.csv"]
-    command += ["--minutes", minutes, "--seed", line["seed"], "--side", side]
+    command = [PEERS[peer].python, script, folder, "--minutes", minutes, "--seed", line["seed"]]
+    command += ["--side", side]
     if (train["grey"] == "false").mean() > 0.5:
         command.append("--colour")
     limit = ["timeout", str(round(60 * (3 * minutes + 5)))]  # a peer that hangs holds up nobody
-    return run([*limit, *command], watch_memory=True, poll_s=POLL_S)
+    with tempfile.TemporaryDirectory(dir=work) as scratch:  # for checkpoints and trials
+        out = Path(scratch) / "predictions.csv"
+        done = run([*limit, *command, "--out", out], watch_memory=True, poll_s=POLL_S)
+        (folder / peer).mkdir(exist_ok=True)
+        out.replace(folder / peer / "predictions.csv")
+    return done
 
 
 def run_all(given: argparse.Namespace, results: Results) -> None:
-    """Run whatever has no line yet."""
+    """Run whatever has no line yet; what fails is said, and tried again next time."""
+    redo = given.redo and OURS in given.peers
     for name in given.sets:
         data = find_set(name, given.work)
         for seed in given.seeds:
             _say(f"{name}, seed {seed}: {OURS}")
-            redo = given.redo and OURS in given.peers
-            line = run_ours(name, seed, given.work, results, given.hilum.split(), redo=redo)
-            for peer in (peer for peer in given.peers if peer != OURS):
-                for split in line["splits"]:
-                    key = {"set": name, "seed": seed, "peer": peer, "split": split}
-                    if results.find(**key) and not given.redo:
-                        continue
-                    minutes = (given.minutes or data.minutes) / len(line["splits"])
-                    _say(f"{name}, seed {seed}: {peer}, {minutes:.3g} minutes")
-                    try:
-                        done = run_peer(line, split, peer, given.work, minutes)
-                    except SystemExit as error:
-                        _say(str(error))  # the others go on; it is tried again next time
-                    else:
-                        results.add(done, **key, allowed=minutes)
+            try:
+                line = run_ours(name, seed, given.work, results, given.hilum.split(), redo=redo)
+            except SystemExit as error:
+                _say(str(error))
+                continue
+            minutes = (given.minutes or data.minutes) / len(line["splits"])
+            for peer, split in product([one for one in given.peers if one != OURS], line["splits"]):
+                key = {"set": name, "seed": seed, "peer": peer, "split": split}
+                if results.find(**key) and not given.redo:
+                    continue
+                _say(f"{name}, seed {seed}: {peer}, {minutes:.3g} minutes")
+                try:
+                    done = run_peer(line, split, peer, given.work, minutes)
+                except SystemExit as error:
+                    _say(str(error))
+                else:
+                    results.add(done, **key, allowed=minutes)
 
 
 def _say(text: str) -> None:

@@ -7,7 +7,8 @@ wholly below or above it. Run from the root of the project, 15 minutes on one co
 
     python benchmarks/intervals_hold.py --studies 1000
 
-`--percentile` adds the plain percentile bootstrap for comparison.
+`--percentile` adds the plain percentile bootstrap for comparison. `--target ordinal` and
+`--target multilabel` simulate grades, and several labels of which some are unknown.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum import estimates, intervals, metrics, reliability
+from hilum import estimates, intervals, metrics, multilabel, reliability
+from hilum.targets import median_grade
 
 FIGURES = (
     "accuracy",
@@ -220,6 +223,10 @@ class Tally:
         return self.held / max(1, len(self.widths))
 
 
+Rows = dict[str, tuple[float, Tally]]
+"""Truth and outcome of each figure."""
+
+
 def simulate(
     scenario: Scenario,
     *,
@@ -228,7 +235,7 @@ def simulate(
     n_resamples: int = 600,
     percentile: bool = False,
     n_population: int = 300_000,
-) -> dict[str, tuple[float, Tally]]:
+) -> Rows:
     """Return the truth and the tally of each figure; the same every time."""
     population = draw(scenario, n_population, np.random.default_rng(1))
     true = truth(scenario, population)
@@ -263,6 +270,129 @@ def simulate(
     return rows | {f"{name} (percentile)": (true[name], tally) for name, tally in plain.items()}
 
 
+# -- grades and labels -----------------------------------------------------------------------------
+
+GRADED = {"usual grades": 1.2, "strong classifier of grades": 2.5}
+"""Distance of neighbouring grades, in standard deviations of what is seen of an image."""
+
+GRADE_SHARES = (0.4, 0.25, 0.15, 0.12, 0.08)
+LABEL_SHARES = (0.4, 0.3, 0.2, 0.15, 0.1)
+UNKNOWN = 0.1
+OVERCONFIDENT = 1.3
+
+
+def draw_grades(step: float, n_patients: int, rng: np.random.Generator) -> Sample:
+    """Draw patients with one grade and 1 to 6 images each; half of the noise is the patient's."""
+    groups = np.repeat(np.arange(n_patients), rng.integers(1, 7, size=n_patients))
+    grades = np.arange(len(GRADE_SHARES))
+    y = rng.choice(len(grades), size=n_patients, p=GRADE_SHARES)[groups]
+    noise = rng.normal(size=n_patients)[groups] + rng.normal(size=len(groups))
+    seen = step * y + noise / math.sqrt(2)
+    logits = np.log(GRADE_SHARES) - (seen[:, None] - step * grades) ** 2 / 2
+    probs = np.exp(OVERCONFIDENT * (logits - logits.max(axis=1, keepdims=True)))
+    return Sample(groups, y, probs / probs.sum(axis=1, keepdims=True))
+
+
+def draw_labels(
+    n_patients: int, rng: np.random.Generator
+) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+    """Draw patients with labels that go together: patients, labels without NaN, probabilities."""
+    groups = np.repeat(np.arange(n_patients), rng.integers(1, 7, size=n_patients))
+    shares, n_labels, step = np.array(LABEL_SHARES), len(LABEL_SHARES), 1.6
+
+    def together() -> NDArray[np.float64]:
+        both = math.sqrt(0.4) * rng.normal(size=(n_patients, 1))
+        return both + math.sqrt(0.6) * rng.normal(size=(n_patients, n_labels))
+
+    cuts = np.array([NormalDist().inv_cdf(1 - share) for share in LABEL_SHARES])
+    y = (together() > cuts)[groups].astype(float)
+    noise = (together()[groups] + rng.normal(size=y.shape)) / math.sqrt(2)
+    logits = step * (step * (y - 0.5) + noise) + np.log(shares / (1 - shares))
+    return groups, y, 1 / (1 + np.exp(-OVERCONFIDENT * logits))
+
+
+def simulate_grades(step: float, *, n_patients: int, n_studies: int, n_resamples: int) -> Rows:
+    """Return truth and tally of what grades have besides classes; the same every time."""
+    population = draw_grades(step, 200_000, np.random.default_rng(1))
+    y, probs = population.y_true, population.probs
+    called = median_grade(probs)
+    true = {
+        "quadratic kappa": metrics.quadratic_kappa(y, called),
+        "mean absolute error": metrics.mean_absolute_error(y, called),
+        "ranked probability score": metrics.ranked_probability_score(y, probs),
+    }
+    cuts = enumerate(metrics.auroc_by_cut(y, probs), start=1)
+    true |= {f"AUROC, grade {cut} or more": area for cut, area in cuts}
+    tallies = {name: Tally() for name in true}
+    for study in range(n_studies):
+        sample = draw_grades(step, n_patients, np.random.default_rng([3, n_patients, study]))
+        found = estimates.study_of(
+            sample.y_true,
+            sample.probs,
+            class_names=[str(k) for k in range(len(GRADE_SHARES))],
+            positive=None,
+            threshold=None,
+            groups=sample.groups,
+            ordinal=True,
+            seed=study,
+            n_resamples=n_resamples,
+        )
+        rows = {name: figure.as_json() for name, figure in found.of_grades().items()}
+        rows |= {
+            f"AUROC, grade {row['grade']} or more": row for row in found.by_cut()["auroc_by_cut"]
+        }
+        for name, row in rows.items():
+            name = name.replace("_", " ")
+            tallies[name].add(row["ci_low"], row["ci_high"], true[name])
+    return {name: (true[name], tally) for name, tally in tallies.items()}
+
+
+def simulate_labels(*, n_patients: int, n_studies: int, n_resamples: int) -> Rows:
+    """Return truth and tally of the means over labels; the same every time."""
+    threshold, names = 0.3, [str(k) for k in range(len(LABEL_SHARES))]
+    figures = tuple(name for name in multilabel.MACRO if name != "ece")
+
+    def studied(
+        groups: NDArray[np.intp], y: NDArray[np.float64], probs: NDArray[np.float64], seed: int
+    ) -> multilabel.LabelStudy:
+        return multilabel.label_study(
+            y,
+            probs,
+            label_names=names,
+            thresholds=dict.fromkeys(names, threshold),
+            groups=groups,
+            seed=seed,
+            n_resamples=n_resamples,
+        )
+
+    _, y, probs = draw_labels(200_000, np.random.default_rng(1))
+    true = true_means(y.astype(np.intp), probs, threshold)
+    tallies = {name: Tally() for name in figures}
+    for study in range(n_studies):
+        rng = np.random.default_rng([4, n_patients, study])
+        groups, y, probs = draw_labels(n_patients, rng)
+        y[rng.random(y.shape) < UNKNOWN] = np.nan
+        for name, figure in studied(groups, y, probs, study).means(figures).items():
+            row = figure.as_json()
+            tallies[name].add(row["ci_low"], row["ci_high"], true[name])
+    return {name: (true[name], tally) for name, tally in tallies.items()}
+
+
+def true_means(
+    y: NDArray[np.intp], probs: NDArray[np.float64], threshold: float
+) -> dict[str, float]:
+    """Means over labels of the figures of a population."""
+    columns = [(t, p, (p >= threshold).astype(np.intp)) for t, p in zip(y.T, probs.T, strict=True)]
+    scored = (metrics.auroc, metrics.average_precision, metrics.brier)
+    decided = (
+        *(metrics.accuracy, metrics.balanced_accuracy, metrics.sensitivity, metrics.specificity),
+        *(metrics.precision, metrics.f1),
+    )
+    found = {of.__name__: np.mean([of(t, p) for t, p, _ in columns]) for of in scored}
+    found |= {of.__name__: np.mean([of(t, c) for t, _, c in columns]) for of in decided}
+    return {name: float(value) for name, value in found.items()}
+
+
 def percentiles(
     sample: Sample, n_resamples: int, seed: int
 ) -> Iterator[tuple[str, float | None, float | None]]:
@@ -280,6 +410,20 @@ def percentiles(
         yield name, low, high
 
 
+def report(title: str, rows: Rows) -> None:
+    print(f"\n{title}")
+    print(
+        f"{'figure':32}{'truth':>8}{'coverage':>10}{'below':>8}{'above':>8}{'width':>8}{'none':>6}"
+    )
+    for figure, (true, tally) in rows.items():
+        n = max(1, len(tally.widths))
+        print(
+            f"{figure:32}{true:8.3f}{tally.coverage:10.3f}{tally.too_low / n:8.3f}"
+            f"{tally.too_high / n:8.3f}{np.mean(tally.widths or [0]):8.3f}{tally.missing:6}",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Coverage of the 95 % intervals, by simulation.")
     parser.add_argument("--studies", type=int, default=1000, help="simulated studies")
@@ -287,27 +431,23 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=600)
     parser.add_argument("--percentile", action="store_true", help="two classes only")
     parser.add_argument("--scenario", choices=SCENARIOS, nargs="+", default=list(SCENARIOS))
+    parser.add_argument("--target", choices=("classes", "ordinal", "multilabel"), default="classes")
     options = parser.parse_args()
-    for name in options.scenario:
-        scenario = SCENARIOS[name]
-        for n_patients in options.patients:
-            print(f"\n{name}, {n_patients} patients, {options.studies} studies")
-            print(
-                f"{'figure':32}{'truth':>8}{'coverage':>10}{'below':>8}{'above':>8}{'width':>8}{'none':>6}"
-            )
-            rows = simulate(
-                scenario,
-                n_patients=n_patients,
-                n_studies=options.studies,
-                n_resamples=options.resamples,
-                percentile=options.percentile and scenario.positive is not None,
-            )
-            for figure, (true, tally) in rows.items():
-                n = max(1, len(tally.widths))
-                print(
-                    f"{figure:32}{true:8.3f}{tally.coverage:10.3f}{tally.too_low / n:8.3f}"
-                    f"{tally.too_high / n:8.3f}{np.mean(tally.widths or [0]):8.3f}{tally.missing:6}"
-                )
+    asked: dict[str, Any] = {"n_studies": options.studies, "n_resamples": options.resamples}
+    for n_patients in options.patients:
+        about = f"{n_patients} patients, {options.studies} studies"
+        if options.target == "multilabel":
+            report(f"labels, {about}", simulate_labels(n_patients=n_patients, **asked))
+        elif options.target == "ordinal":
+            for name, step in GRADED.items():
+                rows = simulate_grades(step, n_patients=n_patients, **asked)
+                report(f"{name}, {about}", rows)
+        else:
+            for name in options.scenario:
+                scenario = SCENARIOS[name]
+                percentile = options.percentile and scenario.positive is not None
+                rows = simulate(scenario, n_patients=n_patients, percentile=percentile, **asked)
+                report(f"{name}, {about}", rows)
 
 
 if __name__ == "__main__":
