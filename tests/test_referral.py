@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hilum.errors import DataError
 from hilum.referral import (
@@ -33,6 +33,10 @@ def draw(n: int, seed: int = 0) -> tuple[NDArray[np.intp], Floats, list[str]]:
     z = 3 * (y - 0.5) + np.repeat(rng.normal(size=n // 2), 2) + rng.normal(size=n)
     p = 1 / (1 + np.exp(-2 * z))
     return y.astype(np.intp), np.stack([1 - p, p], axis=1), groups
+
+
+def margins(probs: ArrayLike, threshold: float = 0.5) -> Floats:
+    return certainty(np.atleast_2d(probs), positive=1, threshold=threshold)
 
 
 def choose(n: int = 400, seed: int = 0, **changes: Any) -> Ruling:
@@ -76,7 +80,11 @@ class TestRules:
             strange = np.random.default_rng(seed + 5000).gamma(2, size=400)
             called = (probs[:, 1] >= 0.4).astype(np.intp)
             found = judge(
-                rules, probs, called, positive=1, threshold=0.4, strangeness=strange
+                rules,
+                probs,
+                called,
+                margins=certainty(probs, positive=1, threshold=0.4),
+                strangeness=strange,
             ).reasons
             for reason, values in shares.items():
                 values.append(float(np.mean([reason in text for text in found])))
@@ -157,7 +165,7 @@ class TestJudge:
         strange = np.array([0.0, 9.0, 0.0, 3.0, 0.0, 0.0])
         probs = np.stack([1 - positive, positive], axis=1)
         called = (positive >= 0.5).astype(np.intp)
-        found = judge(RULES, probs, called, positive=1, threshold=0.5, strangeness=strange)
+        found = judge(RULES, probs, called, margins=margins(probs), strangeness=strange)
         assert found.reasons == [
             "",
             "unlike the training data; several classes fit",
@@ -172,7 +180,7 @@ class TestJudge:
     def test_an_empty_set_is_referred(self) -> None:
         rules = RULES.model_copy(update={"set_thresholds": (0.7, 0.7)})
         found = judge(
-            rules, np.array([[0.4, 0.6]]), np.array([1]), positive=1, threshold=0.2,
+            rules, np.array([[0.4, 0.6]]), np.array([1]), margins=margins([[0.4, 0.6]], 0.2),
             strangeness=np.zeros(1),
         )  # fmt: skip
         assert found.reasons == ["no class fits"]
@@ -180,14 +188,14 @@ class TestJudge:
     def test_what_is_no_number_is_referred(self) -> None:
         probs = np.array([[np.nan, np.nan], [0.1, 0.9]])
         found = judge(
-            RULES, probs, np.array([1, 1]), positive=1, threshold=0.5,
+            RULES, probs, np.array([1, 1]), margins=margins(probs),
             strangeness=np.array([0.0, np.nan]),
         )  # fmt: skip
         assert found.reasons == ["no class fits; low confidence", "unlike the training data"]
 
     def test_without_rules_everything_is_answered(self) -> None:
         found = judge(
-            None, np.ones((2, 2)), np.zeros(2, dtype=np.intp), positive=1, threshold=0.5,
+            None, np.ones((2, 2)), np.zeros(2, dtype=np.intp), margins=np.ones(2),
             strangeness=None,
         )  # fmt: skip
         assert found == (None, ["", ""])
@@ -195,7 +203,7 @@ class TestJudge:
     def test_a_distance_that_is_asked_for_must_be_given(self) -> None:
         with pytest.raises(DataError, match="ask how strange an image is"):
             judge(
-                RULES, np.ones((1, 2)), np.zeros(1, dtype=np.intp), positive=1, threshold=0.5,
+                RULES, np.ones((1, 2)), np.zeros(1, dtype=np.intp), margins=np.ones(1),
                 strangeness=None,
             )  # fmt: skip
 

@@ -5,6 +5,8 @@ the choice among them on validation data.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
@@ -100,6 +102,30 @@ class Calibrator(BaseModel):
         return np.stack([1 - second, second], axis=1)
 
 
+@dataclass(frozen=True)
+class LabelCalibrators:
+    """How the logits of several labels become calibrated ones, each by a calibrator of its own.
+
+    Attributes
+    ----------
+    parts : dict
+        By label, in the order of the logits.
+    """
+
+    parts: dict[str, Calibrator]
+
+    def logits(self, raw: ArrayLike) -> Floats:
+        """Calibrate logits of shape (n, n_labels)."""
+        columns = np.asarray(raw, dtype=np.float64).T
+        parts = zip(self.parts.values(), columns, strict=True)
+        return np.stack([calibrator.logits(column) for calibrator, column in parts], axis=1)
+
+    def probabilities(self, raw: ArrayLike) -> Floats:
+        """Turn logits into the probability of each label by itself, (n, n_labels)."""
+        calibrated = self.logits(raw)
+        return np.exp(-np.logaddexp(0.0, -calibrated))
+
+
 class Calibration(NamedTuple):
     """A calibrator, and in one sentence why it is this one."""
 
@@ -161,6 +187,38 @@ def choose_calibrator(
         return _instead(plain, wanted, why)
     fitted = _fit(wanted, z, y)
     return Calibration(fitted, f"{_shown(fitted)}, as the user asked, on {len(y):,} images.")
+
+
+def choose_label_calibrators(
+    logits: NDArray[np.floating],
+    truth: NDArray[np.floating],
+    groups: ArrayLike,
+    names: Sequence[str],
+    wanted: str = "auto",
+) -> tuple[LabelCalibrators, dict[str, str]]:
+    """Fit a calibrator for each label, on the images of which it is known.
+
+    Parameters
+    ----------
+    logits : float array of shape (n_samples, n_labels)
+    truth : float array of shape (n_samples, n_labels)
+        0, 1, or NaN where unknown.
+    groups, wanted
+        As in `choose_calibrator`.
+
+    Returns
+    -------
+    (LabelCalibrators, dict)
+        And why each is the one that it is, by label.
+    """
+    owners = np.asarray(groups).astype(str)
+    found = {}
+    for k, name in enumerate(names):
+        known = ~np.isnan(truth[:, k])
+        y = truth[known, k].astype(np.int64)
+        found[name] = choose_calibrator(logits[known, k : k + 1], y, owners[known], wanted)
+    parts = {name: each.calibrator for name, each in found.items()}
+    return LabelCalibrators(parts), {name: each.reason for name, each in found.items()}
 
 
 def fit_platt(logits: ArrayLike, y_true: ArrayLike) -> Calibrator:

@@ -7,7 +7,7 @@ written down before the first test image is read.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from hilum.inference import Model, Prediction
 from hilum.model import LockedPoint
 from hilum.patient_figures import measure_patients
 from hilum.progress import Progress
-from hilum.referral import LockedRules, certainty, choose_rules, describe_referral, lock_rules
+from hilum.referral import LockedRules, choose_rules, describe_referral, lock_rules
 from hilum.scan import unchanged_picture
 from hilum.settings import Settings
 from hilum.studies import describe_study, study_predictions
@@ -48,8 +48,8 @@ def predict_split(
     Returns
     -------
     DataFrame
-        path, patient, split, label, predicted, a probability for each class, decision,
-        prediction_set, reason.
+        path, patient, split, label, (of several labels) unknown, predicted, a probability for each
+        class, decision, prediction_set, reason.
 
     Raises
     ------
@@ -72,6 +72,8 @@ def predict_split(
             found.append(prediction)
             task.advance()
     table = rows[["path", "patient", "split", "label"]].reset_index(drop=True)
+    if model.facts.target == "multilabel":
+        table["unknown"] = list(rows["unknown"])
     table["predicted"] = [prediction.predicted for prediction in found]
     for index, name in enumerate(model.class_names):
         table[f"p_{name}"] = [prediction.probabilities[index] for prediction in found]
@@ -99,14 +101,32 @@ def lock_operating_point(
     )
 
 
+def lock_label_points(
+    truth: NDArray[np.floating], probs: NDArray[np.float64], names: Sequence[str], rule: str
+) -> dict[str, LockedPoint]:
+    """Choose and seal the threshold of each label, on the validation images of which it is known.
+
+    Parameters
+    ----------
+    truth, probs : float arrays of shape (n_samples, n_labels)
+        0, 1 or NaN where unknown; probability of each label.
+    """
+    points = {}
+    for k, name in enumerate(names):
+        known = ~np.isnan(truth[:, k])
+        labels = ["+" if value == 1 else "-" for value in truth[known, k]]
+        points[name] = lock_operating_point(labels, list(probs[known, k]), "+", rule)
+    return points
+
+
 def lock_referral(
-    y_true: Sequence[int] | NDArray[np.integer],
+    y_true: NDArray[Any],
     probs: NDArray[np.float64],
     groups: Sequence[str],
     settings: Settings,
     *,
     positive: int | None,
-    threshold: float | None,
+    threshold: float | Sequence[float] | None,
     strangeness: NDArray[np.float64] | None,
     patients_known: bool,
 ) -> LockedRules:
@@ -114,12 +134,14 @@ def lock_referral(
 
     Parameters
     ----------
-    y_true : int array of shape (n_samples,)
+    y_true : array
+        As `targets.truths` returns it.
     probs : float array of shape (n_samples, n_classes)
     groups : sequence of str
         Patient of each sample.
     positive, threshold
-        Two classes: the positive one and the threshold that is locked.
+        Two classes: the positive one and the threshold that is locked. Several labels: the
+        threshold of each.
     strangeness : float array of shape (n_samples,) or None
         Distance to the training images.
     patients_known : bool
@@ -133,6 +155,7 @@ def lock_referral(
         threshold=threshold,
         strangeness=strangeness,
         patients_known=patients_known,
+        target=settings.target,
         set_coverage=settings.set_coverage,
         uncertain_share=settings.refer_uncertain,
         unlike_share=settings.refer_unlike,
@@ -145,7 +168,7 @@ def lock_referral(
 def open_test(
     folder: Path,
     n: int,
-    point: LockedPoint | None,
+    points: Mapping[str, LockedPoint] | LockedPoint | None,
     referral: LockedRules | None,
     *,
     command: str,
@@ -157,7 +180,11 @@ def open_test(
         "command": command,
         "n": n,
         "purpose": purpose,
-        "operating_point_sha256": point.sha256 if point else None,
+        "operating_point_sha256": {name: point.sha256 for name, point in points.items()}
+        if isinstance(points, Mapping)
+        else points.sha256
+        if points
+        else None,
         "referral_sha256": referral.sha256 if referral else None,
     }
     append_line(folder / OPENINGS_FILE, json.dumps(entry, ensure_ascii=False))
@@ -275,12 +302,7 @@ def _sets(predictions: pd.DataFrame, model: Model) -> NDArray[np.bool_] | None:
 
 
 def _margins(predictions: pd.DataFrame, model: Model) -> NDArray[np.float64]:
-    point = model.facts.operating_point
-    return certainty(
-        _probabilities(predictions, model),
-        positive=model.facts.positive_index,
-        threshold=point.threshold if point else None,
-    )
+    return model.facts.margins(_probabilities(predictions, model))
 
 
 def figure_text(figure: dict[str, Any]) -> str:

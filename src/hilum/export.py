@@ -9,6 +9,7 @@ changes nothing.
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hilum.calibrators import Calibrator
+from hilum.calibrators import Calibrator, LabelCalibrators
 from hilum.errors import ModelError
 from hilum.model import describe_graph
 from hilum.networks import Classifier
@@ -39,7 +40,11 @@ RESIZING_TOLERANCE = 1
 
 
 def to_onnx(
-    network: Classifier, spec: PixelSpec, class_names: Sequence[str], *, calibrator: Calibrator
+    network: Classifier,
+    spec: PixelSpec,
+    class_names: Sequence[str],
+    *,
+    calibrator: Calibrator | LabelCalibrators,
 ) -> bytes:
     """Export a network.
 
@@ -47,8 +52,8 @@ def to_onnx(
     ----------
     network : Network or Ensemble
         In evaluation mode, on the CPU.
-    calibrator : Calibrator
-        Becomes part of the graph.
+    calibrator : Calibrator or LabelCalibrators
+        Becomes part of the graph; of several labels each gets a probability of its own.
 
     Returns
     -------
@@ -57,7 +62,11 @@ def to_onnx(
     """
     before = onnx.parser.parse_model(_prepare_text(spec))
     core = _core(network, spec)
-    after = onnx.parser.parse_model(_decide_text(len(class_names), calibrator))
+    after = onnx.parser.parse_model(
+        _decide_labels_text(list(calibrator.parts.values()))
+        if isinstance(calibrator, LabelCalibrators)
+        else _decide_text(len(class_names), calibrator)
+    )
     merged = onnx.compose.merge_models(before, core, io_map=[("network_input", "images")])
     merged = onnx.compose.merge_models(
         merged,
@@ -66,7 +75,8 @@ def to_onnx(
         outputs=["logits", "probabilities", "features"],
     )
     merged.producer_name = "hilum"
-    onnx.helper.set_model_props(merged, describe_graph(class_names, spec))
+    several = isinstance(calibrator, LabelCalibrators)
+    onnx.helper.set_model_props(merged, describe_graph(class_names, spec, several=several))
     onnx.checker.check_model(merged, full_check=True)
     return bytes(merged.SerializeToString())
 
@@ -108,7 +118,9 @@ def _opened(onnx_bytes: bytes, inner: str) -> onnxruntime.InferenceSession:
     )
 
 
-def check_agreement(found: Outputs, logits: NDArray[np.floating], calibrator: Calibrator) -> None:
+def check_agreement(
+    found: Outputs, logits: NDArray[np.floating], calibrator: Calibrator | LabelCalibrators
+) -> None:
     """Compare what an exported model gives for real images with what PyTorch gives.
 
     The network is compared before calibration, and calibration on the logits that it was given:
@@ -124,7 +136,9 @@ def check_agreement(found: Outputs, logits: NDArray[np.floating], calibrator: Ca
     ModelError
         If a probability differs by more than the tolerance.
     """
-    plain = Calibrator()
+    plain: Calibrator | LabelCalibrators = Calibrator()
+    if isinstance(calibrator, LabelCalibrators):
+        plain = LabelCalibrators(dict.fromkeys(calibrator.parts, Calibrator()))
     pairs = (
         (plain.probabilities(found.raw_logits), plain.probabilities(logits)),
         (found.probabilities, calibrator.probabilities(found.raw_logits)),
@@ -315,6 +329,39 @@ def _decide_text(n_classes: int, calibrator: Calibrator) -> str:
         {probabilities}
     }}
     """
+
+
+def _decide_labels_text(calibrators: Sequence[Calibrator]) -> str:
+    """Write the calibration of each label's logits, and its probability, as a graph."""
+    n = len(calibrators)
+    parts = [_calibrate_text(calibrator) for calibrator in calibrators]
+    constants = ", ".join(_numbered(text, k) for k, (text, _) in enumerate(parts))
+    steps = "\n".join(_numbered(text, k) for k, (_, text) in enumerate(parts))
+    columns = ", ".join(_numbered("raw_logits_in", k) for k in range(n))
+    calibrated = ", ".join(_numbered("logits", k) for k in range(n))
+    return f"""
+    <ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>
+    decide (float[n, {n}] raw_logits_in)
+        => (float[n, {n}] logits, float[n, {n}] probabilities)
+        <{constants}>
+    {{
+        {columns} = Split <axis = 1, num_outputs = {n}> (raw_logits_in)
+        {steps}
+        logits = Concat <axis = 1> ({calibrated})
+        probabilities = Sigmoid (logits)
+    }}
+    """
+
+
+_NAMES = re.compile(
+    r"\b(raw_logits_in|logits|slope|intercept|sharpened|places|amounts|tail_slope|at_zero|raw_double|"
+    r"beyond|positive_part|bent|sloped|based|calibrated)\b"
+)
+
+
+def _numbered(text: str, number: int) -> str:
+    """Give what belongs to one label names of its own."""
+    return _NAMES.sub(rf"\1_{number}", text)
 
 
 def _calibrate_text(calibrator: Calibrator) -> tuple[str, str]:

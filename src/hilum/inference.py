@@ -30,6 +30,7 @@ from hilum.neighbours import References, see
 from hilum.pixels import Opener, load_prepared
 from hilum.readers import AtLeast, Facts, Picture, read
 from hilum.referral import judge
+from hilum.targets import joined_cells, median_grade, members
 from hilum.threads import available_cores, in_threads
 
 BATCH_SIZE = 32
@@ -50,9 +51,10 @@ class Prediction:
     frame : int
         0-based; 0 where there is one.
     predicted : str
-        The class; '' where the input was refused.
+        The class or grade; of several labels those called, joined by '|', or 'none'; '' where the
+        input was refused.
     confidence : float or None
-        Probability of that class.
+        Probability of that class; of several labels that of the weakest part of the answer.
     probabilities : tuple of float
         One a class, in the model's order; empty where the input was refused.
     decision : str
@@ -198,13 +200,35 @@ class Model:
         return self.references.strangeness(see(features, pixels))
 
     def decide(self, probs: Sequence[float]) -> str:
-        """Return the class: by the locked threshold for two classes, else the most probable."""
+        """Return the class: by the locked threshold for two classes, else the most probable.
+
+        Of grades the median one; of several labels those at their thresholds, joined by '|', or
+        'none'.
+        """
         positive = self.facts.positive_index
+        if self.facts.target == "multilabel":
+            cuts = self.facts.thresholds
+            assert isinstance(cuts, dict)
+            called = np.asarray(probs) >= np.array([cuts[name] for name in self.class_names])
+            return joined_cells(called[None], self.class_names)[0]
+        if self.facts.target == "ordinal":
+            return self.class_names[int(median_grade([probs])[0])]
         if positive is None:
             return self.class_names[int(np.argmax(probs))]
         assert self.facts.operating_point is not None
         is_positive = probs[positive] >= self.facts.operating_point.threshold
         return self.class_names[positive if is_positive else 1 - positive]
+
+    def confidence(self, probs: Sequence[float], predicted: str) -> float:
+        """Return the probability of the class that is called.
+
+        Of several labels it is that of the weakest part of the answer: the least, over the labels,
+        of the probability that a called one is present, or that one not called is absent.
+        """
+        if self.facts.target != "multilabel":
+            return probs[self.class_names.index(predicted)]
+        called = members([predicted], self.class_names)[0]
+        return min(p if is_called else 1 - p for p, is_called in zip(probs, called, strict=True))
 
     def _open(
         self, item: tuple[str, Opener]
@@ -230,14 +254,14 @@ class Model:
     def _judged(self, pixels: NDArray[np.uint8]) -> Iterator[Prediction]:
         """Answer or refer prepared images, which have no name here."""
         found, features = self.run(pixels)
-        names, point = self.class_names, self.facts.operating_point
+        names = self.class_names
         called = [self.decide(tuple(row)) for row in found]
+        one_each = self.facts.target != "multilabel"
         sets, reasons = judge(
             self.facts.referral,
             found,
-            np.array([names.index(name) for name in called], dtype=np.intp),
-            positive=self.facts.positive_index,
-            threshold=point.threshold if point else None,
+            np.array([names.index(name) if one_each else 0 for name in called], dtype=np.intp),
+            margins=self.facts.margins(found),
             strangeness=self.strangeness(pixels, features),
         )
         for i, (predicted, reason) in enumerate(zip(called, reasons, strict=True)):
@@ -247,7 +271,7 @@ class Model:
                 path="",
                 frame=0,
                 predicted=predicted,
-                confidence=probs[names.index(predicted)],
+                confidence=self.confidence(probs, predicted),
                 probabilities=probs,
                 decision=REFER if reason else predicted,
                 prediction_set=None
@@ -318,7 +342,9 @@ def _check_description(
 ) -> None:
     """Hold what the graph says of itself against model.json, which no hash guards."""
     told = session.get_modelmeta().custom_metadata_map
-    for name, wanted in describe_graph(facts.class_names, facts.preprocessing).items():
+    several = facts.target == "multilabel"
+    described = describe_graph(facts.class_names, facts.preprocessing, several=several)
+    for name, wanted in described.items():
         found = told.get(name)
         if found != wanted:
             raise ModelError(
@@ -337,7 +363,12 @@ def _self_check(model: Model, folder: Path) -> None:
         raise ModelError(f"{folder / ONNX_FILE} fails its self-check: {error}") from None
     except Exception as error:
         raise ModelError(f"{folder / ONNX_FILE} does not run: {error}.") from None
-    if probs.shape != (1, len(model.class_names)) or not abs(float(probs.sum()) - 1) < 1e-3:
+    is_whole = (
+        ((probs >= 0) & (probs <= 1)).all()
+        if model.facts.target == "multilabel"
+        else abs(float(probs.sum()) - 1) < 1e-3
+    )
+    if probs.shape != (1, len(model.class_names)) or not is_whole:
         raise ModelError(
             f"{folder / ONNX_FILE} fails its self-check: probabilities of a blank image are "
             f"{probs.ravel().tolist()} for {len(model.class_names)} classes."

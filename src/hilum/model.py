@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hilum.calibration import lock
@@ -22,7 +24,7 @@ from hilum.errors import ModelError, SettingError
 from hilum.files import write_bytes, write_text
 from hilum.pixels import PIXEL_PATH_VERSION, PixelSpec
 from hilum.pooling import LockedPooling
-from hilum.referral import LockedRules
+from hilum.referral import LockedRules, certainty
 from hilum.targets import TargetKind
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ ONNX_FILE = "model.onnx"
 WEIGHTS_FILE = "weights.safetensors"
 REFERENCES_FILE = "references.safetensors"
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 MAX_FACTS_BYTES = 1 << 20
 MAX_MODEL_BYTES = 4 << 30
@@ -87,11 +89,20 @@ class ModelFacts(BaseModel):
     Attributes
     ----------
     class_names : tuple of str
-        In the order of the probabilities.
+        Classes, grades or labels in the order of the probabilities.
+    target : str
+        'classes'; 'ordinal', grades of which the median is called; 'multilabel', labels each of
+        which is called by itself.
     positive_class : str or None
         For two classes, the one whose probability is held against the threshold.
-    calibration : Calibrator
+    calibration : Calibrator or None
         How logits are calibrated before they become probabilities.
+    calibrations : dict or None
+        Of several labels, the calibrator of each.
+    operating_point : LockedPoint or None
+        Of two classes, the threshold of the positive one.
+    operating_points : dict or None
+        Of several labels, the threshold of each.
     patient_pooling : LockedPooling or None
         How the images of a patient become one score; None where no patient was known.
     patient_point : LockedPoint or None
@@ -111,15 +122,16 @@ class ModelFacts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: Literal["hilum-model"] = "hilum-model"
-    format_version: Literal[2] = 2
+    format_version: Literal[3] = 3
     hilum: str
     created: str
-    class_names: tuple[str, ...] = Field(min_length=2, max_length=10_000)
+    class_names: tuple[str, ...] = Field(min_length=1, max_length=10_000)
     positive_class: str | None
     target: TargetKind = "classes"
     preprocessing: PixelSpec
     pixel_path_version: int = PIXEL_PATH_VERSION
-    calibration: Calibrator
+    calibration: Calibrator | None
+    calibrations: dict[str, Calibrator] | None = None
     operating_point: LockedPoint | None
     operating_points: dict[str, LockedPoint] | None = None
     patient_pooling: LockedPooling | None = None
@@ -137,8 +149,12 @@ class ModelFacts(BaseModel):
     def _agrees_with_itself(self) -> Self:
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError("two classes have the same name")
-        if (self.positive_class is None) != (len(self.class_names) > 2):
+        if self.target != "multilabel" and len(self.class_names) < 2:
+            raise ValueError("one class is no choice")
+        two = self.target == "classes" and len(self.class_names) == 2
+        if (self.positive_class is not None) != two:
             raise ValueError("a positive class belongs to two classes, and only to two")
+        self._check_labels()
         if self.positive_class is not None and self.positive_class not in self.class_names:
             raise ValueError("the positive class is not one of the classes")
         if self.positive_class is not None and self.operating_point is None:
@@ -148,6 +164,30 @@ class ModelFacts(BaseModel):
             raise ValueError("the prediction sets have not one threshold for each class")
         self._check_patients()
         return self
+
+    def _check_labels(self) -> None:
+        """Check that what is kept by label is kept of every label, and of labels alone."""
+        names = set(self.class_names) if self.target == "multilabel" else None
+        for what, kept in (
+            ("a calibrator", self.calibrations),
+            ("a threshold", self.operating_points),
+        ):
+            if names != (None if kept is None else set(kept)):
+                raise ValueError(f"several labels need {what} each, and only these")
+        if (self.calibration is None) != (names is not None):
+            raise ValueError("classes need one calibrator, and several labels one each")
+        if names is not None and self.referral is not None and self.referral.set_thresholds:
+            raise ValueError("several labels have no prediction sets")
+
+    def margins(self, probs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Say how far each answer, of shape (n,), is from changing, in log-odds."""
+        cut = self.thresholds
+        return certainty(
+            probs,
+            positive=self.positive_index,
+            threshold=[cut[name] for name in self.class_names] if isinstance(cut, dict) else cut,
+            target=self.target,
+        )
 
     def _check_patients(self) -> None:
         """Check that the rules for patients fit the classes."""
@@ -196,9 +236,12 @@ def write_model(
     write_text(folder / FACTS_FILE, whole.model_dump_json(indent=2) + "\n")
 
 
-def describe_graph(class_names: Sequence[str], preprocessing: PixelSpec) -> dict[str, str]:
+def describe_graph(
+    class_names: Sequence[str], preprocessing: PixelSpec, *, several: bool = False
+) -> dict[str, str]:
     """Write what an ONNX graph says of itself, which model.json must say too."""
     return {
+        "probabilities": "of each label by itself" if several else "of classes, adding up to 1",
         "class_names": json.dumps(list(class_names)),
         "preprocessing": json.dumps(preprocessing.model_dump(mode="json"), sort_keys=True),
     }

@@ -25,6 +25,7 @@ from hilum.conformal import (
 )
 from hilum.errors import DataError
 from hilum.intervals import Clusters
+from hilum.targets import TargetKind
 
 UNLIKE = "unlike the training data"
 SEVERAL = "several classes fit"
@@ -115,16 +116,25 @@ def lock_rules(rules: Rules) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def certainty(probs: ArrayLike, *, positive: int | None, threshold: float | None) -> Floats:
+def certainty(
+    probs: ArrayLike,
+    *,
+    positive: int | None,
+    threshold: float | Sequence[float] | None,
+    target: TargetKind = "classes",
+) -> Floats:
     """Say how far an answer is from changing, in log-odds.
 
     Parameters
     ----------
     probs : float array of shape (n_samples, n_classes)
     positive : int or None
-    threshold : float or None
+    threshold : float, sequence of float or None
         Two classes: the distance of the positive class's log-odds from the threshold's. More: the
-        logarithm of the ratio of the two greatest probabilities.
+        logarithm of the ratio of the two greatest probabilities. Several labels: of each label,
+        and the least distance counts.
+    target : str
+        Of grades, the least distance of the odds that a grade is reached from even.
 
     Returns
     -------
@@ -132,12 +142,24 @@ def certainty(probs: ArrayLike, *, positive: int | None, threshold: float | None
         At least 0.
     """
     p = np.clip(np.asarray(probs, dtype=np.float64), _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+    if target == "multilabel":
+        cuts = np.clip(np.asarray(threshold), _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+        return np.asarray(np.abs(_log_odds(p) - _log_odds(cuts)).min(axis=1))
+    if target == "ordinal":
+        reached = np.cumsum(p, axis=1)[:, :-1]
+        reached = np.clip(reached, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+        return np.asarray(np.abs(_log_odds(reached)).min(axis=1))
     if positive is None or threshold is None:
         greatest = np.sort(p, axis=1)[:, -2:]
         return np.asarray(np.log(greatest[:, 1] / greatest[:, 0]))
+    assert isinstance(threshold, float | int)
     cut = min(max(threshold, _LEAST_PROBABILITY), 1 - _LEAST_PROBABILITY)
     mine = p[:, positive]
     return np.asarray(np.abs(np.log(mine / (1 - mine)) - math.log(cut / (1 - cut))))
+
+
+def _log_odds(p: Floats) -> Floats:
+    return np.asarray(np.log(p / (1 - p)))
 
 
 class Ruling(NamedTuple):
@@ -153,8 +175,9 @@ def choose_rules(
     groups: ArrayLike,
     *,
     positive: int | None,
-    threshold: float | None,
+    threshold: float | Sequence[float] | None,
     strangeness: ArrayLike | None,
+    target: TargetKind = "classes",
     set_coverage: float | None,
     uncertain_share: float | None,
     unlike_share: float | None,
@@ -165,10 +188,11 @@ def choose_rules(
     Parameters
     ----------
     y_true : int array of shape (n_samples,)
+        Not looked at for several labels, which have no prediction sets.
     probs : float array of shape (n_samples, n_classes)
     groups : array of shape (n_samples,)
         Patient of each sample.
-    positive, threshold
+    positive, threshold, target
         As in `certainty`.
     strangeness : float array of shape (n_samples,) or None
         Distance to the training images, without which that rule is off.
@@ -188,7 +212,11 @@ def choose_rules(
     on = f"{len(y):,} validation images{of_whom}"
     reasons = []
     values: dict[str, Any] = {}
-    if set_coverage is not None:
+    if set_coverage is not None and target == "multilabel":
+        reasons.append(
+            "There are no prediction sets: they are of classes, and each label is called alone."
+        )
+    elif set_coverage is not None:
         n_least = min(len(set(names[y == k].tolist())) for k in range(p.shape[1]))
         # With fewer, a class belongs to every set, and every image would be referred.
         if n_least >= fewest_patients(set_coverage):
@@ -196,7 +224,7 @@ def choose_rules(
             values |= {"set_coverage": set_coverage, "set_thresholds": thresholds}
         reasons.append(_set_reason(n_least, set_coverage, on))
     if uncertain_share is not None:
-        margins = certainty(p, positive=positive, threshold=threshold)
+        margins = certainty(p, positive=positive, threshold=threshold, target=target)
         margin = max(0.0, -patient_quantile(-margins, names, 1 - uncertain_share))
         values |= {"uncertain_share": uncertain_share, "margin": margin}
         reasons.append(_margin_reason(margin, uncertain_share, on))
@@ -266,8 +294,7 @@ def judge(
     probs: Floats,
     called: NDArray[np.intp],
     *,
-    positive: int | None,
-    threshold: float | None,
+    margins: Floats,
     strangeness: Floats | None,
 ) -> Judgement:
     """Apply the rules.
@@ -276,7 +303,9 @@ def judge(
     ----------
     probs : float array of shape (n_samples, n_classes)
     called : int array of shape (n_samples,)
-        The class that is called.
+        The class that is called; not looked at without prediction sets.
+    margins : float array of shape (n_samples,)
+        As `certainty` returns them.
     strangeness : float array of shape (n_samples,) or None
     """
     n = len(probs)
@@ -296,7 +325,6 @@ def judge(
         flags[NONE_FITS] = sizes == 0
         flags[DISAGREE] = (sizes == 1) & ~sets[np.arange(n), called]
     if rules.margin is not None:
-        margins = certainty(probs, positive=positive, threshold=threshold)
         flags[UNCERTAIN] = ~(margins >= rules.margin)
     reasons = [SEPARATOR.join(name for name in flags if flags[name][i]) for i in range(n)]
     return Judgement(sets, reasons)

@@ -24,11 +24,17 @@ from numpy.typing import NDArray
 import hilum
 from hilum.budget import overrun
 from hilum.cache import stored_images, subset
-from hilum.calibrators import choose_calibrator
+from hilum.calibrators import (
+    Calibrator,
+    LabelCalibrators,
+    choose_calibrator,
+    choose_label_calibrators,
+)
 from hilum.crossvalidation import check_folds, work_folds
 from hilum.dataset import Columns, Dataset
 from hilum.errors import HilumError, RunError
 from hilum.evaluation import (
+    lock_label_points,
     lock_operating_point,
     lock_referral,
     measure,
@@ -45,7 +51,7 @@ from hilum.locks import LOCK_FILE, locked
 from hilum.map_checks import check_maps
 from hilum.model import ModelFacts, PatientRules, TrainingData, write_model
 from hilum.neighbours import References, choose_references, make_references, see
-from hilum.networks import NETWORK_SETTINGS, n_parameters
+from hilum.networks import NETWORK_SETTINGS, Classifier, members_of, n_parameters
 from hilum.patient_figures import lock_patients, pool_predictions
 from hilum.pooling import Target
 from hilum.preparation import DataOptions, prepare
@@ -62,7 +68,7 @@ from hilum.records import (
 from hilum.robustness import measure_robustness
 from hilum.settings import Settings
 from hilum.subgroups import Subgroups, add_groups
-from hilum.targets import truths
+from hilum.targets import Labels, truths
 from hilum.training import Samples, Trained, network_logits, train_network
 
 
@@ -357,7 +363,8 @@ def split_samples(
         progress,
         among=list(samples["sha256"][~samples["excluded"]]),
     )
-    return Samples(pixels, truths(rows, dataset.class_names, settings.target))
+    labels = truths(rows, dataset.class_names, settings.target)
+    return Samples(pixels, labels, tuple(rows["group"]))
 
 
 def _sizes(samples: pd.DataFrame, split: str) -> list[tuple[int, int]]:
@@ -381,7 +388,7 @@ def _write_model(
     names, positive = dataset.class_names, run.facts["positive_class"]
     logits = network_logits(trained.network, val.pixels)
     groups = list(samples["group"][samples["split"] == "val"])
-    calibrator, why = choose_calibrator(logits, val.labels, groups, settings.calibration)
+    calibrator, why = _calibrate(logits, val.labels, groups, names, settings)
     exported = to_onnx(trained.network, settings.pixel_spec, names, calibrator=calibrator)
     found = run_exported(exported, val.pixels)
     check_agreement(found, logits, calibrator)
@@ -389,11 +396,15 @@ def _write_model(
     originals = samples["path"][samples["split"] == "val"][:N_ORIGINALS]
     pictures = [dataset.picture(path) for path in originals]
     check_resizing(exported, pictures, settings.pixel_spec)
-    point = None
+    point, points = None, None
+    if settings.target == "multilabel":
+        points = lock_label_points(val.labels, probs, names, settings.operating_point)
     if positive is not None:
         labels = [names[label] for label in val.labels]
         column = probs[:, names.index(positive)]
         point = lock_operating_point(labels, list(column), positive, settings.operating_point)
+    cut = point.threshold if point else None
+    cuts = [one.threshold for one in points.values()] if points else None
     references, strangeness = None, None
     if settings.refer_unlike is not None:
         views = see(found.features, val.pixels)
@@ -405,7 +416,7 @@ def _write_model(
         groups,
         settings,
         positive=None if positive is None else names.index(positive),
-        threshold=None if point is None else point.threshold,
+        threshold=cuts or cut,
         strangeness=strangeness,
         patients_known=dataset.patients.n_patients is not None,
     )
@@ -415,17 +426,20 @@ def _write_model(
         hilum=hilum.__version__,
         created=now(),
         class_names=names,
+        target=settings.target,
         positive_class=positive,
         preprocessing=settings.pixel_spec,
-        calibration=calibrator,
+        calibration=calibrator if isinstance(calibrator, Calibrator) else None,
+        calibrations=calibrator.parts if isinstance(calibrator, LabelCalibrators) else None,
         operating_point=point,
+        operating_points=points,
         patient_pooling=patients.pooling,
         patient_point=patients.point,
         patient_points=patients.points,
         referral=referral,
         network=settings.model_dump(mode="json", include=set(NETWORK_SETTINGS)),
-        mean=tuple(constants["normalise.mean"].flatten().tolist()),
-        std=tuple(constants["normalise.std"].flatten().tolist()),
+        mean=_pixel_constant(trained.network, "mean"),
+        std=_pixel_constant(trained.network, "std"),
         n_parameters=n_parameters(trained.network),
         training_data=TrainingData(
             sha256=run.facts["data"]["sha256"],
@@ -436,9 +450,8 @@ def _write_model(
         files={},
     )
     weights = safetensors.torch.save(constants)
-    temperature = 1 / calibrator.slope if calibrator.method == "temperature" else None
     # Before the model: once that is whole, a run that is resumed does not come here again.
-    run.save(calibration={"method": calibrator.method, "temperature": temperature, "reason": why})
+    run.save(calibration=_describe_calibration(calibrator, why))
     write_model(
         run.folder / "model",
         facts,
@@ -446,6 +459,32 @@ def _write_model(
         onnx=exported,
         references=None if references is None else references.to_bytes(),
     )
+
+
+def _calibrate(
+    logits: NDArray[np.float32],
+    labels: Labels,
+    groups: Sequence[str],
+    names: Sequence[str],
+    settings: Settings,
+) -> tuple[Calibrator | LabelCalibrators, str | dict[str, str]]:
+    """Fit the calibrator, or that of each label, and say why it is this one."""
+    if settings.target == "multilabel":
+        return choose_label_calibrators(logits, labels, groups, names, settings.calibration)
+    return choose_calibrator(logits, labels, groups, settings.calibration)
+
+
+def _describe_calibration(
+    calibrator: Calibrator | LabelCalibrators, why: str | dict[str, str]
+) -> dict[str, Any]:
+    """Say for run.json how probabilities were calibrated; of several labels one by one."""
+    if isinstance(calibrator, LabelCalibrators):
+        assert isinstance(why, dict)
+        parts = {name: _describe_calibration(c, why[name]) for name, c in calibrator.parts.items()}
+        reason = " ".join(f"'{name}': {text}" for name, text in why.items())
+        return {"method": "by label", "temperature": None, "reason": reason, "labels": parts}
+    temperature = 1 / calibrator.slope if calibrator.method == "temperature" else None
+    return {"method": calibrator.method, "temperature": temperature, "reason": why}
 
 
 def _references(
@@ -473,6 +512,12 @@ def _lock_patients(
     return lock_patients(samples, val_probs, names, target, settings, now=now())
 
 
+def _pixel_constant(network: Classifier, name: str) -> tuple[float, ...]:
+    """Return a constant of the normalisation by channel; () where each image has its own."""
+    found = getattr(members_of(network)[0].normalise, name, None)
+    return () if found is None else tuple(found.flatten().tolist())
+
+
 N_ORIGINALS = 8
 """Validation images, as they came, that the exported graph must resize as training did."""
 
@@ -481,10 +526,11 @@ def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
     """Predict validation, then open the test split; write predictions and figures."""
     dataset, samples, settings = load_prepared(run)
     model = load(run.folder)
-    point = model.facts.operating_point
+    point, points = model.facts.operating_point, model.facts.operating_points
     val = predict_split(model, dataset, samples, "val", progress)
     n_test = int((samples["split"] == "test").sum())
-    open_test(run.folder, n_test, point, model.facts.referral, command=shlex.join(command))
+    locked_at = points or point
+    open_test(run.folder, n_test, locked_at, model.facts.referral, command=shlex.join(command))
     test = predict_split(model, dataset, samples, "test", progress)
     write_csv(run.folder / "predictions.csv", pd.concat([val, test], ignore_index=True))
     if model.facts.patient_pooling is not None:
@@ -506,6 +552,9 @@ def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
     rules = model.facts.referral
     run.save(
         operating_point=point.model_dump(mode="json") if point else None,
+        operating_points={name: each.model_dump(mode="json") for name, each in points.items()}
+        if points
+        else None,
         referral=rules.model_dump(mode="json") if rules else None,
         patient_rules=_patient_rules(model),
     )
