@@ -32,6 +32,7 @@ from hilum.progress import Progress
 from hilum.records import Run, data_facts, load_prepared
 from hilum.scan import scan, unchanged_picture
 from hilum.splits import join_groups
+from hilum.targets import label_columns, truths
 from hilum.threads import in_threads
 
 SPLIT = "external"
@@ -91,6 +92,7 @@ def evaluate_on(
     """
     data, options = other.data, other.options
     model = load(run.folder)
+    several = model.facts.target == "multilabel"
     chosen = _check_name(other.name or Path(data).resolve().stem)
     dataset = load_dataset(
         data,
@@ -98,10 +100,15 @@ def evaluate_on(
         columns=options.columns,
         # Images of the ill alone have a sensitivity; what needs the others is null with a reason.
         min_classes=1,
+        target="multilabel" if several else None,
     )
-    if dataset.target_kind == "multilabel":
-        raise DataError(f"{data} has several labels an image. Give one label an image.")
-    mapped = match_classes(dataset.class_names, model.class_names, other.class_map, str(data))
+    if dataset.target_kind == "multilabel" and not several:
+        raise DataError(
+            f"{data} has several labels an image, and the model gives one class. Give one label an "
+            "image."
+        )
+    match = match_labels if several else match_classes
+    mapped = match(dataset.class_names, model.class_names, other.class_map, str(data))
     path = run.folder / "external" / f"{chosen}.json"
     _check_free(path, dataset)
     if options.dicom_columns:
@@ -112,7 +119,11 @@ def evaluate_on(
     samples = scanned.samples
     check_unreadable(samples, dataset, options)
     samples["group"] = _groups(samples)
-    samples["label"] = samples["label"].map(mapped)
+    samples = samples.assign(
+        **_mapped_labels(samples, dataset.class_names, mapped, model.class_names)
+        if several
+        else {"label": samples["label"].map(mapped)}
+    )
     _, own, _ = load_prepared(run)
     seen = _find_seen(samples, own)
     if seen.any() and not other.skip_seen:
@@ -140,6 +151,10 @@ def evaluate_on(
         "data": data_facts(dataset, samples),
         "patients": dataset.patients.to_dict(),
         "class_map": mapped,
+        "not_matched": {
+            "here": sorted(set(dataset.class_names) - set(mapped)),
+            "in_model": sorted(set(model.class_names) - set(mapped.values())) if several else [],
+        },
         "seen": {
             "n_images": int(seen.sum()),
             "n_left_out": int(left_out.sum()),
@@ -205,9 +220,56 @@ def match_classes(
     return found
 
 
+def match_labels(
+    theirs: Sequence[str], ours: Sequence[str], label_map: Mapping[str, str], source: str
+) -> dict[str, str]:
+    """Say which label of the model each label of the data is, of those that both have.
+
+    Raises
+    ------
+    DataError
+        If none is in both, or one is but for its spelling.
+    SettingError
+        If the map names a label that does not exist.
+    """
+    shared = [name for name in theirs if name in ours or name in label_map]
+    folded = {own.casefold() for own in ours}
+    alike = [name for name in theirs if name not in shared and name.casefold() in folded]
+    if alike or not shared:
+        # Refused in the words for classes, which name what to pass.
+        return match_classes(alike or theirs, ours, label_map, source)
+    for name in label_map:
+        if name not in theirs:
+            return match_classes(theirs, ours, label_map, source)
+    return match_classes(shared, ours, label_map, source)
+
+
+def _mapped_labels(
+    samples: pd.DataFrame, theirs: Sequence[str], mapped: Mapping[str, str], ours: Sequence[str]
+) -> dict[str, list[str]]:
+    """Write the labels of the data as those of the model; what the data lack is unknown.
+
+    Where two labels of the data are one of the model, it is there when either is.
+    """
+    given = truths(samples, theirs, "multilabel")
+    wanted = np.full((len(samples), len(ours)), np.nan)
+    for k, own in enumerate(ours):
+        columns = given[:, [j for j, name in enumerate(theirs) if mapped.get(name) == own]]
+        if columns.shape[1]:
+            there = (columns == 1).any(axis=1)
+            unknown = np.isnan(columns).any(axis=1) & ~there
+            wanted[:, k] = np.where(unknown, np.nan, there)
+    return label_columns(wanted, ours)
+
+
 def notes(found: Mapping[str, Any]) -> list[str]:
     """Say in sentences what a reader of the figures must know."""
     seen, lines = found["seen"], []
+    apart = found.get("not_matched") or {}
+    if apart.get("here"):
+        lines.append(f"Left aside, since the model does not know them: {quoted(apart['here'])}.")
+    if apart.get("in_model"):
+        lines.append(f"Not known of these images: {quoted(apart['in_model'])}.")
     if seen["n_left_out"]:
         lines.append(
             f"{seen['n_images']:,} images are in the run already; {seen['n_left_out']:,} images, "

@@ -140,6 +140,13 @@ class RunFacts:
         return dict(self.run.get("operating_points") or {})
 
     @property
+    def locked_hash(self) -> str | dict[str, str] | None:
+        """SHA-256 of the locked point, or of that of each label, as openings.jsonl holds it."""
+        if self.is_multilabel:
+            return {name: str(point["sha256"]) for name, point in self.points.items()}
+        return next((str(point["sha256"]) for point in self.points.values()), None)
+
+    @property
     def target(self) -> TargetKind:
         return target_of(self.metrics["test"])
 

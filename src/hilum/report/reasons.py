@@ -426,11 +426,10 @@ def _check_lock(facts: RunFacts, found: _Found) -> None:
         )
     else:
         found.fine.append("the threshold was locked before the test was opened")
-    point = facts.run.get("operating_point")
     others = [
         opening
         for opening in facts.openings
-        if point and opening.get("operating_point_sha256") not in (None, "", point["sha256"])
+        if opening.get("operating_point_sha256") not in (None, "", facts.locked_hash)
     ]
     if others:
         found.add(

@@ -264,11 +264,10 @@ def _clusters(facts: RunFacts) -> Evidence | None:
 
 
 def _updating(facts: RunFacts) -> Evidence | None:
-    point = facts.run.get("operating_point")
     if not facts.locked_before_test:
         return None
-    used = {opening.get("operating_point_sha256") for opening in facts.openings}
-    if len(used) > 1 or (point and used != {point["sha256"]}):
+    used = [opening.get("operating_point_sha256") for opening in facts.openings]
+    if any(sha256 != facts.locked_hash for sha256 in used):
         return None
     return Evidence(
         f"The threshold{'s were' if facts.is_multilabel else ' was'} locked before the test, "
