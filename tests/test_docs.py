@@ -19,6 +19,12 @@ def test_the_command_reference_is_what_the_commands_say() -> None:
     assert written == made, "docs/commands.md is stale: run `make reference`"
 
 
+def test_the_page_of_rules_is_what_the_rules_say() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_reference.py"))["make_rules"]()
+    written = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
+    assert written == made, "docs/rules.md is stale: run `make reference`"
+
+
 def test_every_command_has_help_and_a_place_in_the_reference() -> None:
     page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     commands = get_command(app).commands  # type: ignore[attr-defined]

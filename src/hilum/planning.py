@@ -62,7 +62,11 @@ def make_plan(
     SettingError
         If the user's settings are unknown or impossible, alone or together.
     """
-    found = apply_rules(fingerprint) if recipe is None else _of_recipe(fingerprint, recipe)
+    found = (
+        apply_rules(fingerprint, chosen or {})
+        if recipe is None
+        else _of_recipe(fingerprint, recipe)
+    )
     found["accelerator"] = (hardware.device, f"The fastest device found is {hardware.name}.")
     values = {name: value for name, (value, _) in found.items()}
     settings = make_settings({**values, **(chosen or {})})

@@ -52,17 +52,18 @@ class Rule:
     source: str
 
 
-def apply_rules(facts: Fingerprint, rules: tuple[Rule, ...] | None = None) -> Choices:
+def apply_rules(facts: Fingerprint, given: Mapping[str, Any]) -> Choices:
     """Go through the table and collect what the rules choose.
 
     Parameters
     ----------
-    rules : tuple of Rule, optional
-        All of `RULES`, unless given.
+    given : mapping
+        What the user has set, which the rules take into account.
     """
     found: Choices = {}
-    for rule in RULES if rules is None else rules:
-        found |= rule.choose(facts, {name: value for name, (value, _) in found.items()})
+    for rule in RULES:
+        so_far = {name: value for name, (value, _) in found.items()} | dict(given)
+        found |= rule.choose(facts, so_far)
     return found
 
 
@@ -130,7 +131,7 @@ def _normalisation(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
 
 
 def _network(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
-    side = so_far["input_height"]
+    side = min(so_far["input_height"], so_far["input_width"])
     found: Choices = {
         "network": ("residual", "Learns as well from hundreds of images as from thousands."),
         "blocks_per_stage": (1, "Deeper networks were not better from so little, and slower."),
@@ -206,7 +207,7 @@ def _placing(_: Fingerprint, __: Mapping[str, Any]) -> Choices:
     return {"rotation": (10.0, placing), "zoom": (0.1, placing), "shift": (0.05, placing)}
 
 
-def _flips(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
+def _flips(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     def flip(mirror: Mirror) -> tuple[bool, str]:
         side = facts.sides.get(mirror)
         if side is None:
@@ -216,7 +217,9 @@ def _flips(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
     return {
         "flip_horizontal": flip("horizontal"),
         "flip_vertical": flip("vertical"),
-        "flip_diagonal": flip("transpose"),
+        "flip_diagonal": flip("transpose")
+        if so_far["input_height"] == so_far["input_width"]
+        else (False, "Off: the input is not square."),
     }
 
 
@@ -229,7 +232,10 @@ def _acquisition(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
         "gamma": (0.3, exposure),
         "contrast": (0.3, exposure),
         "brightness": (0.1, exposure),
-        "blur": (1.0 if so_far["input_height"] > FULL_RESOLUTION else 0.5, detail),
+        "blur": (
+            1.0 if min(so_far["input_height"], so_far["input_width"]) > FULL_RESOLUTION else 0.5,
+            detail,
+        ),
         "noise": (0.05, detail),
         "low_resolution": (0.5, detail),
     }

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hilum.fingerprint import Fingerprint, Intensity
+from hilum.rules import RULES, SIDES, apply_rules
+from hilum.settings import Settings, make_settings
+from hilum.symmetry import Side
+
+
+def facts(**changes: Any) -> Fingerprint:
+    plain: dict[str, Any] = {
+        "n_train": 1000,
+        "class_counts": {"a": 500, "b": 500},
+        "median_height": 224.0,
+        "median_width": 200.0,
+        "grey": True,
+        "highest": {"uint8": 255.0},
+    }
+    return Fingerprint(**{**plain, **changes})
+
+
+def values(given: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    return {name: value for name, (value, _) in apply_rules(facts(**changes), given or {}).items()}
+
+
+@pytest.mark.parametrize("n_train", [2, 50, 1000, 100_000])
+@pytest.mark.parametrize("side", [9, 28, 50, 64, 500])
+@pytest.mark.parametrize("counts", [{"a": 1, "b": 9}, {"a": 1, "b": 2, "c": 30}])
+def test_whatever_the_data_the_choices_are_settings_with_reasons(
+    n_train: int, side: int, counts: dict[str, int]
+) -> None:
+    found = apply_rules(
+        facts(n_train=n_train, median_height=side, median_width=side, class_counts=counts), {}
+    )
+    make_settings({name: value for name, (value, _) in found.items()})
+    for name, (_, reason) in found.items():
+        assert reason.endswith("."), name
+
+
+def test_every_rule_says_what_it_stands_on_and_no_two_set_the_same() -> None:
+    so_far: dict[str, Any] = {}
+    for rule in RULES:
+        assert rule.source, rule.about
+        found = rule.choose(facts(highest={"uint16": 4000.0}), so_far)
+        assert found.keys() <= Settings.model_fields.keys(), rule.about
+        assert not found.keys() & so_far.keys(), rule.about
+        so_far |= {name: value for name, (value, _) in found.items()}
+
+
+def test_small_inputs_keep_their_resolution() -> None:
+    assert values(median_height=50, median_width=50)["stem_stride"] == 1
+    large = values(median_height=500, median_width=500)
+    assert (large["input_height"], large["stem_stride"]) == (SIDES[-1], 2)
+
+
+def test_rules_take_into_account_what_the_user_set() -> None:
+    """A network for the size that is used, not for the one that would have been chosen."""
+    chosen = values({"input_height": 48, "input_width": 48})
+    assert chosen["stem_stride"] == 1
+    assert chosen["blur"] == values(median_height=48, median_width=48)["blur"]
+
+
+def test_physical_values_are_kept_and_others_standardised() -> None:
+    assert values(modalities={"CT": 900, "MR": 3})["normalisation"] == "dataset"
+    assert values(modalities={"DX": 900})["normalisation"] == "image"
+    told = apply_rules(facts(intensity=Intensity(0.5, 0.12, 0.2, 0.05)), {})["normalisation"][1]
+    assert "varies by 12% of the range" in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "flips"), [("symmetric", True), ("sided", False), ("undecided", False)]
+)
+def test_flips_are_made_where_the_data_are_symmetric(kind: Any, flips: bool) -> None:
+    side = Side(kind, 0.5, 0.0, "It was looked at.")
+    found = apply_rules(facts(sides={"horizontal": side, "transpose": side}), {})
+    assert found["flip_horizontal"] == (flips, "It was looked at.")
+    assert found["flip_diagonal"][0] is flips
+    assert found["flip_vertical"][0] is False
+    assert "nothing here tells" in found["flip_vertical"][1]
+
+
+def test_rows_and_columns_of_an_oblong_input_are_not_exchanged() -> None:
+    side = Side("symmetric", 0.5, 0.0, "It was looked at.")
+    given = {"input_height": 64, "input_width": 96}
+    assert values(given, sides={"transpose": side})["flip_diagonal"] is False
+
+
+def test_few_images_are_seen_more_often() -> None:
+    epochs = [values(n_train=n)["epochs"] for n in (100, 1000, 5000, 100_000)]
+    assert epochs == sorted(epochs, reverse=True)
+    assert epochs[0] * 100 < epochs[2] * 5000
