@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import hilum
@@ -64,6 +65,24 @@ def test_a_fault_of_the_input_is_one_line_and_exit_code_1(tmp_path: Path) -> Non
         f"Error: {tmp_path / 'no such folder'} does not exist. Give a folder of class folders, a "
         "CSV table or an NPZ.\n"
     )
+
+
+def test_plan_and_train_are_told_the_same() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    options = {
+        name: {p.name: p.help for p in commands[name].params if p.name != "json"}
+        for name in ("plan", "train")
+    }
+    more = {name: options["train"].pop(name) for name in ("out", "folds")}
+    assert all(more.values())
+    assert options["train"] == options["plan"]
+    assert "minutes" in options["plan"]
+
+
+def test_a_time_that_is_none_is_told_before_images_are_read(tmp_path: Path) -> None:
+    with pytest.raises(hilum.SettingError) as caught:
+        invoke("plan", tmp_path / "nowhere", "--minutes", "0")
+    assert str(caught.value) == "--minutes 0 is no time to train in. Give a number above 0."
 
 
 def test_wrong_usage_is_exit_code_2() -> None:
