@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -69,6 +69,20 @@ PatientPattern = Annotated[
 ]
 PathColumn = Annotated[str | None, typer.Option(help="Column of the table that holds paths.")]
 LabelColumn = Annotated[str | None, typer.Option(help="Column of the table that holds labels.")]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        help="For several labels an image: the columns of the table that hold them, as a,b,c; 1 is "
+        "present, 0 absent, empty or -1 unknown."
+    ),
+]
+Target = Annotated[
+    Literal["classes", "ordinal", "multilabel"] | None,
+    typer.Option(
+        help="One class an image, grades in order, or several labels an image (joined by '|' in "
+        "the label column). [default: what the data show; grades are classes unless said]",
+    ),
+]
 PatientColumn = Annotated[str | None, typer.Option(help="Column of the table that holds patients.")]
 SplitColumn = Annotated[str | None, typer.Option(help="Column of the table that holds splits.")]
 Recipe = Annotated[
@@ -127,11 +141,13 @@ class Request:
     set_: Set = None
     epochs: Epochs = None
     seed: Seed = None
+    target: Target = None
     classes: Classes = None
     positive: Positive = None
     patient_pattern: PatientPattern = None
     path_column: PathColumn = None
     label_column: LabelColumn = None
+    labels: Labels = None
     patient_column: PatientColumn = None
     split_column: SplitColumn = None
     new_split: NewSplit = False
@@ -154,13 +170,18 @@ class Request:
             positive=self.positive,
             patient_pattern=self.patient_pattern,
             columns=_columns(
-                self.path_column, self.label_column, self.patient_column, self.split_column
+                self.path_column,
+                self.label_column,
+                self.patient_column,
+                self.split_column,
+                self.labels,
             ),
             new_split=self.new_split,
             allow_patient_overlap=self.allow_patient_overlap,
             skip_unreadable=self.skip_unreadable,
             dicom_columns=self.dicom_columns,
             folds=folds,
+            target=self.target,
         )
 
 
@@ -218,10 +239,12 @@ def _version(
 @app.command("audit")
 def audit_command(
     data: Data,
+    target: Target = None,
     classes: Classes = None,
     patient_pattern: PatientPattern = None,
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
+    labels: Labels = None,
     patient_column: PatientColumn = None,
     split_column: SplitColumn = None,
     dicom_columns: DicomColumns = False,
@@ -235,7 +258,8 @@ def audit_command(
         data,
         classes=_list(classes),
         patient_pattern=patient_pattern,
-        columns=_columns(path_column, label_column, patient_column, split_column),
+        columns=_columns(path_column, label_column, patient_column, split_column, labels),
+        target=target,
         dicom_columns=dicom_columns,
         progress=_progress(),
     )
@@ -323,6 +347,7 @@ def evaluate_command(
     patient_pattern: PatientPattern = None,
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
+    labels: Labels = None,
     patient_column: PatientColumn = None,
     skip_unreadable: SkipUnreadable = False,
     dicom_columns: DicomColumns = False,
@@ -349,7 +374,7 @@ def evaluate_command(
     differs from the training images, go to RUN/external and into the report.
     """
     _check_evaluation(data, {"--map": map_, "--name": name, "--skip-seen": skip_seen})
-    columns = _columns(path_column, label_column, patient_column, None)
+    columns = _columns(path_column, label_column, patient_column, None, labels)
     done = hilum.evaluate(
         run,
         data,
@@ -662,11 +687,15 @@ def _check_evaluation(data: str | None, given: dict[str, Any]) -> None:
 
 
 def _columns(
-    path: str | None, label: str | None, patient: str | None, split: str | None
+    path: str | None,
+    label: str | None,
+    patient: str | None,
+    split: str | None,
+    labels: str | None = None,
 ) -> Columns | None:
-    if not any((path, label, patient, split)):
+    if not any((path, label, patient, split, labels)):
         return None
-    return hilum.Columns(path=path, label=label, patient=patient, split=split)
+    return hilum.Columns(path, label, patient, split, _list(labels))
 
 
 class _resumable:  # noqa: N801 - reads as a statement: with _resumable(out)
