@@ -1,0 +1,205 @@
+"""Reports of runs with several labels an image, and of ordinal grades."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hilum.estimates import describe
+from hilum.multilabel import describe_labels
+from hilum.report import write_report
+from hilum.report.facts import RunFacts, read_run
+from hilum.report.reasons import Verdict, judge
+from hilum.targets import joined_cells, label_columns, median_grade, truths
+from reporting import Page, make_run, write_json
+
+LABELS = ["Effusion", "Mass", "Nodule"]
+GRADES = ["none", "mild", "severe"]
+POINT = {"rule": "youden", "threshold": 0.4, "sensitivity": 0.9, "specificity": 0.9, "n": 80}
+POINT |= {"locked": "2026-01-02T03:04:05+00:00", "sha256": "ab", "reason": ""}
+
+
+def label_run(folder: Path) -> Path:
+    """Turn a run of classes into one of three labels: told well, hardly, and too rare."""
+    run = make_run(folder, ("a", "b", "c"), None)
+    rng = np.random.default_rng(0)
+    samples = pd.read_csv(run / "samples.csv", dtype=str, keep_default_na=False)
+    patient = np.unique(samples["patient"], return_inverse=True)[1]
+    y = (rng.random((patient.max() + 1, 3)) < [0.5, 0.4, 0.0])[patient].astype(float)
+    y[samples.index[samples["split"] == "test"][0], 2] = 1
+    logits = rng.normal(size=y.shape) + np.array([4, 0, 1]) * (y - 0.5)
+    probs = 1 / (1 + np.exp(-logits))
+    y[rng.random(y.shape) < 0.1] = np.nan
+    samples = samples.assign(**label_columns(y, LABELS), sex=np.where(patient % 2, "F", "M"))
+    samples.to_csv(run / "samples.csv", index=False)
+    rows = samples["split"].isin(["val", "test"]).to_numpy()
+    table = samples.loc[rows, ["path", "patient", "split", "label", "unknown"]].assign(
+        predicted=joined_cells(probs[rows] >= 0.4, LABELS),
+        **{f"p_{name}": probs[rows, k] for k, name in enumerate(LABELS)},
+    )
+    table.to_csv(run / "predictions.csv", index=False)
+    metrics: dict[str, Any] = {"class_names": LABELS, "positive_class": None}
+    for split in ("val", "test"):
+        part = table[table["split"] == split]
+        metrics[split] = describe_labels(
+            truths(part, LABELS, "multilabel"),
+            part[[f"p_{name}" for name in LABELS]].to_numpy(),
+            label_names=LABELS,
+            thresholds=dict.fromkeys(LABELS, 0.4),
+            groups=list(part["patient"]),
+            n_resamples=50,
+        )
+    write_json(run / "metrics.json", metrics)
+    facts = json.loads((run / "run.json").read_text())
+    for split, counts in facts["splits"]["counts"].items():
+        present = y[samples["split"] == split] == 1
+        counts["classes"] = dict(zip(LABELS, present.sum(axis=0).tolist(), strict=True))
+    facts |= {"class_names": LABELS, "operating_points": dict.fromkeys(LABELS, POINT)}
+    write_json(run / "run.json", facts)
+    opening = json.loads((run / "openings.jsonl").read_text())
+    opening["operating_point_sha256"] = dict.fromkeys(LABELS, "ab")
+    (run / "openings.jsonl").write_text(json.dumps(opening) + "\n")
+    return run
+
+
+def grade_run(folder: Path) -> Path:
+    run = make_run(folder, GRADES, None)
+    table = pd.read_csv(run / "predictions.csv")
+    columns = [f"p_{name}" for name in GRADES]
+    table["predicted"] = [GRADES[k] for k in median_grade(table[columns].to_numpy())]
+    table.to_csv(run / "predictions.csv", index=False)
+    metrics = json.loads((run / "metrics.json").read_text())
+    for split in ("val", "test"):
+        part = table[table["split"] == split]
+        metrics[split] = describe(
+            truths(part, GRADES, "ordinal"),
+            part[columns].to_numpy(),
+            class_names=GRADES,
+            positive=None,
+            threshold=None,
+            groups=list(part["patient"]),
+            ordinal=True,
+            n_resamples=50,
+        )
+    write_json(run / "metrics.json", metrics)
+    return run
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return label_run(tmp_path_factory.mktemp("labels"))
+
+
+@pytest.fixture(scope="module")
+def label_page(labels: Path) -> Page:
+    return Page(write_report(labels).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def grades(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return grade_run(tmp_path_factory.mktemp("grades"))
+
+
+@pytest.fixture(scope="module")
+def grade_page(grades: Path) -> Page:
+    return Page(write_report(grades).read_text(encoding="utf-8"))
+
+
+def test_the_first_page_has_a_row_for_each_label(labels: Path, label_page: Page) -> None:
+    test = json.loads((labels / "metrics.json").read_text())["test"]
+    assert "Looking for 3 labels, each by itself" in label_page.text
+    for name in LABELS:
+        found = test["labels"][name]
+        (_, alarms), (missed, hits) = found["confusion_matrix"]
+        assert f"{name} {hits + missed} of {found['n']}" in label_page.text
+        assert f"{hits} of {hits + missed}" in label_page.text
+        assert f"{alarms} of {found['n'] - hits - missed}" in label_page.text
+    assert "Images of which a label is not known are left out of its row." in label_page.text
+
+
+def test_every_page_names_the_labels_and_no_class_matrix(label_page: Page) -> None:
+    for words in (
+        "Mass: missed",
+        "Mass: false alarms",
+        "gave 3 labels a probability each",
+        "threshold of its own (Effusion 0.400; Mass 0.400; Nodule 0.400)",
+        "best epoch, calibrations and thresholds",
+    ):
+        assert words in label_page.text
+    assert "Confusion matrix on test" not in label_page.text
+    assert not {"None", "nan"} & set(label_page.text.split())
+
+
+def test_reasons_say_of_which_label(labels: Path) -> None:
+    verdict = judge(read_run(labels))
+    titles = [reason.title for reason in verdict.reasons]
+    assert "No skill is shown: Mass" in titles
+    assert any("without value or interval: Nodule" in title for title in titles)
+    assert "AUROC on test is above chance (Effusion)" in verdict.fine
+    assert "the threshold was locked before the test was opened" in verdict.fine
+    assert "other_threshold" not in {reason.kind for reason in verdict.reasons}
+
+
+def test_what_holds_for_all_labels_is_said_once(labels: Path) -> None:
+    facts = copy.deepcopy(read_run(labels))
+    for name in LABELS:
+        auroc = {"value": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n": 9}
+        facts.metrics["test"]["labels"][name]["auroc"] = auroc
+    verdict = _of_kind(judge(facts), "no_skill")
+    assert [reason.title for reason in verdict] == ["No skill is shown: every label"]
+    assert verdict[0].text.endswith("Likewise Nodule.")
+
+
+def _of_kind(verdict: Verdict, kind: str) -> list[Any]:
+    return [reason for reason in verdict.reasons if reason.kind == kind]
+
+
+def test_a_label_is_a_run_of_two_classes(labels: Path) -> None:
+    facts: RunFacts = read_run(labels)
+    mass = facts.about("Mass")
+    assert (mass.class_names, mass.positive_class) == (["no Mass", "Mass"], "Mass")
+    known = ~facts.predicted("test")["unknown"].str.split("|").map(lambda cell: "Mass" in cell)
+    assert list(mass.predicted("test")["path"]) == list(facts.predicted("test")["path"][known])
+    assert mass.metrics["test"]["n"] == len(mass.predicted("test"))
+    assert mass.run["splits"]["counts"]["test"]["n"] == int(known.sum())
+    assert mass.about("Mass") is mass
+
+
+def test_the_model_card_gives_each_label(labels: Path, label_page: Page) -> None:
+    del label_page  # it is written with the report
+    text = (labels / "model" / "README.md").read_text(encoding="utf-8")
+    assert "Say of Effusion, Mass and Nodule, of each by itself, whether it is there" in text
+    assert "- **Mass**: In " in text
+
+
+def test_the_first_page_of_grades_counts_how_far_off(grades: Path, grade_page: Page) -> None:
+    matrix = np.array(json.loads((grades / "metrics.json").read_text())["test"]["confusion_matrix"])
+    apart = np.abs(np.subtract.outer(range(3), range(3)))
+    assert "Grading from none to severe" in grade_page.text
+    right, near, far = (int(matrix[apart == distance].sum()) for distance in range(3))
+    assert f"It gives {right} of {matrix.sum()} images the right grade" in grade_page.text
+    assert f"{near} miss by one grade and {far} by more" in grade_page.text
+    for words in ("Quadratic kappa", "Mean error in grades", "severe or more", "median grade"):
+        assert words in grade_page.text
+
+
+def test_the_worst_grades_come_first(grade_page: Page) -> None:
+    assert grade_page.text.index("2 grades off") < grade_page.text.rindex("1 grade off")
+
+
+def test_grades_without_skill_are_told_by_kappa(grades: Path) -> None:
+    facts = copy.deepcopy(read_run(grades))
+    facts.metrics["test"]["quadratic_kappa"] |= {"ci_low": -0.1}
+    (reason,) = _of_kind(judge(facts), "no_skill")
+    assert "the interval holds 0, the value of chance" in reason.text
+    error = {"value": 0.9, "ci_low": 0.8, "ci_high": 1.0, "n": 9}
+    facts.metrics["test"]["mean_absolute_error"] = error
+    facts.metrics["val"]["mean_absolute_error"] = error | {"ci_low": 0.1, "ci_high": 0.2}
+    (drop,) = _of_kind(judge(facts), "drop")
+    assert drop.title == "Mean error in grades rises from validation to test"
