@@ -233,10 +233,9 @@ class _Clock:
 
 
 def _timed(settings: Settings, n_classes: int, sizes: Sizes, n_steps: int) -> Pace:
-    # Made-up images must not make the loss diverge, and every epoch must be run.
-    quiet = settings.model_copy(
-        update={"epochs": 2, "early_stopping": None, "learning_rate": 1e-6, "members": 1}
-    )
+    # Made-up images must not make the loss diverge; every epoch must be run, and every layer learn.
+    once = {"epochs": 2, "early_stopping": None, "frozen_epochs": 0, "members": 1}
+    quiet = settings.model_copy(update={**once, "learning_rate": 1e-6})
     n_val = min(sizes.n_val, MOST_TIMED_VALIDATION)
     train = _made_up(settings, n_classes, min(sizes.n_train, n_steps * settings.batch_size))
     val = _made_up(settings, n_classes, n_val)
