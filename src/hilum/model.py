@@ -371,6 +371,11 @@ def load_network(folder: Path) -> Classifier:
         weights, wanted = safetensors.torch.load(data), network.state_dict()
         _check_types(weights, wanted)
         network.load_state_dict(weights, assign=True)
+        if any(constant.is_meta for constant in network.buffers()):
+            # Constants that are no weights, of networks from elsewhere: built anew, now that it
+            # is known to need no more memory than the file has.
+            network = build_classifier(make_settings(facts.network), len(facts.class_names))
+            network.load_state_dict(weights)
     except (SettingError, RuntimeError, safetensors.SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(

@@ -19,6 +19,7 @@ from hilum.budget import (
 from hilum.fingerprint import Fingerprint
 from hilum.hardware import Hardware
 from hilum.networks import build_network
+from hilum.pretrained import choose_for_backbone, find_weights
 from hilum.probing import probe
 from hilum.recipes import Recipe
 from hilum.rules import Choices, apply_rules, pixel_ranges
@@ -67,6 +68,8 @@ def make_plan(
         if recipe is None
         else _of_recipe(fingerprint, recipe)
     )
+    if recipe is None:
+        found |= choose_for_backbone(chosen or {}, found, fingerprint)
     found["accelerator"] = (hardware.device, f"The fastest device found is {hardware.name}.")
     values = {name: value for name, (value, _) in found.items()}
     settings = make_settings({**values, **(chosen or {})})
@@ -76,7 +79,7 @@ def make_plan(
     }
     reasons |= dict.fromkeys(chosen or {}, "Set by the user.")
     plan = _resolved(Plan(settings, reasons), len(fingerprint.class_counts), hardware)
-    if budget is None:
+    if budget is None or plan.settings.probe:
         return plan
     by_whom = "user" if "epochs" in (chosen or {}) else "recipe" if recipe is not None else "rules"
     return _within(plan, fingerprint, hardware, budget, by_whom)
@@ -116,6 +119,10 @@ def _resolved(plan: Plan, n_classes: int, hardware: Hardware) -> Plan:
     """Put what 'auto' stands for in its place, so that a plan means one thing."""
     settings, reasons = plan.settings, dict(plan.reasons)
     found: dict[str, Any] = {}
+    weights = find_weights(settings)
+    if weights is not None:
+        found |= {"weights": weights.path, "weights_sha256": weights.sha256}
+        reasons |= {"weights": weights.describe(), "weights_sha256": "That of the file just named."}
     if settings.accelerator == "auto":
         found["accelerator"] = hardware.device
     open_choices = [name for name in PROBED if getattr(settings, name) == "auto"]

@@ -20,6 +20,7 @@ from hilum.hardware import find_hardware
 from hilum.headers import add_header_columns
 from hilum.names import quoted
 from hilum.planning import Plan, make_plan
+from hilum.pretrained import find_weights
 from hilum.progress import LogProgress, Progress
 from hilum.recipes import load_recipe
 from hilum.scan import scan
@@ -117,6 +118,7 @@ def prepare(
     options, progress = options or DataOptions(), progress or LogProgress()
     chosen = dict(settings or {})
     given = make_settings(chosen)  # so that a slip is told before the images are read
+    find_weights(given)
     check_minutes(minutes)
     hardware = find_hardware(given.accelerator)
     loaded_recipe = load_recipe(recipe) if recipe else None

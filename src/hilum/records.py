@@ -23,6 +23,7 @@ from hilum.files import read_json, write_csv, write_json
 from hilum.hardware import find_hardware
 from hilum.patients import Patients
 from hilum.preparation import DataOptions, Prepared
+from hilum.pretrained import describe_start, find_weights
 from hilum.settings import Settings, make_settings
 from hilum.splits import OUT_OF_FOLD, SPLITS, fold_name
 from hilum.targets import members
@@ -145,6 +146,7 @@ def save_prepared(run: Run, prepared: Prepared, options: DataOptions, **facts: A
         **prepared.found.to_dict(),
         looked_for=list(KINDS),
         seed=settings.seed,
+        pretrained=describe_start(settings, find_weights(settings)),
         hardware={
             "device": hardware.device,
             "precision": settings.precision,

@@ -335,6 +335,7 @@ def _work(run: Run, progress: Progress, command: Sequence[str]) -> Run:
         status="trained",
         best_epochs=list(trained.best_epochs),
         epochs_done=len(trained.history),
+        training_note=trained.note,
         n_parameters=n_parameters(trained.network),
         explanation=check_maps(run.folder / "model", val_samples.pixels, _sizes(samples, "val")),
         elapsed_s=round(before + time.monotonic() - started, 1),

@@ -35,11 +35,13 @@ from torch.optim.lr_scheduler import (
 )
 
 from hilum.augment import augment
+from hilum.backbones import Backbone, freeze, parameter_groups
 from hilum.errors import RunError
 from hilum.files import write_bytes, write_csv
 from hilum.losses import Loss, make_loss, validation_scores
 from hilum.networks import Classifier, Ensemble, Network, build_network
 from hilum.pixels import Images
+from hilum.pretrained import begin, normalisation_of
 from hilum.progress import Progress
 from hilum.settings import MONITORS_LOWER_IS_BETTER, Settings
 from hilum.targets import Labels
@@ -71,10 +73,13 @@ class Samples:
     labels : array
         Index of the class or grade, int64 of shape (n,); or, for multi-label data, 0, 1 and NaN
         where unknown, float32 of shape (n, n_labels).
+    groups : tuple of str or None
+        Patient of each.
     """
 
     pixels: Images
     labels: Labels
+    groups: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -100,11 +105,14 @@ class Trained:
         The epoch whose weights are kept, from 1, for each member.
     history : DataFrame
         One row an epoch and member.
+    note : str or None
+        How it came about, where there was something to choose.
     """
 
     network: Classifier
     best_epochs: tuple[int, ...]
     history: pd.DataFrame
+    note: str | None = None
 
 
 def train_network(
@@ -133,7 +141,11 @@ def train_network(
         If the loss is no longer finite.
     """
     keep_pages()
-    statistics = pixel_statistics(train.pixels)
+    if settings.probe:
+        from hilum.linear_probe import train_probe  # it stands on this module
+
+        return train_probe(train, val, settings, class_names, folder, progress)
+    statistics = normalisation_of(settings) or pixel_statistics(train.pixels)
     trained: list[Member] = []
     rows: list[dict[str, float]] = []
     for number in range(1, settings.members + 1):
@@ -202,6 +214,8 @@ def _train_member(
     torch.manual_seed(_epoch_seed(settings, place.number, 0))
     mean, std = statistics
     network = build_network(settings, len(class_names), mean=mean, std=std)
+    if settings.weights is not None and not (place.checkpoints / "last.pt").exists():
+        begin(cast(Backbone, network.backbone), settings)
     memory_format = MEMORY_FORMATS[settings.layout]
     network = network.to(memory_format=memory_format)  # type: ignore[call-overload]
     optimizer = make_optimizer(network, settings)
@@ -223,6 +237,7 @@ def _train_member(
             seed = _epoch_seed(settings, place.number, state.epoch)
             torch.manual_seed(seed)
             model.train()
+            freeze(network, state.epoch, settings)
             for step, batch in enumerate(batches(source, settings, seed)):
                 with fabric.autocast():
                     logits = model(batch.images)
@@ -316,14 +331,9 @@ def pixel_statistics(pixels: Images) -> tuple[list[float], list[float]]:
     return mean.tolist(), np.sqrt(np.maximum(variance, 1.0)).tolist()
 
 
-def make_optimizer(network: nn.Module, settings: Settings) -> Optimizer:
+def make_optimizer(network: Network, settings: Settings) -> Optimizer:
     """Make the optimizer; weight decay spares biases and batch norm."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    spared = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
-    ]
+    groups = parameter_groups(network, settings)
     rate, momentum = settings.learning_rate, settings.momentum
     match settings.optimizer:
         case "adam":
@@ -358,7 +368,7 @@ def make_scheduler(
         case "one_cycle":
             return OneCycleLR(
                 optimizer,
-                settings.learning_rate,
+                [group["lr"] for group in optimizer.param_groups],
                 total_steps=max(total, 2),
                 cycle_momentum=False,
             )

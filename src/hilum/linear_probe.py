@@ -1,0 +1,293 @@
+"""A linear model on the features of a backbone that does not learn: minutes become seconds.
+
+Every training image goes through the backbone once, and a logistic regression is fitted on what
+comes out. Its weights become the network's head, so that the model folder and all that follows are
+those of any other training. How strongly the regression is held back is chosen by cross-validation
+between training patients.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+from torch import nn
+
+from hilum.augment import augment
+from hilum.backbones import Backbone
+from hilum.errors import SettingError
+from hilum.files import write_csv
+from hilum.losses import validation_scores
+from hilum.networks import Network, build_network
+from hilum.pretrained import begin, normalisation_of
+from hilum.progress import Progress
+from hilum.settings import Settings
+from hilum.targets import Labels
+from hilum.training import (
+    HISTORY_COLUMNS,
+    Samples,
+    Trained,
+    make_fabric,
+    network_logits,
+    pixel_statistics,
+    to_tensor,
+)
+
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+"""Inverse strengths of the penalty that are tried, scikit-learn's C, on standardised features."""
+
+PLAIN_STRENGTH = 0.01
+
+N_FOLDS = 5
+MOST_TRIED = 10_000
+"""Images that the strength is chosen on, of whole patients at random; the last fit has all."""
+
+BATCH_SIZE = 64
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A fitted linear model: scores are features @ weights.T + intercepts.
+
+    Attributes
+    ----------
+    weights : float array of shape (n_outputs, n_features)
+    intercepts : float array of shape (n_outputs,)
+    """
+
+    weights: Floats
+    intercepts: Floats
+
+
+def train_probe(
+    train: Samples,
+    val: Samples,
+    settings: Settings,
+    class_names: Sequence[str],
+    folder: Path,
+    progress: Progress,
+) -> Trained:
+    """Fit the head of a network whose backbone stays as its weights make it.
+
+    Parameters and errors are those of `training.train_network`. There is no checkpoint: a run that
+    is resumed fits again, to the same weights.
+    """
+    started = time.monotonic()
+    device = make_fabric(settings).device
+    torch.manual_seed(settings.seed)
+    mean, std = normalisation_of(settings) or pixel_statistics(train.pixels)
+    network = build_network(settings, len(class_names), mean=mean, std=std)
+    begin(cast(Backbone, network.backbone), settings)
+    network.to(device).eval()
+    features, rows = find_features(network, train, settings, progress)
+    labels = train.labels[rows]
+    own = [str(row) for row in range(len(train))]
+    groups = np.asarray(train.groups or own)[rows]
+    strength, reason = choose_strength(features, labels, groups, settings)
+    put_into_head(network, fit_line(features, labels, strength, settings, network_outputs(network)))
+    progress.say(reason)
+    train_scores, scores = (
+        validation_scores(network_logits(network, part.pixels), part.labels, settings)
+        for part in (train, val)
+    )
+    elapsed_s = time.monotonic() - started
+    row = {
+        "member": 1,
+        "epoch": 1,
+        "train_loss": train_scores["val_loss"],
+        **scores,
+        "learning_rate": 0.0,
+        "images_per_s": len(rows) / elapsed_s,
+        "elapsed_s": elapsed_s,
+    }
+    history = pd.DataFrame([row], columns=list(HISTORY_COLUMNS))
+    write_csv(folder / "history.csv", history)
+    return Trained(network.cpu().eval(), (1,), history, reason)
+
+
+@torch.no_grad()
+def find_features(
+    network: Network, train: Samples, settings: Settings, progress: Progress
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Send every image through the backbone: once as it is, and `probe_passes` times augmented.
+
+    Returns
+    -------
+    features : float array of shape (n, n_features)
+    rows : int array of shape (n,)
+        Which training image each comes from.
+    """
+    device = next(network.parameters()).device
+    generator = torch.Generator().manual_seed(settings.seed)
+    n, parts = len(train), []
+    n_passes = 1 + settings.probe_passes
+    with progress.task("Features", n * n_passes) as task:
+        for each in range(n_passes):
+            for start in range(0, n, BATCH_SIZE):
+                images = to_tensor(np.asarray(train.pixels[start : start + BATCH_SIZE]), device)
+                if each:
+                    images = augment(images, settings, generator)
+                found = network.gather(network.feature_map(images))
+                parts.append(found.double().cpu().numpy())
+                task.advance(len(images))
+    return np.concatenate(parts), np.tile(np.arange(n), n_passes)
+
+
+def choose_strength(
+    features: Floats, labels: Labels, groups: NDArray[Any], settings: Settings
+) -> tuple[float, str]:
+    """Choose how far the weights are let go, by the log loss on patients that were held out.
+
+    Parameters
+    ----------
+    groups : array of str, of shape (n,)
+        Patient of each row; copies of an image stay with it.
+
+    Returns
+    -------
+    strength : float
+        scikit-learn's C.
+    reason : str
+    """
+    rows = _whole_patients(groups, settings.seed)
+    x, y, g = features[rows], labels[rows], groups[rows]
+    n_folds = min(N_FOLDS, len(set(g)))
+    folds = (
+        list(GroupKFold(n_folds, shuffle=True, random_state=settings.seed).split(x, groups=g))
+        if n_folds > 1
+        else []
+    )
+    if not folds or any(not _holds_every_class(y[rest], y) for rest, _ in folds):
+        return PLAIN_STRENGTH, (
+            f"Linear model with C = {PLAIN_STRENGTH:g}, by default: too few patients to choose by."
+        )
+    losses = []
+    for strength in STRENGTHS:
+        held_out = []
+        for rest, out in folds:
+            line = fit_line(x[rest], y[rest], strength, settings, _n_outputs(y, settings))
+            scores = (x[out] @ line.weights.T + line.intercepts).astype(np.float32)
+            held_out.append((_log_loss(scores, y[out], settings), len(out)))
+        values, counts = zip(*held_out, strict=True)
+        losses.append(float(np.average(values, weights=counts)))
+    best = int(np.argmin(losses))
+    return STRENGTHS[best], (
+        f"Linear model with C = {STRENGTHS[best]:g}: the least log loss ({losses[best]:.3f}) of "
+        f"{len(STRENGTHS)} tried, on held-out training patients in {n_folds} folds."
+    )
+
+
+def _whole_patients(groups: NDArray[Any], seed: int) -> NDArray[np.int64]:
+    """Draw patients until there are enough images to choose by."""
+    names, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    n_taken = max(2, int(np.searchsorted(counts[order].cumsum(), MOST_TRIED)) + 1)
+    return np.flatnonzero(np.isin(inverse, order[:n_taken]))
+
+
+def _holds_every_class(part: Labels, whole: Labels) -> bool:
+    if whole.ndim == 1:
+        return set(np.unique(part)) == set(np.unique(whole))
+    seen = [(np.nanmin(each, axis=0), np.nanmax(each, axis=0)) for each in (part, whole)]
+    return bool(np.array_equal(seen[0], seen[1], equal_nan=True))
+
+
+def _log_loss(scores: NDArray[np.float32], labels: Labels, settings: Settings) -> float:
+    return validation_scores(scores, labels, settings)["val_loss"]
+
+
+def _n_outputs(labels: Labels, settings: Settings) -> int:
+    if settings.target == "multilabel":
+        return int(labels.shape[1])
+    n_classes = int(labels.max()) + 1
+    return 1 if n_classes == 2 else n_classes
+
+
+def fit_line(
+    features: Floats, labels: Labels, strength: float, settings: Settings, n_outputs: int
+) -> Line:
+    """Fit a logistic regression; of several labels one each, on the images where it is known.
+
+    Parameters
+    ----------
+    strength : float
+        scikit-learn's C.
+    n_outputs : int
+        As the network has: 1 for two classes.
+    """
+    mean, scale = features.mean(axis=0), features.std(axis=0)
+    scale = np.where(scale > 1e-12, scale, 1.0)
+    x = (features - mean) / scale
+    if settings.target == "multilabel":
+        columns = [labels[:, column] for column in range(n_outputs)]
+        parts = [_fit_label(x[~np.isnan(y)], y[~np.isnan(y)], strength, settings) for y in columns]
+        weights = np.concatenate([part.weights for part in parts])
+        intercepts = np.concatenate([part.intercepts for part in parts])
+    else:
+        found = _regression(x, labels, strength, settings)
+        weights, intercepts = found.coef_, found.intercept_
+        if n_outputs > 1:
+            weights, intercepts = _all_classes(found, n_outputs)
+    # The standardising becomes part of the line, so that the head takes plain features.
+    weights = weights / scale
+    return Line(weights, intercepts - weights @ mean)
+
+
+def _fit_label(x: Floats, y: Labels, strength: float, settings: Settings) -> Line:
+    """Fit one label; where all known answers are the same, that is what is learnt."""
+    if len(np.unique(y)) < 2:
+        sure = float(np.log(len(y) + 1))
+        return Line(np.zeros((1, x.shape[1])), np.array([sure if y.sum() > 0 else -sure]))
+    found = _regression(x, y.astype(np.int64), strength, settings)
+    return Line(found.coef_, found.intercept_)
+
+
+def _regression(x: Floats, y: Labels, strength: float, settings: Settings) -> LogisticRegression:
+    balanced = "balanced" if settings.class_weights == "balanced" else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # near the optimum is near enough
+        return LogisticRegression(C=strength, max_iter=300, class_weight=balanced).fit(x, y)
+
+
+def _all_classes(found: LogisticRegression, n_outputs: int) -> tuple[Floats, Floats]:
+    """Give a class that no training image has a row, and a low score."""
+    weights, intercepts = np.zeros((n_outputs, found.coef_.shape[1])), np.full(n_outputs, -10.0)
+    if len(found.classes_) == 2:  # scikit-learn gives the second class's row alone
+        weights[found.classes_[1]], intercepts[found.classes_] = found.coef_[0], 0.0
+        intercepts[found.classes_[1]] = found.intercept_[0]
+    else:
+        weights[found.classes_], intercepts[found.classes_] = found.coef_, found.intercept_
+    return weights, intercepts
+
+
+def network_outputs(network: Network) -> int:
+    """Return how many logits the network's head gives."""
+    return _last_layer(network).out_features
+
+
+def put_into_head(network: Network, line: Line) -> None:
+    """Make a fitted line the last layer of the network."""
+    layer = _last_layer(network)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(line.weights))
+        layer.bias.copy_(torch.from_numpy(line.intercepts))
+
+
+def _last_layer(network: Network) -> nn.Linear:
+    layers = [layer for layer in network.head.modules() if isinstance(layer, nn.Linear)]
+    if len(layers) != 1:
+        raise SettingError("Setting probe = True cannot be used with dense_units: leave them out.")
+    return layers[0]

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hilum.backbones import MONAI_NETWORKS, Backbone, freeze, parameter_groups
+from hilum.calibrators import Calibrator
+from hilum.errors import MissingExtraError, SettingError
+from hilum.export import check_agreement, run_exported, to_onnx
+from hilum.heatmaps import HiResCam, measure_grid
+from hilum.networks import Network, build_network
+from hilum.settings import Settings, make_settings
+from hilum.training import make_optimizer, network_logits
+
+HAS = {name: importlib.util.find_spec(name) is not None for name in ("timm", "monai")}
+needs_monai = pytest.mark.skipif(not HAS["monai"], reason="needs MONAI: pip install 'hilum[monai]'")
+needs_timm = pytest.mark.skipif(not HAS["timm"], reason="needs timm: pip install 'hilum[timm]'")
+
+TIMM = ("resnet18", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224")
+MONAI = ("ResNet10", "DenseNet121", "EfficientNet-B0", "SEResNet50")
+EVERY = [
+    *(pytest.param(f"monai:{name}", marks=needs_monai, id=name) for name in MONAI),
+    *(pytest.param(f"timm:{name}", marks=needs_timm, id=name) for name in TIMM),
+    pytest.param("timm:swin_tiny_patch4_window7_224", marks=needs_timm, id="swin"),
+]
+
+
+def settings_of(backbone: str, **changes: Any) -> Settings:
+    side = 224 if "swin" in backbone else 64
+    values = {"backbone": backbone, "input_height": side, "input_width": side, "channels": 1}
+    return make_settings(values | changes)
+
+
+def build(backbone: str, **changes: Any) -> Network:
+    torch.manual_seed(0)
+    return build_network(settings_of(backbone, **changes), 2, mean=[100.0], std=[50.0]).eval()
+
+
+def images_of(network: Network, n: int = 3) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    assert isinstance(network.backbone, Backbone)
+    channels, height, width = network.backbone.input_shape
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (n, height, width, channels), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("backbone", EVERY)
+def test_a_backbone_is_exported_and_explained_as_any_network_is(backbone: str) -> None:
+    settings, network = settings_of(backbone), build(backbone)
+    pixels = images_of(network)
+    exported = to_onnx(network, settings.pixel_spec, ("a", "b"), calibrator=Calibrator())
+    found = run_exported(exported, pixels)
+    check_agreement(found, network_logits(network, pixels), Calibrator())
+    maps = HiResCam(network).maps(pixels, np.array([0, 1, 1]))
+    assert maps.ndim == 3
+    assert min(maps.shape[1:]) >= 2
+    assert (maps.std(axis=(1, 2)) > 0).all()
+
+
+@needs_monai
+@pytest.mark.parametrize("name", MONAI)
+def test_cutting_a_network_of_monai_changes_nothing(name: str) -> None:
+    from monai.networks import nets
+
+    network, family = build(f"monai:{name}"), MONAI_NETWORKS[name]
+    whole = family.make(nets, name, 1).eval()
+    assert isinstance(network.backbone, Backbone)
+    head = network.head[-1]
+    assert isinstance(head, nn.Linear)
+    whole.load_state_dict(
+        network.backbone.model.state_dict()
+        | {f"{family.classifier}.weight": head.weight, f"{family.classifier}.bias": head.bias}
+    )
+    images = torch.rand(2, 1, 64, 64) * 255
+    with torch.no_grad():
+        expected = whole((images - 100) / 50)
+        assert torch.allclose(network(images), expected, rtol=1e-4, atol=1e-4)
+
+
+@needs_timm
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "convnext_atto"])
+def test_cutting_a_network_of_timm_changes_nothing(name: str) -> None:
+    import timm
+
+    network = build(f"timm:{name}")
+    assert isinstance(network.backbone, Backbone)
+    whole = timm.create_model(name, pretrained=False, in_chans=1, num_classes=0).eval()
+    whole.load_state_dict(network.backbone.model.state_dict())
+    images = torch.rand(2, 1, 64, 64) * 255
+    with torch.no_grad():
+        expected = network.head(whole((images - 100) / 50))
+        assert torch.allclose(network(images), expected, rtol=1e-4, atol=1e-4)
+
+
+@needs_monai
+def test_every_named_network_of_monai_is_there() -> None:
+    for name in MONAI_NETWORKS:
+        with torch.device("meta"):
+            network = build_network(settings_of(f"monai:{name}"), 3)
+        seen = network.feature_map(torch.zeros(2, 1, 64, 64, device="meta"))
+        assert seen.shape[0] == 2
+
+
+@needs_monai
+def test_cells_lie_where_odd_padded_convolutions_put_them() -> None:
+    network = build("monai:ResNet10", input_height=128, input_width=128)
+    assert isinstance(network.backbone, Backbone)
+    grid = measure_grid(network.backbone)
+    assert grid.step == 16
+    assert abs(grid.start) < 3  # each of its layers is centred on a pixel that it is given
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"backbone": "timm:hf-hub:someone/net"},
+            "Setting backbone = 'timm:hf-hub:someone/net' cannot be used: string should match "
+            r"pattern '^(timm|monai):[A-Za-z0-9_\-]+(\.[A-Za-z0-9_\-]+)?$' (timm:NAME or "
+            "monai:NAME, in place of the network above).",
+        ),
+        (
+            {"weights": "w.safetensors"},
+            "The settings do not fit together: weights belong to a backbone, and none is set.",
+        ),
+        (
+            {"backbone": "monai:ResNet10", "probe": True},
+            "The settings do not fit together: probe and frozen_epochs hold a backbone still, "
+            "which makes sense only with weights.",
+        ),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        make_settings(values)
+    assert str(caught.value) == message
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(SettingError, match=r"no such network\. Did you mean 'ResNet18'\? There"):
+        build("monai:resnet18")
+    if not HAS["timm"]:
+        with pytest.raises(MissingExtraError, match=r"pip install 'hilum\[timm\]'"):
+            build("timm:resnet18")
+        return
+    with pytest.raises(SettingError, match=r"has no network 'resnet_18'\. Did you mean 'resnet"):
+        build("timm:resnet_18")
+    with pytest.raises(SettingError, match="knows no weights 'a9' of resnet18"):
+        build("timm:resnet18.a9")
+
+
+@needs_timm
+def test_a_network_without_a_map_is_refused() -> None:
+    with pytest.raises(SettingError, match="it ends in no map of places"):
+        build("timm:pit_ti_224", input_height=224, input_width=224)
+
+
+@needs_monai
+def test_the_backbone_has_its_share_of_the_learning_rate() -> None:
+    network = build("monai:ResNet10")
+    settings = settings_of("monai:ResNet10", learning_rate=0.01, backbone_rate=0.1)
+    groups = parameter_groups(network, settings)
+    assert [group["lr"] for group in groups] == pytest.approx([0.01, 0.01, 0.001, 0.001])
+    assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
+    assert {id(p) for p in network.head.parameters()} == {
+        id(p) for group in groups[:2] for p in group["params"]
+    }
+
+
+@needs_monai
+def test_a_frozen_backbone_stays_as_it_is_batch_norm_and_all() -> None:
+    settings = settings_of(
+        "monai:ResNet10", weights="made.safetensors", frozen_epochs=1, learning_rate=0.1
+    )
+    network = build("monai:ResNet10")
+    optimizer = make_optimizer(network, settings)
+    images, labels = torch.rand(4, 1, 64, 64) * 255, torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+
+    def step(epoch: int) -> tuple[bool, bool]:
+        """Learn once; return whether the backbone and the head have changed."""
+        parts = (network.backbone, network.head)
+        before = [{k: v.clone() for k, v in part.state_dict().items()} for part in parts]
+        network.train()
+        freeze(network, epoch, settings)
+        nn.functional.binary_cross_entropy_with_logits(network(images), labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        changed = [
+            any(not torch.equal(was[k], v) for k, v in part.state_dict().items())
+            for was, part in zip(before, parts, strict=True)
+        ]
+        return changed[0], changed[1]
+
+    assert step(epoch=0) == (False, True)
+    assert step(epoch=1) == (True, True)
