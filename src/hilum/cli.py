@@ -100,6 +100,19 @@ Minutes = Annotated[
     ),
 ]
 Epochs = Annotated[int | None, typer.Option(help="Short for --set epochs=E.")]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        help="A network from elsewhere, timm:NAME or monai:NAME. Short for --set backbone=…"
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="What the backbone begins with: a file, or 'hub' to fetch timm's own. Short for "
+        "--set weights=…"
+    ),
+]
 Seed = Annotated[int | None, typer.Option(help="Short for --set seed=S.")]
 Folds = Annotated[
     int | None,
@@ -141,6 +154,8 @@ class Request:
     set_: Set = None
     epochs: Epochs = None
     seed: Seed = None
+    backbone: Backbone = None
+    weights: Weights = None
     target: Target = None
     classes: Classes = None
     positive: Positive = None
@@ -159,7 +174,8 @@ class Request:
         """Return the settings that the user gave, by name."""
         from hilum.settings import parse_assignments
 
-        short = {"epochs": self.epochs, "seed": self.seed}
+        names = ("epochs", "seed", "backbone", "weights")
+        short = {name: getattr(self, name) for name in names}
         given = {name: value for name, value in short.items() if value is not None}
         return parse_assignments(self.set_ or ()) | given
 

@@ -159,10 +159,16 @@ def _model(facts: RunFacts) -> tuple[Entry, ...]:
         Entry("Input", methods.preprocessing(facts)),
         Entry("Output", _output(facts)),
         Entry("Network", methods.network(facts)),
+        *_weights(facts),
         Entry("Parameters", words.count(int(facts.run["n_parameters"]))),
         Entry("Made", f"{words.day(str(facts.run['finished']))}, by Hilum {facts.run['hilum']}"),
         Entry("Files", "model.json, weights.safetensors, model.onnx; data only, no code"),
     )
+
+
+def _weights(facts: RunFacts) -> tuple[Entry, ...]:
+    start = methods.pretrained(facts)
+    return () if start is None else (Entry("Began with", methods.weights(start)),)
 
 
 def _output(facts: RunFacts) -> str:

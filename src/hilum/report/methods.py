@@ -6,7 +6,7 @@ in square brackets, to be filled in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,10 +185,22 @@ def preprocessing(facts: RunFacts) -> str:
     resize = str(setting(facts, "resize"))
     how = RESIZING.get(resize, "resized to {size} pixels (" + resize + ")").format(size=size)
     colour = "one grey channel" if setting(facts, "channels") == 1 else "three colour channels"
+    start = pretrained(facts)
+    source = "the training pixels"
+    if setting(facts, "normalisation") == "image":
+        source = "each image itself"
+    elif start is not None and start["normalisation"]:
+        source = "the data that the weights were made with"
     return (
         f"Images were mapped to 8 bits in {colour}, {how}, and standardised by the mean and "
-        "standard deviation of the training pixels."
+        f"standard deviation of {source}."
     )
+
+
+def pretrained(facts: RunFacts) -> Mapping[str, Any] | None:
+    """Return what run.json says of the weights that the network began with; None if at random."""
+    found: Mapping[str, Any] | None = facts.run.get("pretrained")
+    return found if found and found.get("weights") else None
 
 
 def _preprocessing(facts: RunFacts, _: _Bibliography) -> list[str]:
@@ -204,11 +216,25 @@ def network(facts: RunFacts) -> str:
 
 
 def _network(facts: RunFacts, sources: _Bibliography) -> list[str]:
+    began = f"was trained from random weights (seed {facts.run['seed']})"
+    start = pretrained(facts)
+    if start is not None:
+        began = f"began with weights made elsewhere: {weights(start)}"
     return [
         _network_words(facts, sources.cite),
-        f"It has {int(facts.run['n_parameters']):,} parameters and was trained from random "
-        f"weights (seed {facts.run['seed']}).",
+        f"It has {int(facts.run['n_parameters']):,} parameters and {began}.",
     ]
+
+
+def weights(start: Mapping[str, Any]) -> str:
+    """Say where weights came from, exactly, under which licence, and what did not fit."""
+    found = start["weights"]
+    revision = f", revision {found['revision']}" if found["revision"] else ""
+    notes = "".join(f"; {note[:1].lower()}{note[1:-1]}" for note in start["notes"])
+    return (
+        f"{found['source']}{revision} (SHA-256 {found['sha256']}; licence: {found['licence']})"
+        f"{notes}"
+    )
 
 
 def _network_words(facts: RunFacts, cite: Callable[..., str]) -> str:
@@ -216,7 +242,12 @@ def _network_words(facts: RunFacts, cite: Callable[..., str]) -> str:
     activation = ACTIVATIONS.get(str(setting(facts, "activation")), "")
     kind = setting(facts, "network")
     blocks = NUMERALS[len(channels)] if len(channels) < len(NUMERALS) else str(len(channels))
-    if kind == "residual":
+    backbone = setting(facts, "backbone")
+    if backbone:
+        library, _, name = str(backbone).partition(":")
+        library = {"timm": "timm", "monai": "MONAI"}[library]
+        text = f"The network {name} of {library}, with a head of its own"
+    elif kind == "residual":
         each = int(setting(facts, "blocks_per_stage") or 1)
         text = (
             f"A residual network{cite('resnet')} with {blocks} stages of "
@@ -259,6 +290,12 @@ def _training(facts: RunFacts, sources: _Bibliography) -> list[str]:
 
 def training(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
     """Say in one sentence how the network was trained."""
+    if setting(facts, "probe"):
+        return (
+            "The backbone was not trained. Its features of each training image were computed once, "
+            "and a logistic regression on them became the head. "
+            f"{facts.run.get('training_note') or ''}"
+        ).rstrip()
     optimizer = str(setting(facts, "optimizer"))
     named = OPTIMIZERS.get(optimizer, optimizer)
     source = cite(optimizer) if optimizer in ("adam", "adamw") else ""

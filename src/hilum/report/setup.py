@@ -29,6 +29,13 @@ GROUPS = (
         ),
     ),
     (
+        "Network from elsewhere",
+        (
+            *("backbone", "weights", "weights_sha256", "frozen_epochs", "backbone_rate"),
+            *("probe", "probe_passes"),
+        ),
+    ),
+    (
         "Training",
         (
             *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "momentum"),
@@ -70,6 +77,7 @@ NAMES = {
     "dense_units": "Dense layers",
     "dropout_conv": "Dropout after blocks",
     "dropout_dense": "Dropout before dense layers",
+    "backbone_rate": "The backbone's share of the learning rate",
     "flip_horizontal": "Flip left–right",
     "flip_vertical": "Flip up–down",
     "flip_diagonal": "Rows and columns exchanged",
@@ -80,11 +88,14 @@ NAMES = {
     "monitor": "Best epoch chosen by",
     "operating_point": "Rule for the threshold",
     "pool": "Pooling",
+    "probe": "Linear model on features",
+    "probe_passes": "Augmented copies for the linear model",
     "ranges": "Black and white by pixel type",
     "resize": "Resizing",
     "schedule": "Learning-rate schedule",
     "test_share": "Share drawn for test",
     "val_share": "Share drawn for validation",
+    "weights_sha256": "SHA-256 of the weights",
 }
 
 
