@@ -11,6 +11,7 @@ from hilum.report import words
 from hilum.report.facts import RunFacts
 
 GROUPS = (
+    ("Question", ("target",)),
     ("Pixels", ("input_height", "input_width", "channels", "resize", "ranges")),
     (
         "Network",
@@ -63,7 +64,10 @@ GROUPS = (
     ),
     (
         "Decision",
-        ("calibration", "operating_point", "set_coverage", "refer_uncertain", "refer_unlike"),
+        (
+            *("calibration", "operating_point", "pooling"),
+            *("set_coverage", "refer_uncertain", "refer_unlike"),
+        ),
     ),
     ("Splits", ("val_share", "test_share")),
     ("Machine", ("seed", "precision", "layout", "accelerator")),
@@ -88,6 +92,8 @@ NAMES = {
     "monitor": "Best epoch chosen by",
     "operating_point": "Rule for the threshold",
     "pool": "Pooling",
+    "pooling": "Images of a patient pooled by",
+    "target": "What is told of an image",
     "probe": "Linear model on features",
     "probe_passes": "Augmented copies for the linear model",
     "ranges": "Black and white by pixel type",
