@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hilum.calibrators import Calibrator
+from hilum.calibrators import Calibrator, LabelCalibrators
 from hilum.errors import ModelError
 from hilum.export import Outputs, check_agreement, check_resizing, run_exported, to_onnx
 from hilum.networks import Network, build_network, log_probabilities
@@ -166,3 +166,27 @@ def test_every_calibrator_is_in_the_graph(calibrator: Calibrator) -> None:
     found = run_exported(data, pixels)
     assert found.probabilities == pytest.approx(calibrator.probabilities(raw), abs=1e-5)
     check_agreement(found, raw, calibrator)
+
+
+def test_the_graph_gives_each_label_a_probability_of_its_own() -> None:
+    settings = Settings(target="multilabel", input_height=16, input_width=16, conv_channels=(4, 8))
+    torch.manual_seed(0)
+    network = build_network(settings, 3, mean=[90.0], std=[60.0]).eval()
+    calibrators = LabelCalibrators(
+        {
+            "a": Calibrator(method="platt", slope=0.5, intercept=0.1),
+            "b": Calibrator(method="isotonic", knots=((-1.0, -2.0), (0.0, 0.5), (1.0, 0.6))),
+            "c": Calibrator(),
+        }
+    )
+    data = to_onnx(network, settings.pixel_spec, ["a", "b", "c"], calibrator=calibrators)
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 1), dtype=np.uint8)
+    found, raw = run_exported(data, pixels), torch_logits(network, pixels)
+    check_agreement(found, raw, calibrators)
+    for k, calibrator in enumerate(calibrators.parts.values()):
+        expected = 1 / (1 + np.exp(-calibrator.logits(raw[:, k])))
+        np.testing.assert_allclose(found.probabilities[:, k], expected, atol=1e-5)
+    told = onnx.load_from_string(data).metadata_props
+    assert {p.key: p.value for p in told}["probabilities"] == "of each label by itself"
+    with pytest.raises(ModelError, match="differs from the trained one"):
+        check_agreement(found, raw, LabelCalibrators(dict.fromkeys("abc", Calibrator())))

@@ -312,6 +312,11 @@ def _multilabel(dataset: Dataset, read: Several) -> Dataset:
     twice = [name for name, count in Counter(read.names).items() if count > 1]
     if twice:
         raise DataError(f"--classes names '{twice[0]}' more than once. Name each label once.")
+    if len(read.names) < 2:
+        raise DataError(
+            f"{dataset.source}: one label, '{read.names[0]}', is two classes. Give its column with "
+            "--label-column, without --target and without the rows in which it is unknown."
+        )
     for k, name in enumerate(read.names):
         for value, missing in ((1, "present in"), (0, "absent from")):
             if not (read.targets[:, k] == value).any():

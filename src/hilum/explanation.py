@@ -31,6 +31,7 @@ from hilum.pixels import Opener, PixelSpec, prepare, to_8_bits, value_range
 from hilum.placement import place
 from hilum.progress import LogProgress, Progress
 from hilum.readers import AtLeast, Picture
+from hilum.targets import members
 from hilum.threads import in_threads
 
 INDEX_FILE = "heatmaps.csv"
@@ -173,7 +174,8 @@ def explain_each(
     Parameters
     ----------
     index : int, optional
-        The class to explain; without it the predicted one.
+        The class to explain; without it the predicted one, of several labels the most probable
+        of those predicted.
 
     Yields
     ------
@@ -186,7 +188,7 @@ def explain_each(
         if opened is None:
             waiting.append(Explanation(prediction))
         else:
-            chosen = model.class_names.index(prediction.predicted) if index is None else index
+            chosen = _most_called(model, prediction) if index is None else index
             explanation = Explanation(
                 prediction, model.class_names[chosen], prediction.probabilities[chosen]
             )
@@ -246,6 +248,18 @@ def heat_thumbnails(
         heat = heat_at(signed, mapper.grid, rows, columns)
         greatest = heat.max()
         yield Image.fromarray(overlay(small, heat / greatest)) if greatest > 0 else None
+
+
+def _most_called(model: Model, prediction: Prediction) -> int:
+    """Return the class that is called; of several labels the most probable of those called.
+
+    Where no label is called it is the most probable of all.
+    """
+    if model.facts.target != "multilabel":
+        return model.class_names.index(prediction.predicted)
+    called = members([prediction.predicted], model.class_names)[0]
+    among = called if called.any() else ~called
+    return int(np.argmax(np.where(among, prediction.probabilities, -1.0)))
 
 
 # -- pictures kept until they are explained --------------------------------------------------------

@@ -125,7 +125,7 @@ class ModelFacts(BaseModel):
     format_version: Literal[3] = 3
     hilum: str
     created: str
-    class_names: tuple[str, ...] = Field(min_length=1, max_length=10_000)
+    class_names: tuple[str, ...] = Field(min_length=2, max_length=10_000)
     positive_class: str | None
     target: TargetKind = "classes"
     preprocessing: PixelSpec
@@ -149,8 +149,6 @@ class ModelFacts(BaseModel):
     def _agrees_with_itself(self) -> Self:
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError("two classes have the same name")
-        if self.target != "multilabel" and len(self.class_names) < 2:
-            raise ValueError("one class is no choice")
         two = self.target == "classes" and len(self.class_names) == 2
         if (self.positive_class is not None) != two:
             raise ValueError("a positive class belongs to two classes, and only to two")

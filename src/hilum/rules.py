@@ -186,7 +186,10 @@ def _weights(_: Fingerprint, __: Mapping[str, Any]) -> Choices:
     }
 
 
-def _imbalance(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
+def _imbalance(facts: Fingerprint, given: Mapping[str, Any]) -> Choices:
+    if given.get("target") == "multilabel":
+        why = "Each label has a threshold of its own, and weights would distort its probabilities."
+        return {"class_weights": ("none", why)}
     n_classes, ratio = len(facts.class_counts), facts.imbalance
     if n_classes > 2 and ratio > 5:
         why = f"The largest class has {ratio:.0f} times the images of the smallest."
