@@ -19,6 +19,7 @@ from hilum.cli import app
 from hilum.errors import DataError, RunError, SettingError
 from hilum.intervals import Bools, Clusters, Floats, Ints
 from hilum.paired import delong, mean_difference
+from hilum.targets import joined_cells, label_columns
 from studies import slow_auroc
 
 NAMES = ("normal", "pneumonia")
@@ -458,3 +459,121 @@ def test_command(pair: Any) -> None:
     assert "A - B" in result.stdout
     as_json = CliRunner().invoke(app, ["compare", str(first), str(second), "--json"])
     assert json.loads(as_json.stdout)["comparisons"][0]["auroc"]["p"] < 0.05
+
+
+# -- several labels, and grades --------------------------------------------------------------------
+
+
+def write_label_run(
+    folder: Path, y: Floats, probs: Floats, groups: Ints, names: tuple[str, ...]
+) -> Path:
+    """Write what `compare` reads of a run with several labels an image."""
+    folder.mkdir(parents=True)
+    table = pd.DataFrame(
+        {"path": [f"{k}.png" for k in range(len(y))], "patient": groups.astype(str)}
+    ).assign(
+        split="test",
+        **label_columns(y, names),
+        predicted=joined_cells(probs >= 0.5, names),
+        **{f"p_{name}": probs[:, k] for k, name in enumerate(names)},
+    )
+    table.to_csv(folder / "predictions.csv", index=False)
+    table[["path"]].assign(
+        sha256=[f"{k:064x}" for k in range(len(y))], group=table["patient"]
+    ).to_csv(folder / "samples.csv", index=False)
+    (folder / "run.json").write_text('{"status": "finished"}')
+    test = {"threshold": None, "n_patients": len(set(groups.tolist())), "labels": {}}
+    facts = {"class_names": list(names), "positive_class": None, "test": test}
+    (folder / "metrics.json").write_text(json.dumps(facts))
+    (folder / "openings.jsonl").write_text("{}\n")
+    return folder
+
+
+@pytest.fixture
+def label_pair(tmp_path: Path) -> tuple[Path, Path, tuple[Floats, Floats, Floats, Ints]]:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 2)
+    y = (rng.random((40, 2)) < 0.4)[groups].astype(float)
+    a, b = (1 / (1 + np.exp(-gain * (y - 0.5) - rng.normal(size=y.shape))) for gain in (4, 1))
+    y[rng.random(y.shape) < 0.1] = np.nan
+    first = write_label_run(tmp_path / "a", y, a, groups, ("x", "y"))
+    # The other run holds the labels in another order.
+    second = write_label_run(tmp_path / "b", y[:, ::-1], b[:, ::-1], groups, ("y", "x"))
+    return first, second, (y, a, b, groups)
+
+
+class TestLabels:
+    def test_each_label_is_compared_where_it_is_known(self, label_pair: Any) -> None:
+        first, second, (y, a, b, groups) = label_pair
+        facts = hilum.compare(first, second).to_dict()
+        json.dumps(facts, allow_nan=False)
+        (found,) = facts["comparisons"]
+        for k, name in enumerate(("x", "y")):
+            known = ~np.isnan(y[:, k])
+            truth = y[known, k].astype(int)
+            alone = delong(
+                truth,
+                [1],
+                [(a[known, k], b[known, k])],
+                Clusters.of(groups[known], int(known.sum())),
+            )
+            told = found["labels"][name]["auroc"]
+            assert told["difference"]["value"] == pytest.approx(alone.estimate.value)
+            assert told["p"] == pytest.approx(alone.p)
+            assert told["a"]["value"] == pytest.approx(slow_auroc(truth, a[known, k]))
+            assert found["labels"][name]["sensitivity"]["a"]["n"] == int(truth.sum())
+
+    def test_means_hold_patients_together(self, label_pair: Any) -> None:
+        first, second, _ = label_pair
+        (found,) = hilum.compare(first, second).to_dict()["comparisons"]
+        for figure in ("auroc", "sensitivity", "specificity", "accuracy", "brier"):
+            for part in ("a", "b", "difference"):
+                values = [found["labels"][name][figure][part]["value"] for name in ("x", "y")]
+                assert found[figure][part]["value"] == pytest.approx(np.mean(values)), figure
+            assert found[figure]["difference"]["ci_low"] is not None
+            assert found[figure]["p"] < 0.05
+
+    def test_readers_give_labels(self, label_pair: Any, tmp_path: Path) -> None:
+        first, _, (y, _, _, _) = label_pair
+        said = joined_cells(np.nan_to_num(y) == 1, ("x", "y"))
+        table = pd.DataFrame({"path": [f"{k}.png" for k in range(len(y))], "decision": said})
+        table.to_csv(tmp_path / "reader.csv", index=False)
+        (found,) = hilum.compare(first, tmp_path / "reader.csv").to_dict()["comparisons"]
+        assert found["sensitivity"]["b"]["value"] == 1
+        assert found["auroc"]["difference"]["reason"] == "reader gave decisions and no scores"
+        table.assign(decision="z").to_csv(tmp_path / "reader.csv", index=False)
+        with pytest.raises(DataError, match="has the decisions 'z', which are no classes"):
+            hilum.compare(first, tmp_path / "reader.csv")
+
+    def test_command(self, label_pair: Any) -> None:
+        first, second, _ = label_pair
+        told = CliRunner().invoke(app, ["compare", str(first), str(second)])
+        assert told.exit_code == 0, told.output
+        assert "Means over the labels" in told.output
+        assert "\n    x\n" in told.output
+
+
+def test_grades_are_compared_by_kappa(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 2)
+    y = rng.integers(0, 4, 40)[groups]
+    names = ("0", "1", "2", "3")
+    runs = []
+    for name, noise in (("a", 0.5), ("b", 1.5)):
+        seen = y + noise * rng.normal(size=len(y))
+        probs = np.exp(-((seen[:, None] - np.arange(4)) ** 2))
+        probs /= probs.sum(axis=1, keepdims=True)
+        run = write_run(tmp_path / name, y, probs, groups, names=names, positive=None)
+        facts = json.loads((run / "metrics.json").read_text())
+        facts["test"]["quadratic_kappa"] = {}
+        (run / "metrics.json").write_text(json.dumps(facts))
+        runs.append((run, probs.argmax(axis=1)))
+    (found,) = hilum.compare(runs[0][0], runs[1][0]).to_dict()["comparisons"]
+    kappas = [metrics.quadratic_kappa(y, called) for _, called in runs]
+    told = found["quadratic_kappa"]
+    assert [told["a"]["value"], told["b"]["value"]] == pytest.approx(kappas)
+    assert told["difference"]["value"] == pytest.approx(kappas[0] - kappas[1])
+    assert told["difference"]["ci_low"] > 0
+    assert told["p"] < 0.05
+    assert found["mean_absolute_error"]["difference"]["ci_high"] < 0
+    assert found["ranked_probability_score"]["difference"]["ci_high"] < 0

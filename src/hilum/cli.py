@@ -11,7 +11,7 @@ import inspect
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -824,22 +824,32 @@ def _print_spread(metrics: dict[str, Any]) -> None:
 
 
 def _print_comparison(result: dict[str, Any]) -> None:
-    from hilum.evaluation import figure_text
-
     patients = f"{result['n_patients']:,}" if result["n_patients"] else "unknown"
     typer.echo(f"{result['n']:,} test images, {patients} patients.")
     for pair in result["comparisons"]:
         typer.echo(f"\n{pair['a']} (A) against {pair['b']} (B)")
-        for name, parts in pair.items():
-            if name in ("a", "b"):
-                continue
-            p = "" if parts["p"] is None else f", p = {parts['p']:.3g}"
-            typer.echo(f"    {name.replace('_', ' ')}")
-            typer.echo(f"        A      {figure_text(parts['a'])}")
-            typer.echo(f"        B      {figure_text(parts['b'])}")
-            typer.echo(f"        A - B  {figure_text(parts['difference'])}{p}")
+        labels = pair.get("labels") or {}
+        if labels:
+            typer.echo("    Means over the labels")
+        _print_differences(pair)
+        for name, figures in labels.items():
+            typer.echo(f"\n    {name}")
+            _print_differences(figures)
     for line in (*result["warnings"], *result["notes"]):
         typer.echo(f"\n{line}")
+
+
+def _print_differences(figures: Mapping[str, Any]) -> None:
+    from hilum.evaluation import figure_text
+
+    for name, parts in figures.items():
+        if name in ("a", "b", "labels"):
+            continue
+        p = "" if parts["p"] is None else f", p = {parts['p']:.3g}"
+        typer.echo(f"    {name.replace('_', ' ')}")
+        typer.echo(f"        A      {figure_text(parts['a'])}")
+        typer.echo(f"        B      {figure_text(parts['b'])}")
+        typer.echo(f"        A - B  {figure_text(parts['difference'])}{p}")
 
 
 def _print_predictions(
