@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ from hilum.budget import (
     DEFAULT_MINUTES,
     LEAST_EPOCHS,
     LONGEST,
+    MOST_MEMBERS,
     Budget,
     Pace,
     Sizes,
     check_minutes,
     choose_epochs,
+    choose_members,
     in_words,
     overrun,
     sizes_of,
@@ -85,15 +88,25 @@ def test_time_that_is_gone_is_not_spent_again() -> None:
 
 def test_a_limit_is_not_filled_but_a_given_budget_is() -> None:
     assert choose_epochs(PACE, SIZES, settings(), Budget(60, is_given=False)).epochs == 20
-    given = choose_epochs(PACE, SIZES, settings(), Budget(8, is_given=True))
+    given = choose_epochs(PACE, SIZES, settings(), Budget(4, is_given=True))
     assert 20 < given.epochs < 20 * LONGEST
-    assert 7.5 * 60 < given.expected_s <= 8 * 60
+    assert 3.7 * 60 < given.expected_s <= 4 * 60
     endless = choose_epochs(PACE, SIZES, settings(), Budget(600, is_given=True))
     assert endless.epochs == 20 * LONGEST
-    assert endless.reason.startswith("0.2 s a step, 30 steps an epoch: 80 epochs are done in ")
+    assert endless.reason.startswith("0.2 s a step, 30 steps an epoch: 40 epochs are done in ")
     assert endless.reason.endswith(
-        " of 600 minutes; more than 4 times the 20 that such data ask for are not planned."
+        " of 600 minutes; more than 2 times the 20 that such data ask for are not planned."
     )
+
+
+@pytest.mark.parametrize(("minutes", "members"), [(2, 1), (6, 1), (9, 3), (11, 4), (60, 5)])
+def test_a_longer_budget_buys_an_ensemble(minutes: float, members: int) -> None:
+    budget = Budget(minutes, is_given=True)
+    assert choose_members(PACE, SIZES, settings(), budget) == members
+    ensemble = settings(members=members)
+    if members > 1:
+        assert whole_s(PACE, SIZES, ensemble, 20, budget) <= 60 * minutes
+    assert choose_members(PACE, SIZES, settings(), Budget(minutes, is_given=False)) == 1
 
 
 def test_reasons_say_the_numbers() -> None:
@@ -119,17 +132,18 @@ def test_a_budget_that_nothing_fits_takes_the_least_and_says_so() -> None:
 
 
 def test_members_and_folds_share_the_time() -> None:
-    alone = choose_epochs(PACE, SIZES, settings(), Budget(8, is_given=True)).epochs
-    three = choose_epochs(PACE, SIZES, settings(members=3), Budget(8, is_given=True))
+    budget = Budget(5, is_given=True)
+    alone = choose_epochs(PACE, SIZES, settings(), budget).epochs
+    three = choose_epochs(PACE, SIZES, settings(members=3), budget)
     assert three.epochs < alone / 2
     assert ", 3 networks: " in three.reason
-    budget = Budget(8, is_given=True, n_folds=5)
+    budget = Budget(5, is_given=True, n_folds=5)
     sizes = sizes_of(1320, 0, budget, settings(val_share=0.15))
     assert sizes == Sizes(n_train=898, n_val=158, n_test=264)
     folds = choose_epochs(PACE, sizes, settings(), budget)
     assert folds.epochs < alone / 4
     assert ", 5 folds: " in folds.reason
-    assert folds.expected_s <= 8 * 60
+    assert folds.expected_s <= 5 * 60
 
 
 def test_without_folds_the_sizes_are_those_of_the_split() -> None:
@@ -232,6 +246,34 @@ def test_the_plan_keeps_to_the_budget(timed: list[str]) -> None:
     assert " epochs fit in 4 minutes, of which " in plan.reasons["epochs"]
     same = plan.settings.model_copy(update={"epochs": free.settings.epochs})
     assert same == free.settings
+
+
+def test_time_to_spare_is_spent_on_an_ensemble(timed: list[str]) -> None:
+    plan = make_plan(facts(), CPU, budget=Budget(300, is_given=True))
+    assert plan.settings.members == MOST_MEMBERS
+    assert "There is time for 5" in plan.reasons["members"]
+    alone = make_plan(facts(), CPU, chosen={"members": 1}, budget=Budget(300, is_given=True))
+    assert alone.settings.members == 1
+
+
+def test_where_time_starves_the_training_the_input_is_smaller(
+    timed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps that cost by the pixel; images large enough for every side."""
+
+    def by_pixels(settings: Settings, *_: object) -> Pace:
+        share = settings.input_height * settings.input_width / 128**2
+        return Pace(step_s=4 * share, validation_s=0.0, checkpoint_s=0.0, predict_s=0.0)
+
+    monkeypatch.setattr("hilum.planning.time_training", by_pixels)
+    large = replace(facts(), median_height=500.0, median_width=500.0)
+    budget = Budget(20, is_given=True)
+    plan = make_plan(large, CPU, budget=budget)
+    assert plan.settings.input_height == plan.settings.input_width == 64
+    assert plan.settings.stem_stride == 1  # the rules saw the size that is used
+    assert plan.reasons["input_height"].startswith("64 pixels, less than these images have: with")
+    kept = make_plan(large, CPU, chosen={"input_height": 128}, budget=budget)
+    assert kept.settings.input_height == 128
 
 
 def test_epochs_of_the_user_stay(timed: list[str]) -> None:

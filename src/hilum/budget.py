@@ -70,8 +70,14 @@ SLOWER = 1.05
 LEAST_EPOCHS = 3
 """With fewer a schedule cannot rise and fall: so many are taken even where they do not fit."""
 
-LONGEST = 4
-"""How many times the epochs of the rules a longer budget may buy; a guess."""
+LONGEST = 2
+"""How many times the epochs of the rules a longer budget may buy; what is left buys members."""
+
+LEAST_MEMBERS, MOST_MEMBERS = 3, 5
+"""Networks of an ensemble that a longer budget buys: fewer average little, more add little."""
+
+STARVED = 1 / 3
+"""Share of the wanted epochs below which a smaller input is the better use of the time; a guess."""
 
 
 @dataclass(frozen=True)
@@ -332,6 +338,18 @@ def surely_fits(n_seen: int, probed: Probe, budget: Budget) -> bool:
     """
     rate = max(probed.rates.values(), default=SLOW_RATE)
     return n_seen / rate < (60 * budget.minutes - budget.elapsed_s) * CLEARLY
+
+
+def choose_members(pace: Pace, sizes: Sizes, settings: Settings, budget: Budget) -> int:
+    """Choose how many networks a given budget buys, each trained for the epochs that are wanted."""
+    if not budget.is_given:
+        return 1
+
+    def fits(members: int) -> bool:
+        ensemble = settings.model_copy(update={"members": members})
+        return whole_s(pace, sizes, ensemble, settings.epochs, budget) <= 60 * budget.minutes
+
+    return max((m for m in range(LEAST_MEMBERS, MOST_MEMBERS + 1) if fits(m)), default=1)
 
 
 def choose_epochs(pace: Pace, sizes: Sizes, settings: Settings, budget: Budget) -> Choice:

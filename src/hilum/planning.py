@@ -9,8 +9,10 @@ from typing import Any
 import torch
 
 from hilum.budget import (
+    STARVED,
     Budget,
     choose_epochs,
+    choose_members,
     in_words,
     sizes_of,
     surely_fits,
@@ -22,7 +24,7 @@ from hilum.networks import build_network
 from hilum.pretrained import choose_for_backbone, find_weights
 from hilum.probing import probe
 from hilum.recipes import Recipe
-from hilum.rules import Choices, apply_rules, pixel_ranges
+from hilum.rules import FULL_RESOLUTION, SIDES, Choices, apply_rules, pixel_ranges
 from hilum.settings import Settings, make_settings
 
 PROBED = ("precision", "layout")
@@ -63,30 +65,59 @@ def make_plan(
     SettingError
         If the user's settings are unknown or impossible, alone or together.
     """
-    found = (
-        apply_rules(fingerprint, chosen or {})
-        if recipe is None
-        else _of_recipe(fingerprint, recipe)
-    )
+    given = dict(chosen or {})
+    plan = _propose(fingerprint, hardware, recipe, given)
+    if budget is None or plan.settings.probe:
+        return plan
+    by_whom = "user" if "epochs" in given else "recipe" if recipe is not None else "rules"
+    fitted = _within(plan, fingerprint, hardware, budget, by_whom, given)
+    while (smaller := _smaller_side(plan, fitted, by_whom, given)) is not None:
+        why = (
+            f"{smaller} pixels, less than these images have: with {plan.settings.input_height} "
+            f"only {fitted.settings.epochs} of {plan.settings.epochs} epochs would fit in the time."
+        )
+        sides = dict.fromkeys(("input_height", "input_width"), smaller)
+        plan = _propose(fingerprint, hardware, recipe, given | sides)
+        plan = Plan(plan.settings, plan.reasons | dict.fromkeys(sides, why))
+        fitted = _within(plan, fingerprint, hardware, budget, by_whom, given)
+    return fitted
+
+
+def _propose(
+    fingerprint: Fingerprint, hardware: Hardware, recipe: Recipe | None, given: dict[str, Any]
+) -> Plan:
+    """Make the plan that such data ask for, whatever the time that it takes."""
+    found = apply_rules(fingerprint, given) if recipe is None else _of_recipe(fingerprint, recipe)
     if recipe is None:
-        found |= choose_for_backbone(chosen or {}, found, fingerprint)
+        found |= choose_for_backbone(given, found, fingerprint)
     found["accelerator"] = (hardware.device, f"The fastest device found is {hardware.name}.")
     values = {name: value for name, (value, _) in found.items()}
-    settings = make_settings({**values, **(chosen or {})})
+    settings = make_settings({**values, **given})
     _check_network(settings, len(fingerprint.class_counts))
     reasons = {name: _default_reason(name) for name in Settings.model_fields} | {
         name: reason for name, (_, reason) in found.items()
     }
-    reasons |= dict.fromkeys(chosen or {}, "Set by the user.")
-    plan = _resolved(Plan(settings, reasons), len(fingerprint.class_counts), hardware)
-    if budget is None or plan.settings.probe:
-        return plan
-    by_whom = "user" if "epochs" in (chosen or {}) else "recipe" if recipe is not None else "rules"
-    return _within(plan, fingerprint, hardware, budget, by_whom)
+    reasons |= dict.fromkeys(given, "Set by the user.")
+    return _resolved(Plan(settings, reasons), len(fingerprint.class_counts), hardware)
+
+
+def _smaller_side(plan: Plan, fitted: Plan, by_whom: str, given: Mapping[str, Any]) -> int | None:
+    """Return the next smaller input where time starves the training, None where it does not."""
+    free = by_whom == "rules" and not {"input_height", "input_width", "backbone"} & given.keys()
+    if not free or fitted.settings.epochs >= STARVED * plan.settings.epochs:
+        return None
+    # Smaller ones would not be much faster, and blind to more.
+    sides = [s for s in SIDES if FULL_RESOLUTION <= s < plan.settings.input_height]
+    return max(sides, default=None)
 
 
 def _within(
-    plan: Plan, fingerprint: Fingerprint, hardware: Hardware, budget: Budget, by_whom: str
+    plan: Plan,
+    fingerprint: Fingerprint,
+    hardware: Hardware,
+    budget: Budget,
+    by_whom: str,
+    given: Mapping[str, Any],
 ) -> Plan:
     """Fit the epochs into the time that there is, unless the user or a recipe has set them."""
     settings, n_classes = plan.settings, len(fingerprint.class_counts)
@@ -104,9 +135,15 @@ def _within(
             return Plan(settings, plan.reasons | {"epochs": f"{plan.reasons['epochs']} {limit}"})
     sizes = sizes_of(fingerprint.n_train, fingerprint.n_val, budget, settings)
     pace = time_training(settings, n_classes, sizes)
+    reasons = dict(plan.reasons)
+    if by_whom == "rules" and "members" not in given:
+        members = choose_members(pace, sizes, settings, budget)
+        settings = settings.model_copy(update={"members": members})
+        if members > 1:
+            reasons["members"] = f"There is time for {members}, and their mean errs less than one."
     choice = choose_epochs(pace, sizes, settings, budget)
     found = settings.model_copy(update={"epochs": choice.epochs})
-    return Plan(found, plan.reasons | {"epochs": choice.reason})
+    return Plan(found, reasons | {"epochs": choice.reason})
 
 
 def _check_network(settings: Settings, n_classes: int) -> None:
