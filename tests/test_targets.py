@@ -40,7 +40,7 @@ def test_cells_and_arrays_say_the_same() -> None:
 def test_classes_and_grades_are_indices() -> None:
     table = pd.DataFrame({"label": ["b", "a", "c"]})
     for target in ("classes", "ordinal"):
-        assert truths(table, ["a", "b", "c"], target).tolist() == [1, 0, 2]  # type: ignore[arg-type]
+        assert truths(table, ["a", "b", "c"], target).tolist() == [1, 0, 2]
 
 
 def test_members_of_no_cell_and_of_an_empty_one() -> None:
@@ -257,7 +257,7 @@ def several_run(tmp_path_factory: pytest.TempPathFactory) -> hilum.Run:
 def test_each_label_has_its_threshold_and_calibrator(several_run: hilum.Run) -> None:
     facts = hilum.load(several_run.folder).facts
     assert facts.target == "multilabel"
-    assert facts.positive_class is facts.operating_point is facts.calibration is None
+    assert (facts.positive_class, facts.operating_point, facts.calibration) == (None, None, None)
     assert facts.operating_points is not None
     assert facts.calibrations is not None
     assert tuple(facts.operating_points) == tuple(facts.calibrations) == NAMES
