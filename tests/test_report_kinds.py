@@ -139,9 +139,9 @@ def test_every_page_names_the_labels_and_no_class_matrix(label_page: Page) -> No
 def test_reasons_say_of_which_label(labels: Path) -> None:
     verdict = judge(read_run(labels))
     titles = [reason.title for reason in verdict.reasons]
-    assert "No skill is shown: Mass" in titles
-    assert any("without value or interval: Nodule" in title for title in titles)
-    assert "AUROC on test is above chance (Effusion)" in verdict.fine
+    assert "No skill is shown: “Mass”" in titles
+    assert any("without value or interval: “Nodule”" in title for title in titles)
+    assert "AUROC on test is above chance (“Effusion”)" in verdict.fine
     assert "the threshold was locked before the test was opened" in verdict.fine
     assert "other_threshold" not in {reason.kind for reason in verdict.reasons}
 

@@ -30,6 +30,7 @@ from hilum.referral import LockedRules, choose_rules, describe_referral, lock_ru
 from hilum.scan import unchanged_picture
 from hilum.settings import Settings
 from hilum.studies import describe_study, study_predictions
+from hilum.targets import members, truths
 from hilum.utility import check_prevalences
 
 OPENINGS_FILE = "openings.jsonl"
@@ -264,17 +265,25 @@ def measure_decisions(
     Returns
     -------
     dict
-        'conformal' where every model has prediction sets, 'referral' where every one has rules;
-        of several labels neither, since the rules are for one answer an image.
+        'conformal' where every model has prediction sets, 'referral' where every one has rules.
+        An answer of several labels is right where every known label is.
     """
     rules = [model.facts.referral for _, model in parts]
-    if any(each is None for each in rules) or parts[0][1].facts.target == "multilabel":
+    if any(each is None for each in rules):
         return {}
     facts = parts[0][1].facts
     names, positive = facts.class_names, facts.positive_index
     predictions = pd.concat([table for table, _ in parts])
-    y_true = np.array([names.index(label) for label in predictions["label"]])
-    called = np.array([names.index(label) for label in predictions["predicted"]])
+    if facts.target == "multilabel":
+        truth = truths(predictions, names, "multilabel")
+        called = members(predictions["predicted"], names)
+        wrong = (called != (truth == 1)) & ~np.isnan(truth)
+        y_true, called = np.zeros(len(wrong), dtype=np.intp), wrong.any(axis=1).astype(np.intp)
+    else:
+        y_true, called = (
+            np.array([names.index(name) for name in predictions[column]])
+            for column in ("label", "predicted")
+        )
     sets = [_sets(table, model) for table, model in parts]
     whole = [each for each in sets if each is not None]
     margins = np.concatenate([_margins(table, model) for table, model in parts])

@@ -308,7 +308,7 @@ def _outcome_of_labels(facts: RunFacts) -> Markup:
         for name in test["mean_over"]
         if (figure := Estimate.of(test["labels"][name], "auroc")).value is not None
     }
-    if len(areas) < 2:
+    if len({figure.value for figure in areas.values()}) < 2:
         return whole
     ends = [pick(areas, key=lambda name: areas[name].value or 0.0) for pick in (max, min)]
     return whole + Markup(

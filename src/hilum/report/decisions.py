@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -324,6 +324,18 @@ def _share(name: str, value: Any) -> Share:
         words.with_interval(figure, percent=True),
         round(100 * (figure.value or 0.0), 2),
     )
+
+
+def make_referral(facts: RunFacts) -> Referral | None:
+    """Tell of images left to a person, where the answer is one of several labels."""
+    if not facts.is_multilabel:
+        return None
+    test = facts.metrics["test"]
+    found = _referral(test.get("referral"), facts.run.get("referral") or {}, "")
+    if found is None:
+        return None
+    text = found.text.replace("it is right in", "every known label is right in")
+    return replace(found, text=text)
 
 
 def _referral(

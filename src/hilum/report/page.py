@@ -20,7 +20,7 @@ from hilum.report.cards import Card, data_card, model_card
 from hilum.report.checklists import Filled, fill_checklists
 from hilum.report.checklists.items import Evidence, Item
 from hilum.report.cohort import Cohort, make_cohort
-from hilum.report.decisions import Decisions, make_decisions
+from hilum.report.decisions import Decisions, Referral, make_decisions, make_referral
 from hilum.report.facts import RunFacts
 from hilum.report.findings import Findings, show_findings
 from hilum.report.gallery import Album
@@ -77,6 +77,7 @@ class Page:
     results: Results
     patients: ByPatient | None
     decisions: tuple[Decisions, ...]
+    referral: Referral | None
     reach: Reach
     mistakes: Mistakes
     setup: Setup
@@ -129,6 +130,7 @@ def make_page(facts: RunFacts) -> Page:
         results=make_results(facts),
         patients=patients,
         decisions=make_decisions(facts),
+        referral=make_referral(facts),
         reach=reach,
         mistakes=make_mistakes(facts, album),
         setup=make_setup(facts),

@@ -204,13 +204,10 @@ LABEL_TITLES = {
     "not_estimable": "Figures on test without value or interval",
     "drop": "Figures fall from validation to test",
     "external_drop": "AUROC falls on other data",
-    "unlike_training": "Many test images are unlike the training images",
     "subgroup_gap": "It is worse in some groups",
     "calibration": "Probabilities are off on test",
     "calibration_slope": "Probabilities are too extreme or too cautious on test",
-    "coverage": "Prediction sets hold the truth less often than promised",
     "prevalence": "Not as frequent in test as in training",
-    "much_referred": "It would leave much to a person",
     "wide_interval": "The test is small: wide intervals",
     "few_val": "There was little to choose the threshold by",
     "small_class": "Few test images with or without it",
@@ -222,7 +219,7 @@ def _of_labels(kind: str, told: dict[str, Reason], n_labels: int) -> Reason:
     names, reasons = list(told), list(told.values())
     texts = [reasons[0].text, *(SENTENCE.split(reason.text)[0] for reason in reasons[1:2])]
     text = " ".join(
-        f"{name}: {text.rstrip('.')}." for name, text in zip(names, texts, strict=False)
+        f"“{name}”: {text.rstrip('.')}." for name, text in zip(names, texts, strict=False)
     )
     rest = names[2:]
     if rest:
@@ -232,7 +229,9 @@ def _of_labels(kind: str, told: dict[str, Reason], n_labels: int) -> Reason:
 
 
 def _labels(names: list[str], n_labels: int) -> str:
-    return "every label" if len(names) == n_labels else words.quoted(names)
+    if len(names) == n_labels:
+        return "every label"
+    return words.quoted([f"“{name}”" for name in names])
 
 
 def _check_skill(facts: RunFacts, found: _Found) -> None:
@@ -979,7 +978,6 @@ BY_LABEL = frozenset(
     (
         *(_check_skill, _check_estimable, _check_drop, _check_width, _check_validation),
         *(_check_calibration, _check_prevalence, _check_external, _check_subgroups, _check_slope),
-        _check_decisions,
     )
 )
 """Checks that are made of each label by itself."""
