@@ -635,7 +635,8 @@ def _note(state: State, loss: float, rate: float) -> str:
 
 def _epoch_line(state: State, settings: Settings) -> str:
     row = state.history[-1]
-    best = " (best so far)" if state.best_epoch == state.epoch else ""
+    is_best = settings.keep == "best" and state.best_epoch == state.epoch
+    best = " (best so far)" if is_best else ""
     return (
         f"Epoch {state.epoch}/{settings.epochs}: loss {row['train_loss']:.3f}, validation loss "
         f"{row['val_loss']:.3f}, AUROC {row['val_auroc']:.3f}, balanced accuracy "
