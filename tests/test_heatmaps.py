@@ -61,9 +61,14 @@ def draw(n: int, side: int = 24) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (n, side, side + 8, 1), dtype=np.uint8)
 
 
+def layers_of(network: Network) -> nn.Sequential:
+    return cast(nn.Sequential, network.backbone)
+
+
 def split(network: Network) -> tuple[nn.Module, nn.Module]:
-    at = last_stage(network.backbone)
-    return network.backbone[:at], nn.Sequential(network.backbone[at:], network.gather, network.head)
+    layers = layers_of(network)
+    at = last_stage(layers)
+    return layers[:at], nn.Sequential(layers[at:], network.gather, network.head)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -125,7 +130,7 @@ def test_more_images_than_a_batch_get_the_maps_that_each_gets_alone() -> None:
 
 
 def test_the_last_stage_begins_after_the_last_but_one_halving() -> None:
-    stages = {name: last_stage(make(name).backbone) for name in NETWORKS}
+    stages = {name: last_stage(layers_of(make(name))) for name in NETWORKS}
     # Convolution, activation, batch norm, pooling and in one of them dropout for each stage.
     assert stages == {
         "flat": 8,
@@ -148,7 +153,7 @@ def test_the_grid_is_where_the_cells_look(name: str, side: int) -> None:
         stem_stride=1 if side < 48 else 2,
         **{**NETWORKS[name], "pool": "average"},
     )
-    backbone = build_network(settings, 2).backbone.eval()
+    backbone = layers_of(build_network(settings, 2).eval())
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.constant_(module.weight, 1 / module.weight[0].numel())

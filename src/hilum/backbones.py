@@ -192,7 +192,6 @@ def timm_facts(name: str) -> Any:
             f"Setting backbone = 'timm:{name}' cannot be used: timm {timm.__version__} has no "
             f"network '{architecture}'.{known} timm.list_models() names all."
         )
-    facts = timm.get_pretrained_cfg(name) if tag or timm.is_model_pretrained(name) else None
     tags = sorted(timm.models.get_arch_pretrained_cfgs(architecture))
     if tag and tag not in tags:
         names = [f"{architecture}.{each}" for each in tags if each]
@@ -201,7 +200,7 @@ def timm_facts(name: str) -> Any:
             f"Setting backbone = 'timm:{name}' cannot be used: timm {timm.__version__} knows no "
             f"weights '{tag}' of {architecture}.{known} It knows: {', '.join(names) or 'none'}."
         )
-    return facts or timm.get_pretrained_cfg(architecture)
+    return timm.get_pretrained_cfg(name)
 
 
 def _build_timm(name: str, settings: Settings) -> tuple[Backbone, nn.Module]:
@@ -298,7 +297,8 @@ class _MapOfTokens:
 
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         tokens = _map_of_first(model, images)[:, self.n_prefix :]  # (n, places, channels)
-        return tokens.transpose(1, 2).reshape(len(tokens), -1, *self.grid)
+        laid_out = tokens.transpose(1, 2).unflatten(2, self.grid)  # type: ignore[no-untyped-call]
+        return cast(Tensor, laid_out)
 
 
 def _pool_first(model: nn.Module, seen: Tensor) -> Tensor:

@@ -151,7 +151,7 @@ class HiResCam:
                 (gradient,) = torch.autograd.grad(scores.sum(), features)
             maps.append((gradient * features.detach()).sum(dim=1).numpy())
         # An ensemble's logit is the mean of its members', and so is the map of it.
-        return np.mean(maps, axis=0, dtype=np.float32)
+        return np.asarray(np.mean(maps, axis=0), dtype=np.float32)
 
 
 def watch(backbone: nn.Module) -> tuple[Callable[[Tensor], tuple[Tensor, Tensor]], Grid]:
