@@ -15,6 +15,7 @@ from hilum.calibrators import (
     MOST_SLOPE,
     Calibrator,
     choose_calibrator,
+    choose_label_calibrators,
     fit_isotonic,
     fit_platt,
 )
@@ -185,3 +186,20 @@ def test_what_the_user_asks_for_is_done() -> None:
 def test_calibrators_that_cannot_be_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Calibrator"):
         Calibrator(**fields)
+
+
+def test_each_label_is_calibrated_on_the_images_of_which_it_is_known() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(400, 2)) * 2
+    truth = (rng.random((400, 2)) < 1 / (1 + np.exp(-z / 2))).astype(float)
+    truth[:200, 1] = np.nan
+    groups = [str(i) for i in range(400)]
+    found, reasons = choose_label_calibrators(z, truth, groups, ["a", "b"], "temperature")
+    alone = choose_calibrator(z[200:, 1:], truth[200:, 1].astype(int), groups[200:], "temperature")
+    assert found.parts["b"] == alone.calibrator
+    assert reasons == {
+        "a": choose_calibrator(z[:, :1], truth[:, 0].astype(int), groups, "temperature").reason,
+        "b": alone.reason,
+    }
+    expected = 1 / (1 + np.exp(-found.parts["b"].slope * z[:, 1]))
+    np.testing.assert_allclose(found.probabilities(z)[:, 1], expected)

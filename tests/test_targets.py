@@ -305,6 +305,18 @@ def test_confidence_is_that_of_the_weakest_label(several_run: hilum.Run) -> None
     assert answer.decision in (answer.predicted, "refer")
 
 
+def test_heat_maps_show_the_most_probable_of_the_labels_called(
+    several_run: hilum.Run, tmp_path: Path
+) -> None:
+    pixels = np.full((16, 16), 60, dtype=np.uint8)
+    pixels[1:7, 1:7] = pixels[9:15, 1:7] = 140
+    (found,) = hilum.explain(several_run.folder, pixels, tmp_path / "maps")
+    probs = dict(zip(NAMES, found.prediction.probabilities, strict=True))
+    called = [name for name in NAMES if name in found.prediction.predicted.split("|")]
+    assert found.explained == max(called or NAMES, key=lambda name: probs[name])
+    assert found.probability == probs[found.explained]
+
+
 def test_grades_are_called_by_the_median(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tiny.make_folder(
         tmp_path / "data", classes=("grade 0", "grade 1", "grade 2"), n_patients=24, n_images=1
