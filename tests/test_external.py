@@ -9,7 +9,8 @@ import pytest
 
 import hilum
 import tiny
-from hilum.external import match_classes
+from hilum.errors import DataError, SettingError
+from hilum.external import map_labels, match_classes, match_labels
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +111,23 @@ def test_classes_are_mapped_by_the_user_alone() -> None:
         "--map sick=PNEUMONA: the model has no class 'PNEUMONA'. Did you mean 'PNEUMONIA'? "
         "Its classes are 'NORMAL', 'PNEUMONIA'."
     )
+
+
+def test_labels_are_those_that_both_have() -> None:
+    ours = ("Mass", "Fluid", "Air")
+    found = match_labels(("Mass", "Effusion", "Bone"), ours, {"Effusion": "Fluid"}, "x")
+    assert found == {"Mass": "Mass", "Effusion": "Fluid"}
+    with pytest.raises(DataError, match="--map mass=Mass"):
+        match_labels(("mass", "Fluid"), ours, {}, "x")
+    with pytest.raises(DataError, match="holds the class 'Bone', and the model knows"):
+        match_labels(("Bone",), ours, {}, "x")
+    with pytest.raises(SettingError, match="has no class 'Masse'"):
+        match_labels(("Mass",), ours, {"Masse": "Mass"}, "x")
+
+
+def test_labels_that_the_data_lack_are_unknown() -> None:
+    rows = pd.DataFrame({"label": ["a", "b", "none"], "unknown": ["", "c", "a"]})
+    mapped = {"a": "X", "b": "X", "c": "Y"}
+    found = map_labels(rows, ("a", "b", "c"), mapped, ("X", "Y", "Z"))
+    assert found["label"] == ["X", "X", "none"]
+    assert found["unknown"] == ["Z", "Y|Z", "X|Z"]

@@ -120,7 +120,7 @@ def evaluate_on(
     check_unreadable(samples, dataset, options)
     samples["group"] = _groups(samples)
     samples = samples.assign(
-        **_mapped_labels(samples, dataset.class_names, mapped, model.class_names)
+        **map_labels(samples, dataset.class_names, mapped, model.class_names)
         if several
         else {"label": samples["label"].map(mapped)}
     )
@@ -244,7 +244,7 @@ def match_labels(
     return match_classes(shared, ours, label_map, source)
 
 
-def _mapped_labels(
+def map_labels(
     samples: pd.DataFrame, theirs: Sequence[str], mapped: Mapping[str, str], ours: Sequence[str]
 ) -> dict[str, list[str]]:
     """Write the labels of the data as those of the model; what the data lack is unknown.
