@@ -192,9 +192,8 @@ def timm_facts(name: str) -> Any:
             f"Setting backbone = 'timm:{name}' cannot be used: timm {timm.__version__} has no "
             f"network '{architecture}'.{known} timm.list_models() names all."
         )
-    tags = sorted(timm.models.get_arch_pretrained_cfgs(architecture))
-    if tag and tag not in tags:
-        names = [f"{architecture}.{each}" for each in tags if each]
+    names = sorted(timm.models.get_arch_pretrained_cfgs(architecture))
+    if tag and name not in names:
         known = did_you_mean(name, names)
         raise SettingError(
             f"Setting backbone = 'timm:{name}' cannot be used: timm {timm.__version__} knows no "

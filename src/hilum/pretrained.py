@@ -155,7 +155,16 @@ def _on_disk(path: Path, settings: Settings) -> Weights:
     note = _note(sha256)
     if note.is_file():
         return Weights(**read_json(note) | {"path": str(path)})
-    return Weights(str(path), sha256, str(path), None, UNKNOWN_LICENCE)
+    return Weights(str(path), sha256, str(path), None, _licence(cast(str, settings.backbone)))
+
+
+def _licence(backbone: str) -> str:
+    """Say what timm states for weights of this name, where the name tells which they are."""
+    library, name = parse_backbone(backbone)
+    stated = timm_facts(name).license if library == "timm" and "." in name else None
+    if not stated:
+        return UNKNOWN_LICENCE
+    return f"{stated}, as timm states for weights of this name; that the file is these is not known"
 
 
 def _note(sha256: str) -> Path:
