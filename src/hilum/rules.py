@@ -23,8 +23,8 @@ SIDES = (28, 32, 48, 64, 96, 128)
 FULL_RESOLUTION = 64
 """Up to this side the first stage works at the resolution of the input."""
 
-IMAGES_SEEN = 60_000
-LEAST_EPOCHS, MOST_EPOCHS = 10, 240
+IMAGES_SEEN = 40_000
+LEAST_EPOCHS, MOST_EPOCHS = 12, 240
 
 # Types whose full range is no range of any detector.
 SIGNED_OR_WIDE = ("int8", "int16", "int32", "uint32")
