@@ -263,7 +263,7 @@ def test_where_time_starves_the_training_the_input_is_smaller(
 
     def by_pixels(settings: Settings, *_: object) -> Pace:
         share = settings.input_height * settings.input_width / 128**2
-        return Pace(step_s=4 * share, validation_s=0.0, checkpoint_s=0.0, predict_s=0.0)
+        return Pace(step_s=6 * share, validation_s=0.0, checkpoint_s=0.0, predict_s=0.0)
 
     monkeypatch.setattr("hilum.planning.time_training", by_pixels)
     large = replace(facts(), median_height=500.0, median_width=500.0)
