@@ -806,8 +806,12 @@ def _print_figures(what: str, figures: dict[str, Any]) -> None:
     from hilum.evaluation import figure_text
 
     typer.echo(f"{what}, n = {figures['n']:,}")
-    for name in ("auroc", "sensitivity", "specificity", "balanced_accuracy", "accuracy"):
-        typer.echo(f"    {name.replace('_', ' '):<18} {figure_text(figures[name])}")
+    shown = ["auroc", "sensitivity", "specificity", "balanced_accuracy", "accuracy"]
+    graded = ["quadratic_kappa", "mean_absolute_error"]
+    for name in [name for name in (*graded, *shown) if name in figures]:
+        typer.echo(f"    {name.replace('_', ' '):<19} {figure_text(figures[name])}")
+    for label, found in (figures.get("labels") or {}).items():
+        typer.echo(f"    auroc of {label}: {figure_text(found['auroc'])}")
 
 
 def _print_spread(metrics: dict[str, Any]) -> None:
