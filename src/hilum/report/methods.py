@@ -288,6 +288,17 @@ def _training(facts: RunFacts, sources: _Bibliography) -> list[str]:
     ]
 
 
+def _stages(facts: RunFacts) -> list[str]:
+    """Say how a backbone with weights from elsewhere learnt otherwise than its head."""
+    if pretrained(facts) is None:
+        return []
+    frozen, share = int(setting(facts, "frozen_epochs")), float(setting(facts, "backbone_rate"))
+    return [
+        f"the backbone held still for the first {words.plural(frozen, 'epoch')}" if frozen else "",
+        f"then at {share:g} of that learning rate" if share < 1 else "",
+    ]
+
+
 def training(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
     """Say in one sentence how the network was trained."""
     if setting(facts, "probe"):
@@ -328,6 +339,7 @@ def training(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
         else "",
         "weights averaged exponentially" if setting(facts, "weight_averaging") else "",
     ]
+    extras += _stages(facts)
     more = "".join(f", {extra}" for extra in extras if extra)
     members = int(setting(facts, "members") or 1)
     begun = "It was trained for "
