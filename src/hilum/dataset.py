@@ -300,14 +300,13 @@ def _load_table(
     rest = raw.drop(columns=[name for name in used if name])
     table = table.join(_renamed(rest).reset_index(drop=True))
     if read is not None:
-        return _multilabel(
-            Dataset(source, "table", table, read.names, "multilabel", patients), read
-        )
+        several_of = Dataset(source, "table", table, read.names, "multilabel", patients)
+        return _multilabel(several_of, read, min_classes)
     names = _class_order(table, classes, source, min_classes, places=places)
     return Dataset(source, "table", table, names, "classes", patients)
 
 
-def _multilabel(dataset: Dataset, read: Several) -> Dataset:
+def _multilabel(dataset: Dataset, read: Several, min_classes: int) -> Dataset:
     """Write the labels into the table, after checks of each."""
     twice = [name for name, count in Counter(read.names).items() if count > 1]
     if twice:
@@ -319,7 +318,8 @@ def _multilabel(dataset: Dataset, read: Several) -> Dataset:
         )
     for k, name in enumerate(read.names):
         for value, missing in ((1, "present in"), (0, "absent from")):
-            if not (read.targets[:, k] == value).any():
+            # A model may be evaluated on images that all lack a label.
+            if min_classes > 1 and not (read.targets[:, k] == value).any():
                 raise DataError(
                     f"{dataset.source}: the label '{name}' is known to be {missing} no image, so "
                     "it cannot be learnt. Leave it out, or add such images."
@@ -477,7 +477,9 @@ def _load_npz(
                 f"{len(names)}. Name each, in order."
             )
         read = Several(names, stacked.astype(np.float32), ())
-        return _multilabel(Dataset(source, "npz", table, names, "multilabel", patients), read)
+        return _multilabel(
+            Dataset(source, "npz", table, names, "multilabel", patients), read, min_classes
+        )
     if classes is not None:
         table["label"] = _rename(table["label"], classes, source)
     names = _class_order(table, classes, source, min_classes)
