@@ -122,7 +122,7 @@ def _flow(facts: RunFacts) -> Flow:
 
 USES = {
     "train": "the network learns from these",
-    "val": "best epoch, calibration and threshold",
+    "val": "calibration and threshold",
     "test": "sealed until all was decided",
 }
 
@@ -132,9 +132,11 @@ def _box(facts: RunFacts, split: str, name: str) -> SplitBox:
     n = int(counts["n"])
     use = USES[split]
     if split == "val" and facts.is_multilabel:
-        use = "best epoch, calibrations and thresholds"
+        use = "calibrations and thresholds"
     elif split == "val" and facts.positive_class is None:
-        use = "best epoch and calibration"
+        use = "calibration"
+    if split == "val" and facts.plan["keep"]["value"] == "best":
+        use = f"best epoch, {use}"
     return SplitBox(
         name,
         words.plural(n, "image"),

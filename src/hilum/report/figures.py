@@ -193,13 +193,13 @@ class Line:
 
 
 def draw_history(
-    name: str, epochs: Array, lines: list[Line], best_epoch: int, *, y_label: str, alt: str
+    name: str, epochs: Array, lines: list[Line], kept_epoch: int, *, y_label: str, alt: str
 ) -> Plot:
-    """Draw training curves with the best epoch marked."""
+    """Draw training curves with the epoch marked whose weights were kept."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=FLAT)
         axes = _axes(figure, MARGINS_FLAT)
-        axes.axvline(best_epoch, color=MUTED, linewidth=0.6, dashes=(1, 3))
+        axes.axvline(kept_epoch, color=MUTED, linewidth=0.6, dashes=(1, 3))
         for line in lines:
             axes.plot(
                 epochs,
@@ -213,8 +213,8 @@ def draw_history(
         axes.set(xlabel="Epoch", ylabel=y_label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.annotate(
-            "best",
-            (best_epoch, 1.0),
+            "kept",
+            (kept_epoch, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(0, 2),
             textcoords="offset points",

@@ -128,7 +128,7 @@ def make_folds_page(
             f"{words.plural(len(folds), 'network')} were trained, each on the other folds' "
             f"{held_out}: every one of {words.plural(pooled['n'], 'image')} "
             f"({words.people(pooled['n_patients'])}) was predicted once, by a network that had "
-            f"{unseen}. Best epoch, calibration and threshold came from validation {held_out} "
+            f"{unseen}. Calibration and threshold came from validation {held_out} "
             "inside the training part of each fold.",
             "These figures say what this way of training is worth on such data. There is no "
             "single model here: to have one, train without folds on the same data.",

@@ -269,7 +269,7 @@ def _curves_of(
 
 def _history(facts: RunFacts) -> tuple[Plot, ...]:
     # Of an ensemble the first member's: the others learn alike.
-    table, best = facts.history, int(facts.run["best_epochs"][0])
+    table, kept = facts.history, int(facts.run["best_epochs"][0])
     table = table[table["member"] == 1]
     loss = [("training", "train_loss", False), ("validation", "val_loss", True)]
     skill = [
@@ -288,11 +288,11 @@ def _history(facts: RunFacts) -> tuple[Plot, ...]:
                     name,
                     table["epoch"].to_numpy(dtype=float),
                     lines,
-                    best,
+                    kept,
                     y_label=y_label,
                     alt=f"{y_label} by epoch: "
                     + "; ".join(f"{line.label} ends at {line.y[-1]:.3f}" for line in lines)
-                    + f". Best epoch {best}.",
+                    + f". Kept: epoch {kept}.",
                 )
             )
     return tuple(plots)
