@@ -619,18 +619,27 @@ def _measure_again(run: Run, prevalences: Sequence[float], subgroups: Sequence[s
             prevalences=prevalences,
             subgroups=subgroups,
         )
-        if prevalences:
-            asked = ("ppv_npv", "net_benefit", "patients")
-            metrics[split] |= {key: found[key] for key in asked if key in found}
-        if subgroups:
-            before = metrics[split]
-            parts = add_groups(
-                Subgroups(found["subgroups"], found["subgroup_notes"]),
-                before.get("subgroups", []),
-                before.get("subgroup_notes", []),
-            )
-            metrics[split] |= {"subgroups": parts.rows, "subgroup_notes": parts.notes}
+        asked = {"prevalences": bool(prevalences), "subgroups": bool(subgroups)}
+        _add_asked(metrics[split], found, **asked)
+        for name, of_label in (found.get("labels") or {}).items():
+            _add_asked(metrics[split]["labels"][name], of_label, **asked)
     write_json(run.folder / "metrics.json", metrics)
+
+
+def _add_asked(
+    before: dict[str, Any], found: dict[str, Any], *, prevalences: bool, subgroups: bool
+) -> None:
+    """Add to the figures of a split, or of one label of it, what was asked for."""
+    if prevalences:
+        asked = ("ppv_npv", "net_benefit", "patients")
+        before |= {key: found[key] for key in asked if key in found}
+    if subgroups and "subgroups" in found:
+        parts = add_groups(
+            Subgroups(found["subgroups"], found["subgroup_notes"]),
+            before.get("subgroups", []),
+            before.get("subgroup_notes", []),
+        )
+        before |= {"subgroups": parts.rows, "subgroup_notes": parts.notes}
 
 
 def _report(run: Run) -> None:
