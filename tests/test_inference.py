@@ -314,6 +314,8 @@ def test_a_model_that_cannot_answer_is_refused_when_loaded(
                 "class_names": ("a", "b", "c"),
                 "positive_class": None,
                 "operating_point": point,
+                "patient_pooling": None,
+                "patient_point": None,
                 "referral": None,
             }
         )
