@@ -482,7 +482,7 @@ def write_label_run(
         sha256=[f"{k:064x}" for k in range(len(y))], group=table["patient"]
     ).to_csv(folder / "samples.csv", index=False)
     (folder / "run.json").write_text('{"status": "finished"}')
-    test = {"threshold": None, "n_patients": len(set(groups.tolist())), "labels": {}}
+    test: dict[str, Any] = {"threshold": None, "n_patients": len(set(groups.tolist())), "labels": {}}
     facts = {"class_names": list(names), "positive_class": None, "test": test}
     (folder / "metrics.json").write_text(json.dumps(facts))
     (folder / "openings.jsonl").write_text("{}\n")

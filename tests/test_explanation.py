@@ -55,6 +55,7 @@ def test_the_network_that_is_loaded_answers_as_the_exported_one(run: Path, data:
     pixels = np.concatenate([hilum.prepare(hilum.read(path), spec) for path in paths])
     from hilum.training import network_logits
 
+    assert model.facts.calibration is not None
     expected = model.facts.calibration.probabilities(network_logits(network, pixels))
     assert model.probabilities(pixels) == pytest.approx(expected, abs=1e-4)
 
