@@ -75,7 +75,7 @@ def test_weights_that_are_not_the_models_are_refused(run: Path, tmp_path: Path, 
         expected = "is missing. Copy the whole model folder again."
     elif fault == "of another type":
         tensors = safetensors.torch.load_file(weights)
-        name = "normalise.mean"
+        name = "head.0.bias"
         tensors[name] = tensors[name].to(torch.float64)
         onnx = (folder / "model.onnx").read_bytes()
         write_model(folder, load_facts(folder), weights=safetensors.torch.save(tensors), onnx=onnx)

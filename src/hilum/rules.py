@@ -23,6 +23,9 @@ SIDES = (28, 32, 48, 64, 96, 128)
 FULL_RESOLUTION = 64
 """Up to this side the first stage works at the resolution of the input."""
 
+LEAST_FOR_FIVE = 24
+"""Below this side a fifth stage would see the whole image as one place."""
+
 IMAGES_SEEN = 40_000
 LEAST_EPOCHS, MOST_EPOCHS = 12, 240
 
@@ -138,9 +141,10 @@ def _network(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     }
     if side <= FULL_RESOLUTION:
         kept = f"{side} pixels: halved at once, small signs would be lost."
+        widths = (16, 32, 64, 128, 256) if side >= LEAST_FOR_FIVE else (16, 32, 64, 128)
         return found | {
             "stem_stride": (1, kept),
-            "conv_channels": ((16, 32, 64, 128, 256), "Few channels where there are many pixels."),
+            "conv_channels": (widths, "Few channels where there are many pixels."),
         }
     halved = f"{side} pixels: halved once, an epoch takes a quarter of the time."
     return found | {
