@@ -208,7 +208,7 @@ def test_few_validation_images_of_a_class_are_told() -> None:
     settings = Settings(val_share=0.2)
     assert check_folds(prepared(100, 2), settings, 2, "ab") is None  # 20 images of 10 patients
     words = (
-        "Each fold has little to choose epoch, calibration and threshold by: in validation {}, "
+        "Each fold has little to calibrate and to choose thresholds by: in validation {}, "
         "where 20 images of 5 patients are the least to rely on. Sensitivity and specificity may "
         "stray from fold to fold by that alone. Gather more patients, or pass --set val_share=0.3."
     )

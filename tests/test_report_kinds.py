@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+import hilum
 from hilum.estimates import describe
 from hilum.multilabel import describe_labels
 from hilum.report import write_report
+from hilum.report.answer import make_answer
+from hilum.report.audit_page import make_audit_page
+from hilum.report.checklists.evidence import EVIDENCE
 from hilum.report.facts import RunFacts, read_run
+from hilum.report.kinds import title_of
+from hilum.report.methods import make_methods
+from hilum.report.patients import make_by_patient
 from hilum.report.reasons import Verdict, judge
 from hilum.targets import joined_cells, label_columns, median_grade, truths
 from reporting import Page, make_run, write_json
@@ -142,7 +151,7 @@ def test_reasons_say_of_which_label(labels: Path) -> None:
     assert "No skill is shown: “Mass”" in titles
     assert any("without value or interval: “Nodule”" in title for title in titles)
     assert "AUROC on test is above chance (“Effusion”)" in verdict.fine
-    assert "the threshold was locked before the test was opened" in verdict.fine
+    assert "the thresholds were locked before the test was opened" in verdict.fine
     assert "other_threshold" not in {reason.kind for reason in verdict.reasons}
 
 
@@ -203,3 +212,100 @@ def test_grades_without_skill_are_told_by_kappa(grades: Path) -> None:
     facts.metrics["val"]["mean_absolute_error"] = error | {"ci_low": 0.1, "ci_high": 0.2}
     (drop,) = _of_kind(judge(facts), "drop")
     assert drop.title == "Mean error in grades rises from validation to test"
+
+
+def test_no_epoch_is_said_to_be_chosen_where_the_last_is_kept(grades: Path) -> None:
+    facts = copy.deepcopy(read_run(grades))
+    facts.plan["keep"] = {"value": "last", "reason": ""}
+    facts.plan["members"] = {"value": 3, "reason": ""}
+    text = " ".join(map(str, make_answer(facts).paragraphs))
+    assert "had its probabilities calibrated on" in text
+    assert "was chosen by" not in text
+    assert _evidence("building", facts).endswith("no epoch was chosen on validation")
+    assert _evidence("ensemble", facts) == "3 networks trained apart, their logits averaged"
+    val = facts.samples["split"] == "val"
+    facts = replace(facts, samples=facts.samples.drop(facts.samples.index[val][3:]))
+    (few,) = _of_kind(judge(facts), "few_val")
+    assert few.title == "There was little to calibrate by"
+    assert "another calibration, and so other probabilities" in few.text
+
+
+def _evidence(item: str, facts: RunFacts) -> str:
+    found = EVIDENCE[item](facts)
+    assert found is not None
+    return found.text
+
+
+def test_weights_from_elsewhere_are_no_random_ones(grades: Path) -> None:
+    facts = copy.deepcopy(read_run(grades))
+    assert _evidence("initial_weights", facts) == "Random, seed 0; no pretrained weights"
+    found = {"source": "w.pt", "revision": "", "sha256": "ab", "licence": "MIT"}
+    facts.run["pretrained"] = {"weights": found, "notes": [], "normalisation": None}
+    assert _evidence("initial_weights", facts).startswith("Made elsewhere: w.pt (SHA-256 ab")
+
+
+def test_methods_name_the_calibration_of_each_label(labels: Path) -> None:
+    facts = copy.deepcopy(read_run(labels))
+    none = {"method": "none", "temperature": None, "reason": ""}
+    parts = {name: dict(none) for name in LABELS}
+    facts.run["calibration"] = {"method": "by label", "temperature": None, "labels": parts}
+    facts.plan["calibration"] = {"value": "auto", "reason": ""}
+    assert "Probabilities were not calibrated." in _methods(facts)
+    parts["Mass"]["method"] = "platt"
+    assert "Effusion by nothing; Mass by Platt scaling; Nodule by nothing." in _methods(facts)
+
+
+def _methods(facts: RunFacts) -> str:
+    return " ".join(part.text for part in make_methods(facts).paragraphs)
+
+
+def test_patients_with_several_labels(labels: Path) -> None:
+    facts = copy.deepcopy(read_run(labels))
+    test = facts.metrics["test"]
+    test["patients"] = test | {"n_several": 2, "n_images": test["n"], "pooling": "maximum"}
+    facts.run["patient_rules"] = {
+        "pooling": {"method": "maximum", "reason": "Why."},
+        "points": dict.fromkeys(LABELS, POINT | {"threshold": 0.3}),
+    }
+    rows = [
+        ["P1", "test", 2, "Mass", "Effusion", "Effusion|Mass"],  # right where it is known
+        ["P2", "test", 1, "Mass|Nodule", "", "none"],
+        ["P3", "test", 1, "none", "Mass", "Effusion"],
+    ]
+    columns = ["patient", "split", "n_images", "label", "unknown", "predicted"]
+    table = pd.DataFrame(rows, columns=columns).assign(**{f"p_{name}": 0.5 for name in LABELS})
+    found = make_by_patient(replace(facts, patients=table))
+    assert found is not None
+    assert [(row.name, row.label, row.measure) for row in found.wrong] == [
+        ("P2", "Mass, Nodule", "2"),
+        ("P3", "none (not known: Mass)", "1"),
+    ]
+    assert "Effusion 0.300; Mass 0.300; Nodule 0.300" in " ".join(found.how)
+    assert "on average over the labels" in found.summary
+    assert "were pooled by the image that speaks most for it" in _methods(facts)
+    assert "By patient, on" in _methods(facts)
+
+
+def test_a_finding_of_one_label_is_titled_by_it(tmp_path: Path) -> None:
+    finding = {"kind": "label_errors", "details": {"label": "Mass"}}
+    assert title_of(finding) == "“Mass”: labels that look wrong"
+    audit = hilum.audit(_label_table(tmp_path), target="multilabel", classes=("a", "b"))
+    page = make_audit_page(audit)
+    assert [(row.name, row.n, row.n_patients) for row in page.classes] == [
+        ("a", "7", "7"),
+        ("b", "6", "6"),
+    ]
+    assert page.noun == "label"
+    assert "labels a and b." in page.paragraphs[0]
+
+
+def _label_table(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    rows = []
+    for i, label in enumerate(["a", "b", "a|b", "none"] * 4):
+        if i < 13:
+            pixels = rng.integers(0, 256, (12, 12), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+            rows.append({"path": f"{i}.png", "patient": f"P{i}", "label": label})
+    pd.DataFrame(rows).to_csv(folder / "t.csv", index=False)
+    return folder / "t.csv"

@@ -198,7 +198,7 @@ def check_folds(
     if not few:
         return None
     return (
-        f"Each fold has little to choose epoch, calibration and threshold by: in validation "
+        "Each fold has little to calibrate and to choose thresholds by: in validation "
         f"{' and '.join(few)}, where {MIN_VAL_PER_CLASS} images of {MIN_VAL_GROUPS} patients are "
         "the least to rely on. Sensitivity and specificity may stray from fold to fold by that "
         "alone. Gather more patients, or pass --set val_share=0.3."

@@ -99,7 +99,8 @@ def _also(facts: RunFacts) -> list[tuple[str, str, str]]:
             words.estimate(Estimate.of(_shares(referral), key), percent=True)
             for key in ("share_referred", "accuracy_kept")
         )
-        text = f"It would leave {share} to a person, and is right in {kept} of the rest"
+        right = "has every known label right" if facts.is_multilabel else "is right"
+        text = f"It would leave {share} to a person, and {right} in {kept} of the rest"
         found.append(("Referral", text, "referral"))
     return found
 
@@ -173,9 +174,10 @@ def _task(facts: RunFacts) -> tuple[Markup, str]:
         )
     if facts.target == "ordinal":
         text = Markup("This classifier grades images in {} steps: {}.")
-        return text.format(len(facts.class_names), names), "was chosen by"
-    text = Markup("This classifier tells {} classes apart: {}.")
-    return text.format(len(facts.class_names), names), "was chosen by"
+    else:
+        text = Markup("This classifier tells {} classes apart: {}.")
+    val_use = "was chosen by" if facts.epoch_is_chosen else "had its probabilities calibrated on"
+    return text.format(len(facts.class_names), names), val_use
 
 
 def _patients(n_patients: int | None) -> str:
@@ -294,13 +296,13 @@ def _outcome_of_labels(facts: RunFacts) -> Markup:
     whole = Markup(
         "On average over {}, it gives an image with the label a higher probability than one "
         "without {} of the time (AUROC {}); it finds {} of what is there and rightly clears {} of "
-        "what is not. {} had every label right."
+        "what is not. {} had every known label right."
     ).format(
         f"the {n} labels" if n_over == n else f"{n_over} of the {n} labels",
         words.estimate(Estimate.of(test, "auroc"), percent=True),
         _cited(test, "auroc", first=True),
-        _cited(test, "sensitivity"),
-        _cited(test, "specificity"),
+        _cited_share(test, "sensitivity"),
+        _cited_share(test, "specificity"),
         words.capitalised(f"{_cited_share(test, 'exact_match')} of the images"),
     )
     areas = {

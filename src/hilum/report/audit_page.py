@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 import hilum
 from hilum.auditing import Audit
@@ -15,6 +17,7 @@ from hilum.report.facts import SPLIT_NAMES
 from hilum.report.findings import Findings, show_findings
 from hilum.report.gallery import Album
 from hilum.report.page import render_template
+from hilum.targets import members
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class AuditPage:
     paragraphs: tuple[str, ...]
     splits: tuple[str, ...]
     classes: tuple[ClassCount, ...]
+    noun: str
     findings: Findings
     note: str
     patients: str
@@ -90,7 +94,8 @@ def make_audit_page(audit: Audit) -> AuditPage:
         source=str(dataset.source),
         paragraphs=(_read(audit), _weight(findings)),
         splits=tuple(SPLIT_NAMES[split].capitalize() for split in splits),
-        classes=tuple(_count(readable, name, splits) for name in audit.class_names),
+        classes=_counts(audit, readable, splits),
+        noun=_nouns(audit)[0],
         findings=findings,
         note=_note(album),
         patients=patients.description,
@@ -115,8 +120,15 @@ def _read(audit: Audit) -> str:
     bad = "all could be read" if not left else f"{words.count(left)} could not be read"
     return (
         f"{words.plural(audit.n_files, 'image')}, {bad}; "
-        f"{words.people(audit.patients.n_patients)}; classes {words.join(audit.class_names)}."
+        f"{words.people(audit.patients.n_patients)}; {_nouns(audit)[1]} "
+        f"{words.join(audit.class_names)}."
     )
+
+
+def _nouns(audit: Audit) -> tuple[str, str]:
+    """Name what an image is told by, one and several."""
+    kinds = {"multilabel": ("label", "labels"), "ordinal": ("grade", "grades")}
+    return kinds.get(audit.dataset.target_kind, ("class", "classes"))
 
 
 def _weight(findings: Findings) -> str:
@@ -134,8 +146,23 @@ def _weight(findings: Findings) -> str:
     )
 
 
-def _count(readable: pd.DataFrame, name: str, splits: list[str]) -> ClassCount:
-    rows = readable[readable["label"] == name]
+def _counts(audit: Audit, readable: pd.DataFrame, splits: list[str]) -> tuple[ClassCount, ...]:
+    """Count the readable images of each class, or with each label."""
+    if audit.dataset.target_kind == "multilabel":
+        held = members(readable["label"], audit.class_names)
+        return tuple(
+            _count(readable, held[:, k], name, splits) for k, name in enumerate(audit.class_names)
+        )
+    return tuple(
+        _count(readable, (readable["label"] == name).to_numpy(bool), name, splits)
+        for name in audit.class_names
+    )
+
+
+def _count(
+    readable: pd.DataFrame, has: NDArray[np.bool_], name: str, splits: list[str]
+) -> ClassCount:
+    rows = readable[has]
     known = rows["patient"][rows["patient"] != ""]
     return ClassCount(
         name,

@@ -135,7 +135,7 @@ def _box(facts: RunFacts, split: str, name: str) -> SplitBox:
         use = "calibrations and thresholds"
     elif split == "val" and facts.positive_class is None:
         use = "calibration"
-    if split == "val" and facts.plan["keep"]["value"] == "best":
+    if split == "val" and facts.epoch_is_chosen:
         use = f"best epoch, {use}"
     return SplitBox(
         name,

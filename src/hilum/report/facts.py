@@ -161,6 +161,11 @@ class RunFacts:
         return f"tell {names} apart"
 
     @property
+    def epoch_is_chosen(self) -> bool:
+        """Whether validation images chose the epoch whose weights were kept."""
+        return bool(self.plan.get("keep", {}).get("value") != "last")
+
+    @property
     def is_multilabel(self) -> bool:
         return self.target == "multilabel"
 

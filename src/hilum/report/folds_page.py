@@ -119,8 +119,8 @@ def make_folds_page(
     held_out = "patients" if known else "images"
     unseen = "never seen its patient" if known else "not been trained on it"
     return FoldsPage(
-        title=f"{leading.name} {words.with_interval(first, percent=leading.percent)} on {held_out} "
-        "held out",
+        title=f"{_mean(pooled, leading)} {words.with_interval(first, percent=leading.percent)} on "
+        f"{held_out} held out",
         name=source.name,
         source=str(source),
         paragraphs=(
@@ -157,6 +157,11 @@ def make_folds_page(
         findings=findings,
         version=hilum.__version__,
     )
+
+
+def _mean(pooled: Mapping[str, Any], term: words.Term) -> str:
+    """Name a figure, as a mean over the labels where there are several."""
+    return f"Mean {term.in_text}" if target_of(pooled) == "multilabel" else term.name
 
 
 def _by_patient(pooled: Mapping[str, Any], keys: Sequence[str]) -> GroupRow | None:

@@ -142,13 +142,14 @@ def could_not_be_looked_for(why: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def title_of(finding: Mapping[str, Any]) -> str:
-    """Name what was found as people would."""
-    kind = str(finding["kind"])
+    """Name what was found as people would, and of which label where it was found of one."""
+    kind, details = str(finding["kind"]), finding.get("details") or {}
+    title = kind.replace("_", " ").capitalize()
     if kind == "shortcut":
-        return _shortcut_title(finding.get("details") or {})
-    if kind in KIND_WORDS:
-        return KIND_WORDS[kind].title
-    return kind.replace("_", " ").capitalize()
+        title = _shortcut_title(details)
+    elif kind in KIND_WORDS:
+        title = KIND_WORDS[kind].title
+    return f"“{details['label']}”: {title[:1].lower()}{title[1:]}" if "label" in details else title
 
 
 SHORTCUTS = {

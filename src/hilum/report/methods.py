@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hilum.pooling import IN_WORDS
 from hilum.report import words
 from hilum.report.facts import SPLIT_NAMES, Estimate, RunFacts, main_figures
 
@@ -108,6 +109,11 @@ def make_methods(facts: RunFacts) -> Methods:
     return Methods(paragraphs, tuple(SOURCES[key] for key in sources.keys))
 
 
+def n_members(facts: RunFacts) -> int:
+    """Networks whose logits are averaged; 1 where there is no ensemble."""
+    return int(setting(facts, "members") or 1)
+
+
 def setting(facts: RunFacts, name: str) -> Any:
     """Return a planned setting's value, None where this run's version had none."""
     return facts.plan.get(name, {}).get("value")
@@ -118,7 +124,7 @@ def _data(facts: RunFacts, _: _Bibliography) -> list[str]:
     excluded = int(facts.run["data"]["n_excluded"])
     totals = [
         f"{sum(int(c['classes'].get(name, 0)) for c in facts.run['splits']['counts'].values()):,} "
-        f"{name}"
+        f"{'with ' if facts.is_multilabel else ''}{name}"
         for name in facts.class_names
     ]
     known = facts.run["patients"]["n_patients"]
@@ -145,7 +151,8 @@ def _partitions(facts: RunFacts, _: _Bibliography) -> list[str]:
         f"The images were divided into {words.join(parts)}.",
         *map(str, facts.run["splits"]["reasons"]),
         _apart(facts),
-        "The test images were opened after the decision threshold had been locked."
+        "The test images were opened after the decision "
+        f"threshold{'s' if facts.is_multilabel else ''} had been locked."
         if facts.locked_before_test
         else "",
         f"They were opened {words.plural(len(facts.openings), 'time')} in all."
@@ -220,10 +227,11 @@ def _network(facts: RunFacts, sources: _Bibliography) -> list[str]:
     start = pretrained(facts)
     if start is not None:
         began = f"began with weights made elsewhere: {weights(start)}"
-    return [
-        _network_words(facts, sources.cite),
-        f"It has {int(facts.run['n_parameters']):,} parameters and {began}.",
-    ]
+    n = int(facts.run["n_parameters"])
+    if n_members(facts) > 1:
+        size = f"{n_members(facts)} such networks, of {n:,} parameters together, form an ensemble. "
+        return [_network_words(facts, sources.cite), f"{size}Each {began}."]
+    return [_network_words(facts, sources.cite), f"It has {n:,} parameters and {began}."]
 
 
 def weights(start: Mapping[str, Any]) -> str:
@@ -341,10 +349,10 @@ def training(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
     ]
     extras += _stages(facts)
     more = "".join(f", {extra}" for extra in extras if extra)
-    members = int(setting(facts, "members") or 1)
+    members = n_members(facts)
     begun = "It was trained for "
     if members > 1:
-        begun = f"It is {members} such networks, whose logits are averaged, trained apart for "
+        begun = f"Its {members} networks, whose logits are averaged, were trained apart for "
     return (
         f"{begun}{words.plural(_epochs(facts), 'epoch')} in batches of "
         f"{setting(facts, 'batch_size')} with {named}{source} (learning rate "
@@ -412,27 +420,37 @@ def selection(facts: RunFacts) -> str:
     )
 
 
+def _calibration(facts: RunFacts, sources: _Bibliography) -> str:
+    """Say how probabilities were calibrated; of several labels one by one."""
+    found = facts.run.get("calibration") or {}
+    if setting(facts, "calibration") == "none" or found.get("method") == "none":
+        return "Probabilities were not calibrated."
+    if not found:
+        return ""
+    labels = found.get("labels")
+    if labels and all(one["method"] == "none" for one in labels.values()):
+        return "Probabilities were not calibrated."
+    if labels:
+        each = [f"{name} by {_calibrator(one, sources)}" for name, one in labels.items()]
+        return f"Probabilities were calibrated label by label on validation: {'; '.join(each)}."
+    return f"Probabilities were calibrated by {_calibrator(found, sources)} on validation."
+
+
+def _calibrator(found: Mapping[str, Any], sources: _Bibliography) -> str:
+    """Name a way of calibration."""
+    method, temperature = str(found["method"]), found.get("temperature")
+    if method == "temperature":
+        value = "" if temperature is None else f" (temperature {float(temperature):.2f})"
+        return f"temperature scaling{sources.cite('temperature')}{value}"
+    names = {"platt": "Platt scaling", "isotonic": "isotonic regression", "none": "nothing"}
+    return names.get(method, method)
+
+
 def _decisions(facts: RunFacts, sources: _Bibliography) -> list[str]:
-    calibration = facts.run.get("calibration") or {}
-    method = str(calibration.get("method") or "temperature")
-    temperature = calibration.get("temperature")
-    if setting(facts, "calibration") == "none":
-        first = "Probabilities were not calibrated."
-    elif method == "temperature" and temperature is not None:
-        source = sources.cite("temperature")
-        first = f"Probabilities were calibrated by temperature scaling{source} on validation " + (
-            f"(temperature {float(temperature):.2f})."
-        )
-    elif method == "none":
-        first = "Probabilities were not calibrated."
-    elif calibration:
-        name = {"platt": "Platt scaling", "isotonic": "isotonic regression"}.get(method, method)
-        first = f"Probabilities were calibrated by {name} on validation."
-    else:
-        first = ""
     return [
-        first,
+        _calibration(facts, sources),
         threshold(facts, sources.cite),
+        patients(facts),
         _prediction_sets(facts, sources),
         "Images that the model is unsure of, or that are unlike those it learnt from, are referred "
         "to a person by rules locked on validation data; figures are over all images."
@@ -477,6 +495,38 @@ def _thresholds(facts: RunFacts, cite: Callable[..., str]) -> str:
         f"{words.join([words.rule(rule) for rule in rules])}{source}"
         f"{' and locked before the test' if facts.locked_before_test else ''}."
     )
+
+
+def patients(facts: RunFacts) -> str:
+    """Say how the images of a patient became one answer; '' where each has one image."""
+    rules = facts.run.get("patient_rules") or {}
+    if not facts.metrics["test"].get("patients") or not rules:
+        return ""
+    text = f"The images of a patient were pooled by {IN_WORDS[rules['pooling']['method']]}"
+    points = patient_points(facts)
+    if not points:
+        return f"{text}, and the patient was answered as an image is."
+    each = "; ".join(
+        f"{name} {float(point['threshold']):.3f}"
+        if facts.is_multilabel
+        else f"{float(point['threshold']):.3f}"
+        for name, point in points.items()
+    )
+    own = "thresholds of their own" if len(points) > 1 else "a threshold of their own"
+    few = min(int(point["n"]) for point in points.values())
+    at_least = "at least " if len({int(point["n"]) for point in points.values()}) > 1 else ""
+    return (
+        f"{text}, and patients were decided on by {own} ({each}), locked on "
+        f"{at_least}{words.plural(few, 'validation patient')}."
+    )
+
+
+def patient_points(facts: RunFacts) -> dict[str, Mapping[str, Any]]:
+    """Return the locked thresholds for patients, by the label or the positive class."""
+    rules = facts.run.get("patient_rules") or {}
+    if rules.get("point"):
+        return {str(facts.positive_class): rules["point"]}
+    return dict(rules.get("points") or {})
 
 
 def _prediction_sets(facts: RunFacts, sources: _Bibliography) -> str:
@@ -579,18 +629,28 @@ def _software(facts: RunFacts, sources: _Bibliography) -> list[str]:
 
 def _results(facts: RunFacts, _: _Bibliography) -> list[str]:
     test = facts.metrics["test"]
-    keys = dict.fromkeys((*main_figures(facts), *([] if facts.is_multilabel else ["accuracy"])))
-    parts = []
-    for key in keys:
-        term, figure = words.BY_KEY[key], Estimate.of(test, key)
-        parts.append(f"{term.in_text} {words.with_interval(figure, percent=term.percent)}")
+    by_patient = test.get("patients")
     means = ", as means over the labels" if facts.is_multilabel else ""
     return [
         f"On the {words.plural(int(test['n']), 'test image')}"
-        f"{_of_known(facts.n_patients('test'))}{means}: {'; '.join(parts)} "
+        f"{_of_known(facts.n_patients('test'))}{means}: {_listed(facts, test)} "
         f"(95{words.THIN}% intervals).",
+        f"By patient, on {words.plural(int(by_patient['n']), 'test patient')}{means}: "
+        f"{_listed(facts, by_patient)}."
+        if by_patient
+        else "",
         *(_result_of_label(facts, name) for name in facts.class_names if facts.is_multilabel),
     ]
+
+
+def _listed(facts: RunFacts, found: dict[str, Any]) -> str:
+    """List the main figures of a part of metrics.json."""
+    keys = dict.fromkeys((*main_figures(facts), *([] if facts.is_multilabel else ["accuracy"])))
+    parts = []
+    for key in keys:
+        term, figure = words.BY_KEY[key], Estimate.of(found, key)
+        parts.append(f"{term.in_text} {words.with_interval(figure, percent=term.percent)}")
+    return "; ".join(parts)
 
 
 def _result_of_label(facts: RunFacts, name: str) -> str:

@@ -131,8 +131,8 @@ def _cases(facts: RunFacts) -> list[Case]:
         Case(
             str(rows[i]["path"]),
             str(rows[i]["patient"]),
-            _set_text(rows[i]["label"]),
-            _set_text(rows[i]["predicted"]),
+            set_text(rows[i]["label"], rows[i]["unknown"]),
+            set_text(rows[i]["predicted"]),
             "",
             (str(n_wrong[i]),),
             bool(n_wrong[i]),
@@ -141,8 +141,11 @@ def _cases(facts: RunFacts) -> list[Case]:
     ]
 
 
-def _set_text(cell: object) -> str:
-    return str(cell).replace(SET_SEPARATOR, ", ") or NONE
+def set_text(cell: object, unknown: object = "") -> str:
+    """Write a cell of labels for people, and after it those of which it is not known."""
+    text = str(cell).replace(SET_SEPARATOR, ", ") or NONE
+    lost = str(unknown).replace(SET_SEPARATOR, ", ")
+    return f"{text} (not known: {lost})" if lost else text
 
 
 def _summary(facts: RunFacts, n_wrong: int, n: int) -> str:
@@ -153,7 +156,8 @@ def _summary(facts: RunFacts, n_wrong: int, n: int) -> str:
             f"In {words.count(n_wrong)} of {images} at least one label is wrong. Below, label by "
             "label: what was missed before false alarms, and the surest error first."
         )
-    text = f"{words.count(n_wrong)} of {images} got the wrong class"
+    what = "grade" if facts.target == "ordinal" else "class"
+    text = f"{words.count(n_wrong)} of {images} got the wrong {what}"
     if not n_wrong:
         return f"{text}."
     if facts.positive_class is not None:

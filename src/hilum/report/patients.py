@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from hilum.patient_figures import ONE_IMAGE_EACH, UNKNOWN
 from hilum.pooling import IN_WORDS
-from hilum.report import words
+from hilum.report import methods, words
 from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures
+from hilum.report.mistakes import set_text
 from hilum.report.reach import GroupTable, figure_row
 from hilum.report.scales import IntervalRow, Scale, common_scale, interval_row
+from hilum.targets import members
 
 MOST_SHOWN = 200
 """Patients named wrongly that are listed."""
@@ -30,13 +34,19 @@ class LevelRow:
 
 @dataclass(frozen=True)
 class WrongPatient:
-    """A test patient who was called wrongly."""
+    """A test patient who was called wrongly.
+
+    Attributes
+    ----------
+    measure : str
+        How wrong, under `ByPatient.measure`.
+    """
 
     name: str
     n_images: str
     label: str
     predicted: str
-    probability: str
+    measure: str
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,7 @@ class ByPatient:
     matrix: tuple[tuple[str, str, tuple[str, ...]], ...]
     wrong: tuple[WrongPatient, ...]
     n_wrong: int
+    measure: str
     other: GroupTable | None
     reason: str = ""
 
@@ -81,9 +92,7 @@ def make_by_patient(facts: RunFacts) -> ByPatient | None:
         reason = str(test.get("patients_reason") or "")
         if reason in ("", UNKNOWN, ONE_IMAGE_EACH):
             return None
-        return ByPatient(
-            Markup(""), "", (), Scale(0.0), (), (), (), (), (), 0, None, words.capitalised(reason)
-        )
+        return ByPatient(Markup(""), "", (), Scale(0.0), (), (), (), (), (), 0, "", None, reason)
     keys = main_figures(facts)
     figures = [Estimate.of(part, key) for part in (found, test) for key in keys]
     scale = common_scale(figures)
@@ -106,6 +115,7 @@ def make_by_patient(facts: RunFacts) -> ByPatient | None:
         matrix=() if facts.is_multilabel else _matrix(facts, found),
         wrong=tuple(wrong[:MOST_SHOWN]),
         n_wrong=len(wrong),
+        measure=_measure(facts),
         other=_other(facts, found),
     )
 
@@ -115,16 +125,24 @@ def _summary(facts: RunFacts, found: Mapping[str, Any]) -> Markup:
     n, several = int(found["n"]), int(found["n_several"])
     have = Markup("Of {}, {} {} several images, which are pooled into one answer.").format(
         words.plural(n, "test patient"),
-        words.count(several) if several else "none",
-        "has" if several == 1 else "have",
+        "all" if several == n else words.count(several) if several else "none",
+        "has" if several == 1 and n > 1 else "have",
     )
     if facts.is_multilabel:
-        return have
+        shares = [
+            words.with_interval(Estimate.of(dict(found), key), percent=True)
+            for key in ("sensitivity", "specificity")
+        ]
+        return have + Markup(
+            " <strong>By patient, it finds {} of what is there</strong> and rightly clears {} of "
+            "what is not, on average over the labels."
+        ).format(*shares)
     matrix = found["confusion_matrix"]
     n_right = sum(matrix[k][k] for k in range(len(matrix)))
     if facts.positive_class is None:
-        return have + Markup(" <strong>{} of {} patients get the right answer</strong>.").format(
-            words.count(n_right), words.count(n)
+        what = "grade" if facts.target == "ordinal" else "class"
+        return have + Markup(" <strong>{} of {} get the right {}</strong>.").format(
+            words.count(n_right), words.plural(n, "patient"), what
         )
     positive = facts.class_names.index(facts.positive_class)
     ill, well = matrix[positive], matrix[1 - positive]
@@ -142,6 +160,13 @@ def _summary(facts: RunFacts, found: Mapping[str, Any]) -> Markup:
     )
 
 
+def _measure(facts: RunFacts) -> str:
+    """Name what is shown of a patient who was called wrongly."""
+    if facts.is_multilabel:
+        return "Labels wrong"
+    return f"p({facts.positive_class})" if facts.positive_class else "Highest probability"
+
+
 def _how(facts: RunFacts, found: Mapping[str, Any]) -> list[str]:
     """Say how images were pooled, by what threshold, and how well calibrated that is."""
     rules = facts.run.get("patient_rules") or {}
@@ -151,6 +176,15 @@ def _how(facts: RunFacts, found: Mapping[str, Any]) -> list[str]:
         f"The images of a patient are pooled by {_in_words(method)}. {pooling.get('reason', '')}"
     ]
     point = rules.get("point")
+    if facts.is_multilabel and methods.patient_points(facts):
+        each = "; ".join(
+            f"{name} {float(one['threshold']):.3f}"
+            for name, one in methods.patient_points(facts).items()
+        )
+        lines.append(
+            "A label is named when its pooled probability reaches its threshold for patients, "
+            f"locked on validation patients: {each}."
+        )
     if point:
         reason = str(point.get("reason") or "")
         lines.append(
@@ -193,6 +227,8 @@ def _wrong(facts: RunFacts) -> list[WrongPatient]:
     if table is None:
         return []
     rows = table[(table["split"] == "test") & (table["label"] != "")]
+    if facts.is_multilabel:
+        return _wrong_labels(facts, rows)
     rows = rows[rows["label"] != rows["predicted"]]
     columns = [f"p_{name}" for name in facts.class_names]
     probs = rows[columns].to_numpy(dtype=float)
@@ -204,9 +240,30 @@ def _wrong(facts: RunFacts) -> list[WrongPatient]:
             n_images=words.count(int(row["n_images"])),
             label=str(row["label"]),
             predicted=str(row["predicted"]),
-            probability=words.number(float(row[shown]), percent=False),
+            measure=words.number(float(row[shown]), percent=False),
         )
         for _, row in rows.iterrows()
+    ]
+
+
+def _wrong_labels(facts: RunFacts, rows: pd.DataFrame) -> list[WrongPatient]:
+    """List patients with a known label that was called wrongly, those with the most first."""
+    names = facts.class_names
+    truth, called, unknown = (
+        members(rows[column], names) for column in ("label", "predicted", "unknown")
+    )
+    n_wrong = ((truth != called) & ~unknown).sum(axis=1)
+    records = rows.to_dict("records")
+    return [
+        WrongPatient(
+            name=str(records[i]["patient"]),
+            n_images=words.count(int(records[i]["n_images"])),
+            label=set_text(records[i]["label"], records[i]["unknown"]),
+            predicted=set_text(records[i]["predicted"]),
+            measure=str(n_wrong[i]),
+        )
+        for i in np.argsort(-n_wrong, kind="stable").tolist()
+        if n_wrong[i]
     ]
 
 

@@ -418,13 +418,15 @@ def _check_lock(facts: RunFacts, found: _Found) -> None:
     if late:
         found.add(
             "opened_before_lock",
-            "The test split was opened before the threshold was locked",
+            "The test split was opened before "
+            f"{'every' if facts.is_multilabel else 'the'} threshold was locked",
             f"Opened {words.moment(str(facts.openings[0]['when']))}, locked "
             f"{words.moment(max(late))}: sensitivity and specificity may be tuned to "
             "the test images.",
         )
     else:
-        found.fine.append("the threshold was locked before the test was opened")
+        what = "thresholds were" if facts.is_multilabel else "threshold was"
+        found.fine.append(f"the {what} locked before the test was opened")
     others = [
         opening
         for opening in facts.openings
@@ -582,16 +584,20 @@ def _check_validation(facts: RunFacts, found: _Found) -> None:
             of_whom = words.of_people(n_groups) if _patients_known(facts) else ""
             few.append(f"{words.plural(n, 'image')}{of_whom} labelled {name}")
     if few:
-        by_threshold = facts.positive_class is not None
+        title, results = "There was little to calibrate by", "other probabilities"
+        chosen = ["calibration"]
+        if facts.epoch_is_chosen:
+            title, results = "There was little to choose the epoch by", "other figures"
+            chosen = ["epoch", *chosen]
+        if facts.positive_class is not None:
+            title = "There was little to choose the threshold by"
+            results = "another sensitivity and specificity"
+            chosen.append("threshold")
         found.add(
             "few_val",
-            f"There was little to choose the {'threshold' if by_threshold else 'epoch'} by",
+            title,
             f"Validation holds {words.join(few)}: another draw of them would have given another "
-            + (
-                "epoch, calibration and threshold, and so another sensitivity and specificity."
-                if by_threshold
-                else "epoch and calibration, and so other figures."
-            ),
+            f"{words.join(chosen)}, and so {results}.",
         )
 
 

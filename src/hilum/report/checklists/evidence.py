@@ -116,6 +116,9 @@ def _software(facts: RunFacts) -> Evidence:
 
 
 def _initial_weights(facts: RunFacts) -> Evidence:
+    start = methods.pretrained(facts)
+    if start is not None:
+        return Evidence(f"Made elsewhere: {methods.weights(start)}", "paper")
     return Evidence(f"Random, seed {facts.run['seed']}; no pretrained weights", "paper")
 
 
@@ -132,6 +135,9 @@ def _selection(facts: RunFacts) -> Evidence:
 
 
 def _ensemble(facts: RunFacts) -> Evidence:
+    n_members = methods.n_members(facts)
+    if n_members > 1:
+        return Evidence(f"{n_members} networks trained apart, their logits averaged", "plan")
     if methods.setting(facts, "weight_averaging"):
         return Evidence("One network, its weights averaged over training; no ensemble", "plan")
     return Evidence("One network, no ensemble", "plan")
@@ -191,8 +197,12 @@ def _performance(facts: RunFacts) -> Evidence:
     test = facts.metrics["test"]
     missing = ""
     if not facts.subgroup_columns:
-        notes = [str(note).rstrip(".") for note in test.get("subgroup_notes") or ()]
-        missing = f"subgroups: {'; '.join(notes) or 'the data hold no column for them'}"
+        parts = list(test["labels"].values()) if facts.is_multilabel else [test]
+        notes = [
+            str(note).rstrip(".") for part in parts for note in part.get("subgroup_notes") or ()
+        ]
+        told = "; ".join(dict.fromkeys(notes)) or "the data hold no column for them"
+        missing = f"subgroups: {told}"
     return Evidence("All figures with intervals on test and validation", "results", missing)
 
 
@@ -247,8 +257,10 @@ def _predictor_assessors(_: RunFacts) -> Evidence:
     return Evidence("None: pixels need no interpretation", "data")
 
 
-def _building(_: RunFacts) -> Evidence:
-    return Evidence("Network, training, choice of the epoch on validation", "plan")
+def _building(facts: RunFacts) -> Evidence:
+    if facts.epoch_is_chosen:
+        return Evidence("Network, training, choice of the epoch on validation", "plan")
+    return Evidence("Network and training; no epoch was chosen on validation", "plan")
 
 
 def _clusters_method(facts: RunFacts) -> Evidence:
