@@ -269,7 +269,7 @@ class TestCompare:
         found = facts["comparisons"][0]
         assert list(found) == [
             *("a", "b", "auroc", "sensitivity", "specificity", "balanced_accuracy"),
-            *("accuracy", "brier"),
+            *("accuracy", "brier", "patients", "patients_reason"),
         ]
         decided = (a >= 0.5, b >= 0.4)
         for name, values in {
@@ -395,6 +395,77 @@ class TestCompare:
         assert facts["warnings"][1].startswith("3 pairs are compared")
 
 
+def pooled_run(
+    folder: Path, y: Ints, scores: Floats, groups: Ints, *, threshold: float
+) -> tuple[Path, Ints, Floats]:
+    """Write a run that pools the images of a patient by the mean; also give what it pooled."""
+    run = write_run(folder, y, scores, groups)
+    n = int(groups.max()) + 1
+    means = np.array([scores[groups == g].mean() for g in range(n)])
+    truth = np.array([y[groups == g].max() for g in range(n)])
+    table = pd.DataFrame(
+        {
+            "patient": [f"p{g}" for g in range(n)],
+            "split": "test",
+            "n_images": np.bincount(groups),
+            "label": [NAMES[k] for k in truth],
+            "predicted": [NAMES[int(p >= threshold)] for p in means],
+            "p_normal": 1 - means,
+            "p_pneumonia": means,
+        }
+    )
+    table.iloc[::-1].to_csv(run / "patients.csv", index=False)
+    facts = json.loads((run / "metrics.json").read_text())
+    facts["test"]["patients"] = {"n": n}
+    (run / "metrics.json").write_text(json.dumps(facts))
+    return run, truth, means
+
+
+class TestPatients:
+    @pytest.fixture
+    def runs(self, tmp_path: Path) -> Any:
+        y, a, b, groups = two_scores(40, 5)
+        probs = [1 / (1 + np.exp(-score)) for score in (a, b)]
+        first = pooled_run(tmp_path / "a", y, probs[0], groups, threshold=0.5)
+        return first, pooled_run(tmp_path / "b", y, probs[1], groups, threshold=0.7)
+
+    def test_runs_are_compared_by_their_own_pooling_and_threshold(self, runs: Any) -> None:
+        (a, truth, first), (b, _, second) = runs
+        found = hilum.compare(a, b).to_dict()["comparisons"][0]["patients"]
+        assert found["n"] == 40
+        assert found["auroc"]["a"]["value"] == pytest.approx(slow_auroc(truth, first))
+        assert found["auroc"]["b"]["value"] == pytest.approx(slow_auroc(truth, second))
+        called = (first >= 0.5, second >= 0.7)
+        shares = [float((c == truth).mean()) for c in called]
+        assert [found["accuracy"][side]["value"] for side in ("a", "b")] == pytest.approx(shares)
+        assert found["accuracy"]["difference"]["value"] == pytest.approx(shares[0] - shares[1])
+        assert found["accuracy"]["difference"]["n"] == 40
+        text = CliRunner().invoke(app, ["compare", str(a), str(b)]).stdout
+        assert "By patient, n = 40" in text
+
+    def test_why_not(self, runs: Any, tmp_path: Path) -> None:
+        (a, *_), (b, *_) = runs
+        table = pd.read_csv(b / "predictions.csv")
+        table["patient"] = "one"
+        (tmp_path / "c").mkdir()
+        for name in ("run.json", "metrics.json", "samples.csv", "openings.jsonl"):
+            (tmp_path / "c" / name).write_bytes((b / name).read_bytes())
+        table.to_csv(tmp_path / "c" / "predictions.csv", index=False)
+        one = pd.read_csv(b / "patients.csv").head(1).assign(patient="one")
+        one.to_csv(tmp_path / "c" / "patients.csv", index=False)
+        pair = hilum.compare(a, tmp_path / "c").to_dict()["comparisons"][0]
+        assert pair["patients"] is None
+        assert pair["patients_reason"] == (
+            "the two runs do not take the same images for one patient's"
+        )
+        (b / "patients.csv").unlink()
+        facts = json.loads((b / "metrics.json").read_text())
+        facts["test"] |= {"patients": None, "patients_reason": "no patient is known"}
+        (b / "metrics.json").write_text(json.dumps(facts))
+        pair = hilum.compare(a, b).to_dict()["comparisons"][0]
+        assert pair["patients_reason"] == "b: no patient is known"
+
+
 class TestReaders:
     def test_scores_and_decisions_of_several_readers(self, pair: Any, tmp_path: Path) -> None:
         first, _, (y, _, b, _) = pair
@@ -482,7 +553,11 @@ def write_label_run(
         sha256=[f"{k:064x}" for k in range(len(y))], group=table["patient"]
     ).to_csv(folder / "samples.csv", index=False)
     (folder / "run.json").write_text('{"status": "finished"}')
-    test: dict[str, Any] = {"threshold": None, "n_patients": len(set(groups.tolist())), "labels": {}}
+    test: dict[str, Any] = {
+        "threshold": None,
+        "n_patients": len(set(groups.tolist())),
+        "labels": {},
+    }
     facts = {"class_names": list(names), "positive_class": None, "test": test}
     (folder / "metrics.json").write_text(json.dumps(facts))
     (folder / "openings.jsonl").write_text("{}\n")

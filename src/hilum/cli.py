@@ -806,12 +806,22 @@ def _print_figures(what: str, figures: dict[str, Any]) -> None:
     from hilum.evaluation import figure_text
 
     typer.echo(f"{what}, n = {figures['n']:,}")
+    _print_main(figures)
+    for label, found in (figures.get("labels") or {}).items():
+        typer.echo(f"    auroc of {label}: {figure_text(found['auroc'])}")
+    by_patient = figures.get("patients")
+    if by_patient:
+        typer.echo(f"{what}, by patient, n = {by_patient['n']:,}")
+        _print_main(by_patient)
+
+
+def _print_main(figures: Mapping[str, Any]) -> None:
+    from hilum.evaluation import figure_text
+
     shown = ["auroc", "sensitivity", "specificity", "balanced_accuracy", "accuracy"]
     graded = ["quadratic_kappa", "mean_absolute_error"]
     for name in [name for name in (*graded, *shown) if name in figures]:
         typer.echo(f"    {name.replace('_', ' '):<19} {figure_text(figures[name])}")
-    for label, found in (figures.get("labels") or {}).items():
-        typer.echo(f"    auroc of {label}: {figure_text(found['auroc'])}")
 
 
 def _print_spread(metrics: dict[str, Any]) -> None:
@@ -839,6 +849,10 @@ def _print_comparison(result: dict[str, Any]) -> None:
         for name, figures in labels.items():
             typer.echo(f"\n    {name}")
             _print_differences(figures)
+        by_patient = pair.get("patients")
+        if by_patient:
+            typer.echo(f"\n    By patient, n = {by_patient['n']:,}")
+            _print_differences(by_patient)
     for line in (*result["warnings"], *result["notes"]):
         typer.echo(f"\n{line}")
 
@@ -847,7 +861,7 @@ def _print_differences(figures: Mapping[str, Any]) -> None:
     from hilum.evaluation import figure_text
 
     for name, parts in figures.items():
-        if name in ("a", "b", "labels"):
+        if name in ("a", "b", "n", "labels", "patients", "patients_reason"):
             continue
         p = "" if parts["p"] is None else f", p = {parts['p']:.3g}"
         typer.echo(f"    {name.replace('_', ' ')}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from hilum.paired import (
     compare_kappas,
     mean_difference,
 )
+from hilum.patient_figures import patient_names
 from hilum.splits import join_groups
 from hilum.targets import TargetKind, members, truths
 
@@ -76,8 +77,8 @@ class Comparison:
     ----------
     facts : dict
         JSON-able: 'n', 'n_patients', 'n_shared', 'class_names', 'positive_class', 'raters',
-        'comparisons' (each with 'a', 'b' and figures {'a', 'b', 'difference', 'p'}), 'warnings',
-        'notes'.
+        'comparisons' (each with 'a', 'b' and figures {'a', 'b', 'difference', 'p'}; 'patients'
+        holds the same by patient, or is None, and 'patients_reason' says why), 'warnings', 'notes'.
     """
 
     facts: dict[str, Any]
@@ -94,7 +95,8 @@ def compare(
     Each pair is compared: AUROC (DeLong, by patient), and at the locked thresholds sensitivity,
     specificity, balanced accuracy, accuracy, and the Brier score; of ordinal grades also quadratic
     kappa and the mean error in grades; of several labels each, and the means over them. No test
-    split is opened: the predictions that the runs wrote are read.
+    split is opened: the predictions that the runs wrote are read. Where patients have several
+    images, two runs are also compared by patient, each by its own pooling and threshold.
 
     Parameters
     ----------
@@ -132,14 +134,14 @@ def compare(
     names, positive = sheets[0].class_names, sheets[0].positive
     clusters = Clusters.of(base["group"].to_numpy(), len(base))
     raters = [sheet.rater(list(base["key"]), names) for sheet in sheets]
-    true = truths(base, names, sheets[0].target)
-    bench: _Bench | _LabelBench
-    if sheets[0].target == "multilabel":
-        bench = _LabelBench(true, clusters, names)
-    else:
-        k, ordinal = names.index(positive) if positive else None, sheets[0].target == "ordinal"
-        bench = _Bench(true, clusters, names, k, ordinal)
-    pairs = [bench.compare(a, b) for a, b in itertools.combinations(raters, 2)]
+    bench = _bench(base, sheets[0], clusters)
+    whole = not any(counts["left_out"].values())
+    pairs = [
+        bench.compare(a, b) | _by_patient(*two, whole=whole)
+        for (a, b), two in zip(
+            itertools.combinations(raters, 2), itertools.combinations(sheets, 2), strict=True
+        )
+    ]
     return Comparison(
         {
             "n": len(base),
@@ -163,6 +165,22 @@ def compare(
 
 
 @dataclass(frozen=True)
+class _Patients:
+    """Test patients of a run, as it pooled their images.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row each, with the columns of a sheet's; the key is the first of the images' keys.
+    owner : Series
+        Key of the patient, by the key of each image.
+    """
+
+    table: pd.DataFrame
+    owner: pd.Series[str]
+
+
+@dataclass(frozen=True)
 class _Sheet:
     """Test images of one rater: columns key, path, sha256, label, group, and what was said."""
 
@@ -175,6 +193,8 @@ class _Sheet:
     patients_known: bool
     facts: dict[str, Any]
     target: TargetKind
+    patients: _Patients | None = None
+    no_patients: str = "it is no run"
 
     def rater(self, keys: Sequence[str], class_names: Sequence[str]) -> Rater:
         """Give what was said of the images with these keys, in this order of keys and classes.
@@ -218,25 +238,42 @@ def _run_sheet(folder: Path) -> _Sheet:
     test = predictions[predictions["split"] == "test"].reset_index(drop=True)
     known = samples.loc[test["path"], ["sha256", "group"]].reset_index(drop=True)
     table = pd.concat([test.drop(columns="split"), known], axis=1)
-    table = table.rename(columns={"predicted": "called"})
     target = target_of(metrics["test"])
-    if target == "multilabel":
-        # Another run may hold the same labels in another order.
-        for column in ("label", "unknown", "called"):
-            table[column] = [
-                SET_SEPARATOR.join(sorted(c.split(SET_SEPARATOR))) for c in table[column]
-            ]
+    table = _keyed(_in_one_order(table, target))
     return _Sheet(
         folder.name or str(folder),
         "run",
         folder,
-        _keyed(table),
+        table,
         tuple(metrics["class_names"]),
         metrics["positive_class"],
         metrics["test"]["n_patients"] is not None,
         {"threshold": metrics["test"]["threshold"], "n_openings": n_openings(folder)},
         target,
+        _pooled(folder, table, target) if metrics["test"].get("patients") else None,
+        str(metrics["test"].get("patients_reason") or "its patients were not pooled"),
     )
+
+
+def _in_one_order(table: pd.DataFrame, target: TargetKind) -> pd.DataFrame:
+    """Name what was called, and write labels in an order that no run chose."""
+    table = table.rename(columns={"predicted": "called"})
+    for column in ("label", "unknown", "called") if target == "multilabel" else ():
+        table[column] = [SET_SEPARATOR.join(sorted(c.split(SET_SEPARATOR))) for c in table[column]]
+    return table
+
+
+def _pooled(folder: Path, images: pd.DataFrame, target: TargetKind) -> _Patients:
+    """Read the test patients of a run, known by their images."""
+    rows = _table(folder / "patients.csv")
+    # Patients whose images have different classes have no one label, and no figures.
+    wanted = (rows["split"] == "test") & ((rows["label"] != "") | (target == "multilabel"))
+    named = images.assign(patient=patient_names(images))
+    first = named.groupby("patient").agg(key=("key", "min"), group=("group", "first"))
+    table = _in_one_order(rows[wanted].reset_index(drop=True), target)
+    of_table = first.loc[table["patient"]].reset_index(drop=True)
+    owner = pd.Series(first.loc[named["patient"], "key"].to_numpy(), index=named["key"])
+    return _Patients(pd.concat([table, of_table], axis=1), owner)
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -428,7 +465,55 @@ def _warnings(
     return found
 
 
+# -- by patient ------------------------------------------------------------------------------------
+
+
+def _by_patient(a: _Sheet, b: _Sheet, *, whole: bool) -> dict[str, Any]:
+    """Compare two runs by patient, each by its own pooling and threshold, or say why not."""
+    if a.patients is None or b.patients is None:
+        lost = a if a.patients is None else b
+        return {"patients": None, "patients_reason": f"{lost.name}: {lost.no_patients}"}
+    reason = _not_by_patient(a.patients, b.patients, whole=whole)
+    if reason:
+        return {"patients": None, "patients_reason": reason}
+    base = a.patients.table.sort_values("key").reset_index(drop=True)
+    keys = list(base["key"])
+    groups = [
+        list(sheet.set_index("key").loc[keys, "group"])
+        for sheet in (a.patients.table, b.patients.table)
+    ]
+    clusters = Clusters.of(join_groups(*groups), len(base))
+    raters = [
+        replace(sheet, table=found.table).rater(keys, a.class_names)
+        for sheet, found in ((a, a.patients), (b, b.patients))
+    ]
+    found = _bench(base, a, clusters).compare(*raters)
+    figures = {name: value for name, value in found.items() if name not in ("a", "b")}
+    return {"patients": {"n": len(base)} | figures}
+
+
+def _not_by_patient(a: _Patients, b: _Patients, *, whole: bool) -> str:
+    """Say why two runs cannot be compared by patient, '' where they can."""
+    if not whole:
+        return "images were left out that the runs pooled"
+    if not a.owner.equals(b.owner.loc[a.owner.index]):
+        return "the two runs do not take the same images for one patient's"
+    if set(a.table["key"]) != set(b.table["key"]):
+        return "the two runs do not give the same patients a label"
+    return ""
+
+
 # -- figures ---------------------------------------------------------------------------------------
+
+
+def _bench(rows: pd.DataFrame, sheet: _Sheet, clusters: Clusters) -> _Bench | _LabelBench:
+    """Lay out images, or patients, with their labels."""
+    names, positive = sheet.class_names, sheet.positive
+    true = truths(rows, names, sheet.target)
+    if sheet.target == "multilabel":
+        return _LabelBench(true, clusters, names)
+    k = names.index(positive) if positive else None
+    return _Bench(true, clusters, names, k, sheet.target == "ordinal")
 
 
 @dataclass(frozen=True)
