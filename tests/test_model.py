@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hilum.calibration import OperatingPoint, lock
+from hilum.calibration import OperatingPoint, choose_operating_point, lock
 from hilum.calibrators import Calibrator
 from hilum.errors import ModelError
 from hilum.model import (
@@ -16,6 +16,7 @@ from hilum.model import (
     find_model,
     load_facts,
     read_part,
+    seal_point,
     write_model,
 )
 from hilum.pixels import PixelSpec
@@ -108,6 +109,18 @@ def test_a_damaged_part_is_refused(folder: Path) -> None:
         ({"positive_class": None}, "a positive class belongs to two classes"),
         ({"operating_point": None}, "two classes need a threshold"),
         (
+            {"class_names": ["a", "b", "c"], "positive_class": None},
+            "two classes need a threshold, and only two classes",
+        ),
+        (
+            {"target": "ordinal", "positive_class": None, "operating_point": None},
+            "two grades are classes",
+        ),
+        ({"network": {"channels": 3}}, "the network's channels is not that of the model"),
+        ({"network": {"input_width": 32}}, "the network's input_width is not that of the model"),
+        ({"network": {"target": "multilabel"}}, "the network's target is not that of the model"),
+        ({"mean": [1.0, 2.0]}, "mean and deviation are not one for each channel"),
+        (
             {"operating_point": POINT.model_dump() | {"threshold": 0.9}},
             "the threshold is not the one that was locked",
         ),
@@ -132,6 +145,29 @@ def test_what_is_no_json_is_refused(folder: Path, content: bytes) -> None:
     (folder / "model.json").write_bytes(content)
     with pytest.raises(ModelError, match="is not a model description that this version can use"):
         load_facts(folder)
+
+
+def test_a_model_of_thousands_of_labels_is_read_again(tmp_path: Path) -> None:
+    names = [f"label {k}" for k in range(2000)]
+    several = facts(
+        class_names=names,
+        target="multilabel",
+        positive_class=None,
+        operating_point=None,
+        operating_points=dict.fromkeys(names, POINT),
+        calibration=None,
+        calibrations=dict.fromkeys(names, Calibrator(method="temperature", slope=0.5)),
+    )
+    write_model(tmp_path / "model", several, weights=b"", onnx=b"")
+    assert load_facts(tmp_path / "model").class_names == tuple(names)
+
+
+def test_what_cannot_be_estimated_is_sealed_as_null() -> None:
+    point = choose_operating_point([], [])
+    sealed = seal_point(point, now="2026-01-01T00:00:00+00:00")
+    assert (sealed.threshold, sealed.sensitivity, sealed.specificity) == (0.5, None, None)
+    assert sealed.reason == "No validation image has a known answer; the threshold stays at 0.5."
+    assert sealed.sha256 == lock(point) == lock(sealed)
 
 
 def test_another_pixel_path_is_refused(folder: Path) -> None:

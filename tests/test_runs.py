@@ -31,7 +31,7 @@ RUN_FILES = (
     "run.json", "samples.csv", "plan.json", "history.csv", "checkpoints/last.pt",
     "checkpoints/best.pt", "model/model.json", "model/weights.safetensors", "model/model.onnx",
     "model/references.safetensors", "model/README.md", "data_card.md",
-    "predictions.csv", "metrics.json", "openings.jsonl", "report.html",
+    "predictions.csv", "patients.csv", "metrics.json", "openings.jsonl", "report.html",
 )  # fmt: skip
 
 
@@ -213,6 +213,9 @@ def test_each_opening_is_on_record(run: hilum.Run) -> None:
     n = before["test"]["n"]
     assert [(line["n"], line["purpose"]) for line in lines] == [(n, "to report")]
     assert lines[0]["operating_point_sha256"] == run.facts["operating_point"]["sha256"]
+    patients = run.facts["patient_rules"]
+    assert lines[0]["pooling_sha256"] == patients["pooling"]["sha256"]
+    assert lines[0]["patient_point_sha256"] == patients["point"]["sha256"]
     again = hilum.evaluate(run.folder)
     lines = openings_of(run)
     assert [line["purpose"] for line in lines] == ["to report", "to report again"]
@@ -233,7 +236,7 @@ KILL_AT = (
     ("hilum.runs", "train_network", 0),
     ("hilum.training", "validate", 1),
     ("hilum.training", "save_checkpoint", 1),
-    ("hilum.runs", "to_onnx", 0),
+    ("hilum.release", "to_onnx", 0),
     ("hilum.model", "write_text", 0),
     ("hilum.runs", "predict_split", 0),
     ("hilum.runs", "predict_split", 1),
@@ -295,7 +298,7 @@ def test_calibration_is_on_record_wherever_the_run_was_killed(
         raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr("hilum.runs.write_model", write_and_die)
+        patch.setattr("hilum.release.write_model", write_and_die)
         with pytest.raises(KilledError):
             tiny.train_tiny(data, tmp_path / "run")
     assert hilum.resume(tmp_path / "run").facts["calibration"] == run.facts["calibration"]

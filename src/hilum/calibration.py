@@ -324,6 +324,8 @@ def _spread(values: Floats) -> tuple[float, float]:
 def _cannot_choose(cuts: _Cuts, unit: str) -> str:
     """Say why these data cannot choose a threshold, '' when they can."""
     n = cuts.n_positive + cuts.n_negative
+    if not n:
+        return f"no validation {unit} has a known answer"
     if not cuts.n_positive:
         return f"none of the {n} validation {unit}s is positive"
     if not cuts.n_negative:

@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hilum.calibration import choose_operating_point, lock
+from hilum.calibration import choose_operating_point
 from hilum.conformal import describe_sets, prediction_sets
 from hilum.dataset import Dataset
 from hilum.errors import DataError
 from hilum.files import append_line
 from hilum.inference import Model, Prediction
-from hilum.model import LockedPoint
+from hilum.model import LockedPoint, ModelFacts, seal_point
 from hilum.patient_figures import measure_patients
 from hilum.progress import Progress
 from hilum.referral import LockedRules, choose_rules, describe_referral, lock_rules
@@ -89,17 +89,7 @@ def lock_operating_point(
 ) -> LockedPoint:
     """Choose the threshold on validation data by a rule, and seal it with the time and a hash."""
     y_true = (np.asarray(labels) == positive).astype(int)
-    point = choose_operating_point(y_true, np.asarray(positive_probs), rule)
-    return LockedPoint(
-        rule=point.rule,
-        threshold=point.threshold,
-        sensitivity=point.sensitivity,
-        specificity=point.specificity,
-        n=point.n,
-        reason=point.reason,
-        locked=now(),
-        sha256=lock(point),
-    )
+    return seal_point(choose_operating_point(y_true, np.asarray(positive_probs), rule), now=now())
 
 
 def lock_label_points(
@@ -166,29 +156,30 @@ def lock_referral(
     )
 
 
-def open_test(
-    folder: Path,
-    n: int,
-    points: Mapping[str, LockedPoint] | LockedPoint | None,
-    referral: LockedRules | None,
-    *,
-    command: str,
-) -> None:
-    """Write down that the test split is opened, before it is."""
+def open_test(folder: Path, n: int, facts: ModelFacts, *, command: str) -> None:
+    """Write down that the test split is opened, and by which locked rules, before it is."""
     purpose = "to report" if n_openings(folder) == 0 else "to report again"
+    pooling, referral = facts.patient_pooling, facts.referral
     entry = {
         "when": now(),
         "command": command,
         "n": n,
         "purpose": purpose,
-        "operating_point_sha256": {name: point.sha256 for name, point in points.items()}
-        if isinstance(points, Mapping)
-        else points.sha256
-        if points
-        else None,
+        "operating_point_sha256": _hashes(facts.operating_points or facts.operating_point),
+        "pooling_sha256": pooling.sha256 if pooling else None,
+        "patient_point_sha256": _hashes(facts.patient_points or facts.patient_point),
         "referral_sha256": referral.sha256 if referral else None,
     }
     append_line(folder / OPENINGS_FILE, json.dumps(entry, ensure_ascii=False))
+
+
+def _hashes(
+    points: Mapping[str, LockedPoint] | LockedPoint | None,
+) -> dict[str, str] | str | None:
+    """Return the seal of a threshold, or of that of each label."""
+    if isinstance(points, Mapping):
+        return {name: point.sha256 for name, point in points.items()}
+    return points.sha256 if points else None
 
 
 def n_openings(folder: Path) -> int:

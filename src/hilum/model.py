@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
@@ -18,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hilum.calibration import lock
+from hilum.calibration import OperatingPoint, lock
 from hilum.calibrators import Calibrator
 from hilum.errors import ModelError, SettingError
 from hilum.files import write_bytes, write_text
 from hilum.pixels import PIXEL_PATH_VERSION, PixelSpec
 from hilum.pooling import LockedPooling
 from hilum.referral import LockedRules, certainty
-from hilum.targets import TargetKind
+from hilum.targets import MOST_CLASSES, TargetKind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,14 +40,15 @@ REFERENCES_FILE = "references.safetensors"
 
 FORMAT_VERSION = 3
 
-MAX_FACTS_BYTES = 1 << 20
+# Thousands of labels, each with a calibrator and two thresholds, fill some megabytes.
+MAX_FACTS_BYTES = 64 << 20
 MAX_MODEL_BYTES = 4 << 30
 
 
 class LockedPoint(BaseModel):
     """The decision threshold, fixed on validation data before the test data were opened."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rule: str
     threshold: float = Field(ge=0, le=1)
@@ -62,6 +64,20 @@ class LockedPoint(BaseModel):
         if lock(self) != self.sha256:
             raise ValueError("the threshold is not the one that was locked")
         return self
+
+
+def seal_point(point: OperatingPoint, *, now: str) -> LockedPoint:
+    """Seal a chosen threshold with the time and a hash; null stands for what is not estimable."""
+    return LockedPoint(
+        rule=point.rule,
+        threshold=point.threshold,
+        sensitivity=None if math.isnan(point.sensitivity) else point.sensitivity,
+        specificity=None if math.isnan(point.specificity) else point.specificity,
+        n=point.n,
+        reason=point.reason,
+        locked=now,
+        sha256=lock(point),
+    )
 
 
 class PatientRules(NamedTuple):
@@ -125,7 +141,7 @@ class ModelFacts(BaseModel):
     format_version: Literal[3] = 3
     hilum: str
     created: str
-    class_names: tuple[str, ...] = Field(min_length=2, max_length=10_000)
+    class_names: tuple[str, ...] = Field(min_length=2, max_length=MOST_CLASSES)
     positive_class: str | None
     target: TargetKind = "classes"
     preprocessing: PixelSpec
@@ -155,13 +171,28 @@ class ModelFacts(BaseModel):
         self._check_labels()
         if self.positive_class is not None and self.positive_class not in self.class_names:
             raise ValueError("the positive class is not one of the classes")
-        if self.positive_class is not None and self.operating_point is None:
-            raise ValueError("two classes need a threshold")
+        if (self.positive_class is None) != (self.operating_point is None):
+            raise ValueError("two classes need a threshold, and only two classes")
+        if self.target == "ordinal" and len(self.class_names) < 3:
+            raise ValueError("two grades are classes")
         thresholds = self.referral.set_thresholds if self.referral else None
         if thresholds is not None and len(thresholds) != len(self.class_names):
             raise ValueError("the prediction sets have not one threshold for each class")
         self._check_patients()
+        self._check_network()
         return self
+
+    def _check_network(self) -> None:
+        """Check that the network in PyTorch is given what the exported one is."""
+        spec = self.preprocessing
+        for name, wanted in (
+            *(("input_height", spec.height), ("input_width", spec.width)),
+            *(("channels", spec.channels), ("target", self.target)),
+        ):
+            if self.network.get(name, wanted) != wanted:
+                raise ValueError(f"the network's {name} is not that of the model")
+        if not len(self.mean) == len(self.std) in (0, spec.channels):
+            raise ValueError("mean and deviation are not one for each channel")
 
     def _check_labels(self) -> None:
         """Check that what is kept by label is kept of every label, and of labels alone."""

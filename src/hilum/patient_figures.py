@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hilum.calibration import choose_operating_point, lock
+from hilum.calibration import choose_operating_point
 from hilum.estimates import Study, study_of
-from hilum.model import LockedPoint, ModelFacts, PatientRules
+from hilum.model import LockedPoint, ModelFacts, PatientRules, seal_point
 from hilum.multilabel import LabelStudy, label_study
 from hilum.pooling import (
     NO_LABEL,
@@ -100,16 +100,7 @@ def _lock_point(
     """Lock the threshold on the patients of whom it is known whether they have it."""
     known = ~np.isnan(has)
     point = choose_operating_point(has[known].astype(int), probs[known], rule, unit="patient")
-    return LockedPoint(
-        rule=point.rule,
-        threshold=point.threshold,
-        sensitivity=None if np.isnan(point.sensitivity) else point.sensitivity,
-        specificity=None if np.isnan(point.specificity) else point.specificity,
-        n=point.n,
-        reason=point.reason,
-        locked=now,
-        sha256=lock(point),
-    )
+    return seal_point(point, now=now)
 
 
 def patient_names(rows: pd.DataFrame) -> list[str]:

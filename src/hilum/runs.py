@@ -15,45 +15,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import safetensors.torch
 import torch
-from numpy.typing import NDArray
 
 import hilum
 from hilum.budget import overrun
-from hilum.cache import stored_images, subset
-from hilum.calibrators import (
-    Calibrator,
-    LabelCalibrators,
-    choose_calibrator,
-    choose_label_calibrators,
-)
+from hilum.cache import stored_images
 from hilum.crossvalidation import check_folds, work_folds
 from hilum.dataset import Columns, Dataset
 from hilum.errors import HilumError, RunError
-from hilum.evaluation import (
-    lock_label_points,
-    lock_operating_point,
-    lock_referral,
-    measure,
-    n_openings,
-    now,
-    open_test,
-    predict_split,
-)
-from hilum.export import check_agreement, check_resizing, run_exported, to_onnx
+from hilum.evaluation import measure, n_openings, now, open_test, predict_split
 from hilum.external import OtherData, evaluate_on
 from hilum.files import write_csv, write_json
 from hilum.inference import Model, load
 from hilum.locks import LOCK_FILE, locked
 from hilum.map_checks import check_maps
-from hilum.model import ModelFacts, PatientRules, TrainingData, write_model
-from hilum.neighbours import References, choose_references, make_references, see
-from hilum.networks import NETWORK_SETTINGS, Classifier, members_of, n_parameters
-from hilum.patient_figures import lock_patients, pool_predictions
-from hilum.pooling import Target
+from hilum.networks import n_parameters
+from hilum.patient_figures import pool_predictions
 from hilum.preparation import DataOptions, prepare
 from hilum.progress import LogProgress, Progress
 from hilum.records import (
@@ -65,11 +43,12 @@ from hilum.records import (
     save_prepared,
     several_models,
 )
+from hilum.release import Basis, make_release
 from hilum.robustness import measure_robustness
 from hilum.settings import Settings
 from hilum.subgroups import Subgroups, add_groups
-from hilum.targets import Labels, truths
-from hilum.training import Samples, Trained, network_logits, train_network
+from hilum.targets import truths
+from hilum.training import Samples, train_network
 
 
 def train(
@@ -330,7 +309,19 @@ def _work(run: Run, progress: Progress, command: Sequence[str]) -> Run:
             "--set batch_size=… or a smaller input."
         ) from None
     if not (run.folder / "model" / "model.json").exists():
-        _write_model(run, trained, train_samples, val_samples, dataset, settings, samples)
+        basis = Basis(
+            dataset,
+            samples,
+            train_samples,
+            val_samples,
+            settings,
+            run.facts["positive_class"],
+            run.facts["data"]["sha256"],
+        )
+        release = make_release(trained.network, basis)
+        # Before the model: once that is whole, a run that is resumed does not come here again.
+        run.save(calibration=release.calibration)
+        release.write(run.folder / "model")
     run.save(
         status="trained",
         best_epochs=list(trained.best_epochs),
@@ -376,153 +367,6 @@ def _sizes(samples: pd.DataFrame, split: str) -> list[tuple[int, int]]:
     return list(zip(height, width, strict=True))
 
 
-def _write_model(
-    run: Run,
-    trained: Trained,
-    train: Samples,
-    val: Samples,
-    dataset: Dataset,
-    settings: Settings,
-    samples: pd.DataFrame,
-) -> None:
-    """Calibrate on validation data, export, lock threshold and rules, write the model folder."""
-    names, positive = dataset.class_names, run.facts["positive_class"]
-    logits = network_logits(trained.network, val.pixels)
-    groups = list(samples["group"][samples["split"] == "val"])
-    calibrator, why = _calibrate(logits, val.labels, groups, names, settings)
-    exported = to_onnx(trained.network, settings.pixel_spec, names, calibrator=calibrator)
-    found = run_exported(exported, val.pixels)
-    check_agreement(found, logits, calibrator)
-    probs = found.probabilities
-    originals = samples["path"][samples["split"] == "val"][:N_ORIGINALS]
-    pictures = [dataset.picture(path) for path in originals]
-    check_resizing(exported, pictures, settings.pixel_spec)
-    point, points = None, None
-    if settings.target == "multilabel":
-        points = lock_label_points(val.labels, probs, names, settings.operating_point)
-    if positive is not None:
-        labels = [names[label] for label in val.labels]
-        column = probs[:, names.index(positive)]
-        point = lock_operating_point(labels, list(column), positive, settings.operating_point)
-    cut = point.threshold if point else None
-    cuts = [one.threshold for one in points.values()] if points else None
-    references, strangeness = None, None
-    if settings.refer_unlike is not None:
-        views = see(found.features, val.pixels)
-        references = _references(exported, train, views, seed=settings.seed)
-        strangeness = references.strangeness(views)
-    referral = lock_referral(
-        val.labels,
-        probs,
-        groups,
-        settings,
-        positive=None if positive is None else names.index(positive),
-        threshold=cuts or cut,
-        strangeness=strangeness,
-        patients_known=dataset.patients.n_patients is not None,
-    )
-    patients = _lock_patients(dataset, samples, probs, positive, settings)
-    constants = trained.network.state_dict()
-    facts = ModelFacts(
-        hilum=hilum.__version__,
-        created=now(),
-        class_names=names,
-        target=settings.target,
-        positive_class=positive,
-        preprocessing=settings.pixel_spec,
-        calibration=calibrator if isinstance(calibrator, Calibrator) else None,
-        calibrations=calibrator.parts if isinstance(calibrator, LabelCalibrators) else None,
-        operating_point=point,
-        operating_points=points,
-        patient_pooling=patients.pooling,
-        patient_point=patients.point,
-        patient_points=patients.points,
-        referral=referral,
-        network=settings.model_dump(mode="json", include=set(NETWORK_SETTINGS)),
-        mean=_pixel_constant(trained.network, "mean"),
-        std=_pixel_constant(trained.network, "std"),
-        n_parameters=n_parameters(trained.network),
-        training_data=TrainingData(
-            sha256=run.facts["data"]["sha256"],
-            n_train=int((samples["split"] == "train").sum()),
-            n_val=len(val),
-            n_patients=dataset.patients.n_patients,
-        ),
-        files={},
-    )
-    weights = safetensors.torch.save(constants)
-    # Before the model: once that is whole, a run that is resumed does not come here again.
-    run.save(calibration=_describe_calibration(calibrator, why))
-    write_model(
-        run.folder / "model",
-        facts,
-        weights=weights,
-        onnx=exported,
-        references=None if references is None else references.to_bytes(),
-    )
-
-
-def _calibrate(
-    logits: NDArray[np.float32],
-    labels: Labels,
-    groups: Sequence[str],
-    names: Sequence[str],
-    settings: Settings,
-) -> tuple[Calibrator | LabelCalibrators, str | dict[str, str]]:
-    """Fit the calibrator, or that of each label, and say why it is this one."""
-    if settings.target == "multilabel":
-        return choose_label_calibrators(logits, labels, groups, names, settings.calibration)
-    return choose_calibrator(logits, labels, groups, settings.calibration)
-
-
-def _describe_calibration(
-    calibrator: Calibrator | LabelCalibrators, why: str | dict[str, str]
-) -> dict[str, Any]:
-    """Say for run.json how probabilities were calibrated; of several labels one by one."""
-    if isinstance(calibrator, LabelCalibrators):
-        assert isinstance(why, dict)
-        parts = {name: _describe_calibration(c, why[name]) for name, c in calibrator.parts.items()}
-        reason = " ".join(f"'{name}': {text}" for name, text in why.items())
-        return {"method": "by label", "temperature": None, "reason": reason, "labels": parts}
-    temperature = 1 / calibrator.slope if calibrator.method == "temperature" else None
-    return {"method": calibrator.method, "temperature": temperature, "reason": why}
-
-
-def _references(
-    exported: bytes, train: Samples, val_views: dict[str, NDArray[np.float32]], *, seed: int
-) -> References:
-    """Keep training images by which images unlike them are told."""
-    chosen = choose_references(len(train), val_views["features"].shape[1], seed=seed)
-    pixels = subset(train.pixels, chosen)
-    features = run_exported(exported, pixels).features
-    return make_references(see(features, pixels), val_views)
-
-
-def _lock_patients(
-    dataset: Dataset,
-    samples: pd.DataFrame,
-    val_probs: NDArray[np.float64],
-    positive: str | None,
-    settings: Settings,
-) -> PatientRules:
-    """Lock the rules for patients with several images, where patients are known."""
-    if dataset.patients.n_patients is None:
-        return PatientRules(None, None, None)
-    names = dataset.class_names
-    target = Target(settings.target, None if positive is None else names.index(positive))
-    return lock_patients(samples, val_probs, names, target, settings, now=now())
-
-
-def _pixel_constant(network: Classifier, name: str) -> tuple[float, ...]:
-    """Return a constant of the normalisation by channel; () where each image has its own."""
-    found = getattr(members_of(network)[0].normalise, name, None)
-    return () if found is None else tuple(found.flatten().tolist())
-
-
-N_ORIGINALS = 8
-"""Validation images, as they came, that the exported graph must resize as training did."""
-
-
 def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
     """Predict validation, then open the test split; write predictions and figures."""
     dataset, samples, settings = load_prepared(run)
@@ -530,8 +374,7 @@ def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
     point, points = model.facts.operating_point, model.facts.operating_points
     val = predict_split(model, dataset, samples, "val", progress)
     n_test = int((samples["split"] == "test").sum())
-    locked_at = points or point
-    open_test(run.folder, n_test, locked_at, model.facts.referral, command=shlex.join(command))
+    open_test(run.folder, n_test, model.facts, command=shlex.join(command))
     test = predict_split(model, dataset, samples, "test", progress)
     write_csv(run.folder / "predictions.csv", pd.concat([val, test], ignore_index=True))
     if model.facts.patient_pooling is not None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 TargetKind = Literal["classes", "multilabel", "ordinal"]
 
+MOST_CLASSES = 10_000
+"""Classes, grades or labels of one model."""
+
 Labels = NDArray[Any]
 """Class indices (n,), or for multi-label data 0, 1 and NaN (unknown) of shape (n, n_labels)."""
 

@@ -1,0 +1,240 @@
+"""Trained network → model folder: calibrated, exported, its thresholds and rules locked.
+
+Training and validation images alone come here. What test images are answered by is all fixed in
+what is returned, before any of them is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+from numpy.typing import NDArray
+
+import hilum
+from hilum.cache import subset
+from hilum.calibrators import (
+    Calibrator,
+    LabelCalibrators,
+    choose_calibrator,
+    choose_label_calibrators,
+)
+from hilum.dataset import Dataset
+from hilum.evaluation import lock_label_points, lock_operating_point, lock_referral, now
+from hilum.export import Outputs, check_agreement, check_resizing, run_exported, to_onnx
+from hilum.model import LockedPoint, ModelFacts, PatientRules, TrainingData, write_model
+from hilum.neighbours import References, choose_references, make_references, see
+from hilum.networks import NETWORK_SETTINGS, Classifier, members_of, n_parameters
+from hilum.patient_figures import lock_patients
+from hilum.pooling import Target
+from hilum.referral import LockedRules
+from hilum.settings import Settings
+from hilum.training import Samples, network_logits
+
+N_ORIGINALS = 8
+"""Validation images, as they came, that the exported graph must resize as training did."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a model is made from, beside its network.
+
+    Attributes
+    ----------
+    table : DataFrame
+        samples.csv.
+    positive : str or None
+        Of two classes, the one to be found.
+    sha256 : str
+        Of the data.
+    """
+
+    dataset: Dataset
+    table: pd.DataFrame
+    train: Samples
+    val: Samples
+    settings: Settings
+    positive: str | None
+    sha256: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.dataset.class_names
+
+    @property
+    def positive_index(self) -> int | None:
+        return None if self.positive is None else self.names.index(self.positive)
+
+    @property
+    def val_rows(self) -> pd.DataFrame:
+        """Rows of the validation images, in their order."""
+        return self.table[self.table["split"] == "val"]
+
+    @property
+    def patients_known(self) -> bool:
+        return self.dataset.patients.n_patients is not None
+
+
+@dataclass(frozen=True)
+class Release:
+    """A model folder that is not written yet.
+
+    Attributes
+    ----------
+    calibration : dict
+        How probabilities were calibrated, and why so, for run.json.
+    """
+
+    facts: ModelFacts
+    weights: bytes
+    onnx: bytes
+    references: bytes | None
+    calibration: dict[str, Any]
+
+    def write(self, folder: Path) -> None:
+        write_model(
+            folder, self.facts, weights=self.weights, onnx=self.onnx, references=self.references
+        )
+
+
+class Thresholds(NamedTuple):
+    """The locked threshold of two classes, or those of several labels."""
+
+    point: LockedPoint | None
+    points: dict[str, LockedPoint] | None
+
+    @property
+    def cuts(self) -> float | list[float] | None:
+        if self.points is not None:
+            return [point.threshold for point in self.points.values()]
+        return None if self.point is None else self.point.threshold
+
+
+def make_release(network: Classifier, basis: Basis) -> Release:
+    """Calibrate on validation data, export, lock thresholds and rules.
+
+    Raises
+    ------
+    ModelError
+        If the exported model does not agree with the network on real images.
+    """
+    settings, val = basis.settings, basis.val
+    logits = network_logits(network, val.pixels)
+    calibrator, calibration = _calibrate(logits, basis)
+    onnx = to_onnx(network, settings.pixel_spec, basis.names, calibrator=calibrator)
+    found = run_exported(onnx, val.pixels)
+    check_agreement(found, logits, calibrator)
+    originals = [basis.dataset.picture(path) for path in basis.val_rows["path"][:N_ORIGINALS]]
+    check_resizing(onnx, originals, settings.pixel_spec)
+    thresholds = _lock_thresholds(found.probabilities, basis)
+    rules, references = _lock_rules(onnx, found, thresholds, basis)
+    patients = _lock_patients(found.probabilities, basis)
+    facts = ModelFacts(
+        hilum=hilum.__version__,
+        created=now(),
+        class_names=basis.names,
+        target=settings.target,
+        positive_class=basis.positive,
+        preprocessing=settings.pixel_spec,
+        calibration=calibrator if isinstance(calibrator, Calibrator) else None,
+        calibrations=calibrator.parts if isinstance(calibrator, LabelCalibrators) else None,
+        operating_point=thresholds.point,
+        operating_points=thresholds.points,
+        patient_pooling=patients.pooling,
+        patient_point=patients.point,
+        patient_points=patients.points,
+        referral=rules,
+        network=settings.model_dump(mode="json", include=set(NETWORK_SETTINGS)),
+        mean=_pixel_constant(network, "mean"),
+        std=_pixel_constant(network, "std"),
+        n_parameters=n_parameters(network),
+        training_data=TrainingData(
+            sha256=basis.sha256,
+            n_train=len(basis.train),
+            n_val=len(val),
+            n_patients=basis.dataset.patients.n_patients,
+        ),
+        files={},
+    )
+    return Release(
+        facts,
+        weights=safetensors.torch.save(network.state_dict()),
+        onnx=onnx,
+        references=None if references is None else references.to_bytes(),
+        calibration=calibration,
+    )
+
+
+def _calibrate(
+    logits: NDArray[np.float32], basis: Basis
+) -> tuple[Calibrator | LabelCalibrators, dict[str, Any]]:
+    """Fit the calibrator, or that of each label, and describe it for run.json."""
+    labels, groups, wanted = basis.val.labels, basis.val_rows["group"], basis.settings.calibration
+    if basis.settings.target != "multilabel":
+        calibrator, why = choose_calibrator(logits, labels, groups, wanted)
+        return calibrator, _describe(calibrator, why)
+    several, reasons = choose_label_calibrators(logits, labels, groups, basis.names, wanted)
+    parts = {name: _describe(each, reasons[name]) for name, each in several.parts.items()}
+    reason = " ".join(f"'{name}': {text}" for name, text in reasons.items())
+    return several, {"method": "by label", "temperature": None, "reason": reason, "labels": parts}
+
+
+def _describe(calibrator: Calibrator, why: str) -> dict[str, Any]:
+    temperature = 1 / calibrator.slope if calibrator.method == "temperature" else None
+    return {"method": calibrator.method, "temperature": temperature, "reason": why}
+
+
+def _lock_thresholds(probs: NDArray[np.float64], basis: Basis) -> Thresholds:
+    names, rule = basis.names, basis.settings.operating_point
+    if basis.settings.target == "multilabel":
+        return Thresholds(None, lock_label_points(basis.val.labels, probs, names, rule))
+    if basis.positive is None:
+        return Thresholds(None, None)
+    labels = [names[label] for label in basis.val.labels]
+    column = probs[:, names.index(basis.positive)]
+    return Thresholds(lock_operating_point(labels, list(column), basis.positive, rule), None)
+
+
+def _lock_rules(
+    onnx: bytes, found: Outputs, thresholds: Thresholds, basis: Basis
+) -> tuple[LockedRules, References | None]:
+    """Lock prediction sets and referral, with the training images that unlike ones are told by."""
+    references, strangeness = None, None
+    if basis.settings.refer_unlike is not None:
+        views = see(found.features, basis.val.pixels)
+        chosen = choose_references(
+            len(basis.train), views["features"].shape[1], seed=basis.settings.seed
+        )
+        pixels = subset(basis.train.pixels, chosen)
+        features = run_exported(onnx, pixels).features
+        references = make_references(see(features, pixels), views)
+        strangeness = references.strangeness(views)
+    rules = lock_referral(
+        basis.val.labels,
+        found.probabilities,
+        list(basis.val_rows["group"]),
+        basis.settings,
+        positive=basis.positive_index,
+        threshold=thresholds.cuts,
+        strangeness=strangeness,
+        patients_known=basis.patients_known,
+    )
+    return rules, references
+
+
+def _lock_patients(probs: NDArray[np.float64], basis: Basis) -> PatientRules:
+    """Lock the rules for patients with several images, where patients are known."""
+    if not basis.patients_known:
+        return PatientRules(None, None, None)
+    target = Target(basis.settings.target, basis.positive_index)
+    return lock_patients(basis.table, probs, basis.names, target, basis.settings, now=now())
+
+
+def _pixel_constant(network: Classifier, name: str) -> tuple[float, ...]:
+    """Return a constant of the normalisation by channel; () where each image has its own."""
+    found = getattr(members_of(network)[0].normalise, name, None)
+    return () if found is None else tuple(found.flatten().tolist())
