@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 import hilum
-from hilum.auditing import several
+from hilum.auditing import Finding, Found, several
+from hilum.auditing.several import ask_by_label
+from hilum.progress import LogProgress, Progress
 from making import write_npz
 
 NAN = float("nan")
@@ -55,3 +59,34 @@ def test_what_takes_too_long_is_not_looked_for_with_its_reason(
         "each of 2 labels would have to be looked at by itself, which takes too long for 8 images"
     )
     assert found.not_looked_for["label_errors"] == found.not_looked_for["shortcut"]
+
+
+def of_labels(samples: pd.DataFrame, looks: NDArray[np.uint8], *, progress: Progress) -> Found:
+    """Look for nothing where a label is rare; else find a clue."""
+    name = sorted(set(samples["label"]))[-1].removeprefix("no ")
+    if (samples["label"] == name).sum() < 3:
+        return Found(not_looked_for={"shortcut": "there are too few images"})
+    return Found((Finding("shortcut", "low", 1, "Found.", ()),), clues={"clues": [], "picture": {}})
+
+
+def test_what_is_not_looked_for_names_its_labels_and_clues_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(several, "MOST_LABELS", 2)
+    samples = pd.DataFrame({"label": ["a", "a|b", "a|c", "b"], "unknown": ""})
+    looks = np.zeros((4, 2, 2), dtype=np.uint8)
+    detectors = [("shortcut", of_labels)]
+    found = ask_by_label(detectors, samples, looks, ["a", "b", "c"], LogProgress())
+    assert [finding.message for finding in found.findings] == ["Label 'a': Found."]
+    assert found.not_looked_for == {
+        "shortcut": "for 'b': there are too few images; for 'c': it takes too long for all but the "
+        "commonest labels"
+    }
+    assert found.clues == {"by_label": {"a": {"clues": [], "picture": {}}}}
+
+
+def test_one_reason_for_every_label_is_said_once() -> None:
+    samples = pd.DataFrame({"label": ["a", "b"], "unknown": ""})
+    looks = np.zeros((2, 2, 2), dtype=np.uint8)
+    found = ask_by_label([("shortcut", of_labels)], samples, looks, ["a", "b"], LogProgress())
+    assert found.not_looked_for == {"shortcut": "there are too few images"}

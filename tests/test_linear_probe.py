@@ -8,8 +8,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hilum.linear_probe import STRENGTHS, choose_strength, fit_line
-from hilum.settings import Settings
+from hilum.errors import SettingError
+from hilum.linear_probe import PLAIN_STRENGTH, STRENGTHS, choose_strength, fit_line
+from hilum.settings import Settings, make_settings
 
 PLAIN = Settings(accelerator="cpu")
 
@@ -79,3 +80,18 @@ def test_too_few_patients_are_said_to_be() -> None:
     assert (strength, "too few patients" in reason) == (0.01, True) or strength in STRENGTHS
     one = choose_strength(features, labels, np.array(["a"] * 4), PLAIN)
     assert one == (0.01, "Linear model with C = 0.01, by default: too few patients to choose by.")
+
+
+def test_images_of_one_class_or_an_unknown_label_leave_the_strength_as_it_is() -> None:
+    features, labels = draw()
+    patients = np.arange(len(labels)).astype(str)
+    one_class = choose_strength(features, np.ones_like(labels), patients, PLAIN)
+    several = Settings(accelerator="cpu", target="multilabel")
+    truth = np.stack([labels, np.full(len(labels), np.nan)], axis=1).astype(np.float32)
+    assert one_class[0] == PLAIN_STRENGTH
+    assert choose_strength(features, truth, patients, several)[0] in STRENGTHS
+
+
+def test_a_probe_is_one_network() -> None:
+    with pytest.raises(SettingError, match="probe fits one model, since each would be the same"):
+        make_settings({"backbone": "timm:x", "weights": "w", "probe": True, "members": 2})

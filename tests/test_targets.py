@@ -140,6 +140,18 @@ def test_labels_that_are_not_there(tmp_path: Path) -> None:
         load_dataset(folder, target="multilabel")
 
 
+def test_what_a_cell_cannot_hold_is_refused(tmp_path: Path) -> None:
+    rows = [["path", "label"], ["0.png", "a\x07b|c"], ["1.png", ""]]
+    with pytest.raises(DataError, match="line break or control character in row 2"):
+        load_dataset(label_table(tmp_path / "t.csv", rows), target="multilabel")
+    # Data to evaluate on as well: what is joined could not be parted again.
+    rows = [["path", "a", "none", "b|c"], ["0.png", "1", "0", "1"], ["1.png", "0", "1", "0"]]
+    table = label_table(tmp_path / "u.csv", rows)
+    for name, message in (("none", "the very word"), ("b|c", "stands between the classes")):
+        with pytest.raises(DataError, match=message):
+            load_dataset(table, columns=Columns(labels=("a", name)), min_classes=1)
+
+
 def test_a_label_may_not_be_called_none(tmp_path: Path) -> None:
     rows = [["path", "none", "b"], ["0.png", "1", "0"], ["1.png", "0", "1"]]
     table = label_table(tmp_path / "t.csv", rows)
@@ -215,6 +227,10 @@ def test_a_label_that_cannot_be_learnt_is_named() -> None:
         "No image of the train split is known to show 'b', so the label cannot be learnt. Add such "
         "images (from several patients) or leave the label out."
     )
+    # A label that is nowhere, as where its every file is unreadable, is not passed over.
+    nowhere = label_strata(np.array([[1, 0], [0, 0], [1, 0], [0, 0]], dtype=float), ["a", "b"])
+    with pytest.raises(DataError, match="is known to show 'b', so the label cannot be learnt"):
+        check_strata(nowhere, splits)
     # What validation alone lacks costs the threshold, and is said.
     reasons = check_strata(strata, splits[::-1])
     assert reasons == [
@@ -267,6 +283,7 @@ def test_each_label_has_its_threshold_and_calibrator(several_run: hilum.Run) -> 
         assert point.n == int((~np.isnan(known[:, k])).sum())
     opening = read_json(several_run.folder / "openings.jsonl")
     assert set(opening["operating_point_sha256"]) == set(NAMES)
+    assert (opening["pooling_sha256"], opening["patient_point_sha256"]) == (None, None)
 
 
 def test_answers_follow_the_thresholds_and_figures_the_known(several_run: hilum.Run) -> None:

@@ -29,7 +29,7 @@ from hilum.readers import LIMITS, AtLeast, Facts, Picture, read, read_arrays
 from hilum.splits import SPLITS
 from hilum.tables import SUFFIXES as TABLE_SUFFIXES
 from hilum.tables import name_rows, read_table
-from hilum.targets import TargetKind, label_columns
+from hilum.targets import MOST_CLASSES, TargetKind, label_columns
 
 __all__ = [
     "FACTS",
@@ -163,7 +163,8 @@ def load_dataset(
             "of .csv, .tsv, .parquet, .npz, nor a folder of class folders."
         )
     dataset = _as_target(dataset, target, classes)
-    if min_classes > 1:  # data to evaluate on may map their classes to those of the model
+    # Data to evaluate on may map their classes to those of the model; labels are joined before.
+    if min_classes > 1 or dataset.target_kind == "multilabel":
         _check_names(dataset)
     return dataset
 
@@ -274,7 +275,7 @@ def _load_table(
     patient = _column(raw, columns.patient, "patient", source)
     split = _column(raw, columns.split, "split", source)
     paths = raw[path].map(plain_path)
-    _check_rows(raw, paths, None if several else label, split, source)
+    _check_rows(raw, paths, label, split, source, may_be_empty=several)
     places = [f"row {row}" for row in raw.index]
     read = None
     if columns.labels is not None:
@@ -406,16 +407,22 @@ def plain_path(text: str) -> str:
 
 
 def _check_rows(
-    raw: pd.DataFrame, paths: pd.Series, label: str | None, split: str | None, source: Path
+    raw: pd.DataFrame,
+    paths: pd.Series,
+    label: str | None,
+    split: str | None,
+    source: Path,
+    *,
+    may_be_empty: bool,
 ) -> None:
     """Collect every fault of the rows, then refuse them together."""
     if raw.empty:
         raise DataError(f"{source} has no rows.")
-    # Of several labels an empty cell says something; what says nothing is told elsewhere.
-    labels = raw[label].str.strip() if label else pd.Series("-", raw.index)
+    labels = raw[label].str.strip() if label else pd.Series("", raw.index)
     faults = {
         "path missing": paths == "",
-        "label missing": labels == "",
+        # Of several labels an empty cell says something; what says nothing is told elsewhere.
+        "label missing": (labels == "") & (not may_be_empty),
         "path named twice": paths.duplicated() & (paths != ""),
         "line break or control character": (paths + labels).map(_is_unwritable),
     }
@@ -639,8 +646,18 @@ def _class_order(
 
 
 def _check_names(dataset: Dataset) -> None:
-    """Refuse names that a model's answers could not be told from."""
+    """Refuse names that a model's answers could not be told from, and more than a model holds."""
+    if len(dataset.class_names) > MOST_CLASSES:
+        raise DataError(
+            f"{dataset.source} holds {len(dataset.class_names):,} classes or labels, and a model "
+            f"holds {MOST_CLASSES:,} at most. Is the right column named?"
+        )
     for name in dataset.class_names:
+        if not name or _is_unwritable(name):
+            raise DataError(
+                f"{dataset.source} holds the class or label {name!r}, which is empty or has "
+                "control characters. Give it a name of letters."
+            )
         if name.casefold() in (REFER, REFUSED):
             raise DataError(
                 f"{dataset.source} holds the class '{name}', the very word by which a model says "

@@ -170,7 +170,9 @@ def choose_strength(
         if n_folds > 1
         else []
     )
-    if not folds or any(not _holds_every_class(y[rest], y) for rest, _ in folds):
+    # Of one class alone, which as many images of few patients may be, no line can be fitted.
+    is_one_class = y.ndim == 1 and len(np.unique(y)) < 2
+    if not folds or is_one_class or any(not _holds_every_class(y[rest], y) for rest, _ in folds):
         return PLAIN_STRENGTH, (
             f"Linear model with C = {PLAIN_STRENGTH:g}, by default: too few patients to choose by."
         )
@@ -183,7 +185,12 @@ def choose_strength(
             held_out.append((_log_loss(scores, y[out], settings), len(out)))
         values, counts = zip(*held_out, strict=True)
         losses.append(float(np.average(values, weights=counts)))
-    best = int(np.argmin(losses))
+    if not np.isfinite(losses).any():
+        return PLAIN_STRENGTH, (
+            f"Linear model with C = {PLAIN_STRENGTH:g}, by default: no log loss of those tried is "
+            "finite."
+        )
+    best = int(np.nanargmin(losses))
     return STRENGTHS[best], (
         f"Linear model with C = {STRENGTHS[best]:g}: the least log loss ({losses[best]:.3f}) of "
         f"{len(STRENGTHS)} tried, on held-out training patients in {n_folds} folds."
@@ -201,8 +208,8 @@ def _whole_patients(groups: NDArray[Any], seed: int) -> NDArray[np.int64]:
 def _holds_every_class(part: Labels, whole: Labels) -> bool:
     if whole.ndim == 1:
         return set(np.unique(part)) == set(np.unique(whole))
-    seen = [(np.nanmin(each, axis=0), np.nanmax(each, axis=0)) for each in (part, whole)]
-    return bool(np.array_equal(seen[0], seen[1], equal_nan=True))
+    seen = [np.stack([(each == value).any(axis=0) for value in (0, 1)]) for each in (part, whole)]
+    return bool(np.array_equal(seen[0], seen[1]))
 
 
 def _log_loss(scores: NDArray[np.float32], labels: Labels, settings: Settings) -> float:

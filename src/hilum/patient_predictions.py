@@ -229,9 +229,11 @@ def pool_images(
     )
     called = decide(probs, facts.class_names, target, facts.patient_thresholds)
     rows = {patient: row for row, patient in enumerate(present.tolist())}
+    images_of: list[list[Prediction]] = [[] for _ in patients]
+    for image, number in zip(images, index.tolist(), strict=True):
+        images_of[number].append(image)
     found = []
-    for number, name in enumerate(patients):
-        own = [images[at] for at in np.flatnonzero(index == number).tolist()]
+    for number, (name, own) in enumerate(zip(patients, images_of, strict=True)):
         row = rows.get(number)
         if row is None:
             found.append(PatientPrediction(name, 0, "", None, (), REFUSED, 0, _refused(own)))

@@ -191,6 +191,8 @@ class Settings(BaseModel):
             )
         if self.probe and self.dense_units:
             raise ValueError("probe fits one linear layer, so dense_units must be empty")
+        if self.probe and self.members > 1:
+            raise ValueError("probe fits one model, since each would be the same: leave members 1")
         if self.flip_diagonal and self.input_height != self.input_width:
             raise ValueError(
                 f"flip_diagonal needs a square input, and this is {self.input_height}×"

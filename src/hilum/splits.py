@@ -443,6 +443,9 @@ def check_strata(strata: Strata, names: NDArray[np.str_]) -> list[str]:
                     f"cannot be {what}. Add images (from several patients) or leave the class out."
                 )
         return []
+    # A label whose every image was unreadable is in no split, and cannot be learnt all the same.
+    unseen = ~strata.has[names == "train"].any(axis=0)
+    missing["train"] = [name for name, lacks in zip(strata.names, unseen, strict=True) if lacks]
     if missing["train"]:
         raise DataError(
             f"No image of the train split is known to show '{missing['train'][0]}', so the label "

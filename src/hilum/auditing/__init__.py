@@ -70,7 +70,8 @@ class Audit:
     not_looked_for : dict of str to str
         Why a kind could not be looked for in these data.
     clues : dict
-        How well the label is told by what is not the anatomy, alarming or not; as `Found` has it.
+        How well the label is told by what is not the anatomy, alarming or not; as `Found` has it,
+        of several labels under 'by_label'.
     dataset : Dataset
         What was looked at, for those who show its images.
     """
@@ -160,7 +161,7 @@ def find_flaws(dataset: Dataset, scanned: Scan, progress: Progress) -> Found:
                 check_labels(samples, names),
                 memory.ask(find_near_duplicates, progress),
                 unlabelled.ask(find_drift, progress),
-                *ask_by_label(OF_CLASSES, samples, looks, names, progress),
+                ask_by_label(OF_CLASSES, samples, looks, names, progress),
             )
         )
     for check in BASIC_CHECKS:

@@ -66,7 +66,7 @@ class Found:
         Why a kind could not be looked for in these data; what is absent here was looked for.
     clues : dict
         How well the label is told by what is not the anatomy, alarming or not, as JSON can hold
-        it; empty where that was not measured.
+        it; empty where that was not measured. Of several labels those of each, in 'by_label'.
     """
 
     findings: tuple[Finding, ...] = ()

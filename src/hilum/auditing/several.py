@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,9 @@ from hilum.auditing.basics import (
     find_small_classes,
     not_looked_for,
 )
-from hilum.auditing.findings import Found
+from hilum.auditing.findings import Finding, Found
 from hilum.auditing.memory import Detector, Memory
+from hilum.names import quoted
 from hilum.progress import Progress
 from hilum.targets import members
 
@@ -41,9 +43,7 @@ def check_labels(samples: pd.DataFrame, names: Sequence[str]) -> Found:
     for name in names:
         of_label = _as_classes(samples, name, names)
         findings += [
-            replace(finding, message=f"Label '{name}': {finding.message}")
-            for check in CHECKS_OF_CLASSES
-            for finding in check(of_label)
+            _of_label(finding, name) for check in CHECKS_OF_CLASSES for finding in check(of_label)
         ]
     return Found(tuple(findings), not_looked_for(rarest))
 
@@ -54,13 +54,18 @@ def ask_by_label(
     looks: NDArray[np.uint8],
     names: Sequence[str],
     progress: Progress,
-) -> list[Found]:
+) -> Found:
     """Ask detectors of pictures that need one class an image about each of the commonest labels.
 
     Parameters
     ----------
     detectors : sequence of (str, Detector)
         With the kind of finding that each looks for.
+
+    Returns
+    -------
+    Found
+        Messages name their label; the clues of each label are in clues['by_label'].
     """
     counts = members(samples["label"], names).sum(axis=0)
     commonest = [names[k] for k in np.argsort(-counts, kind="stable")[:MOST_LABELS]]
@@ -69,22 +74,45 @@ def ask_by_label(
             f"each of {len(names)} labels would have to be looked at by itself, which takes too "
             f"long for {len(samples):,} images"
         )
-        return [Found(not_looked_for={kind: why for kind, _ in detectors})]
-    found = []
+        return Found(not_looked_for={kind: why for kind, _ in detectors})
+    findings: list[Finding] = []
+    left_out: dict[str, dict[str, str]] = {kind: {} for kind, _ in detectors}
+    clues: dict[str, Any] = {}
     for name in commonest:
         of_label = _as_classes(samples, name, names)
         seen = looks[of_label.index.to_numpy()]
         memory = Memory(of_label.reset_index(drop=True), seen)
         for _, detector in detectors:
             one = memory.ask(detector, progress)
-            told = [replace(f, message=f"Label '{name}': {f.message}") for f in one.findings]
-            # Clues of several labels are no one answer.
-            found.append(Found(tuple(told), one.not_looked_for))
-    left = len(names) - len(commonest)
-    if left:
-        why = f"only in the {MOST_LABELS} commonest labels; it takes too long for {left} more"
-        found.append(Found(not_looked_for={kind: why for kind, _ in detectors}))
-    return found
+            findings += [_of_label(finding, name) for finding in one.findings]
+            for kind, why in one.not_looked_for.items():
+                left_out.setdefault(kind, {})[name] = why
+            if one.clues:
+                clues[name] = one.clues
+    others = [name for name in names if name not in commonest]
+    for reasons in left_out.values():
+        reasons |= dict.fromkeys(others, "it takes too long for all but the commonest labels")
+    why_not = {kind: _by_reason(reasons, names) for kind, reasons in left_out.items() if reasons}
+    return Found(tuple(findings), why_not, {"by_label": clues} if clues else {})
+
+
+def _by_reason(reasons: Mapping[str, str], names: Sequence[str]) -> str:
+    """Say for which labels a kind was not looked for, each reason once."""
+    if len(reasons) == len(names) and len(set(reasons.values())) == 1:
+        return next(iter(reasons.values()))
+    labels: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        labels.setdefault(why, []).append(name)
+    return "; ".join(f"for {quoted(some)}: {why}" for why, some in labels.items())
+
+
+def _of_label(finding: Finding, name: str) -> Finding:
+    """Say of which label something was found."""
+    return replace(
+        finding,
+        message=f"Label '{name}': {finding.message}",
+        details=finding.details | {"label": name},
+    )
 
 
 def _as_classes(samples: pd.DataFrame, name: str, names: Sequence[str]) -> pd.DataFrame:

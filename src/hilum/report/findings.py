@@ -253,8 +253,14 @@ def _clues_of(findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 def shortcut_figures(clues: Mapping[str, Any]) -> list[tuple[str, Estimate, bool]]:
     """Take what predicts the label: its name, how well, and whether it is the image itself.
 
-    The best comes first, the image last.
+    The best comes first, the image last; of several labels one label after the other.
     """
+    if clues.get("by_label"):
+        return [
+            (f"'{label}': {name}", figure, is_image)
+            for label, of_label in clues["by_label"].items()
+            for name, figure, is_image in shortcut_figures(of_label)
+        ]
     if not clues.get("clues"):
         return []
     rows = [
