@@ -23,7 +23,8 @@ from hilum.report.answer import make_answer
 from hilum.report.facts import RunFacts, read_run
 from hilum.report.gallery import Album
 from hilum.report.mistakes import by_cost
-from hilum.report.reasons import WEIGHTS, judge
+from hilum.report.reason import WEIGHTS
+from hilum.report.reasons import judge
 from hilum.report.setup import GROUPS, value_text
 from hilum.report.words import TERMS, duration, moment, rule
 from hilum.settings import Settings

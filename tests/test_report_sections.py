@@ -15,7 +15,8 @@ from hilum.report import figures, words
 from hilum.report.decisions import curve_of, numbers, predictive
 from hilum.report.facts import Estimate, read_run
 from hilum.report.figures import Curve, Trace
-from hilum.report.reasons import Reason, Verdict, judge
+from hilum.report.reason import Reason
+from hilum.report.reasons import Verdict, judge
 from reporting import Page, enrich, figure, make_run, page_of, write_json
 
 

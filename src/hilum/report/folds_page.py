@@ -14,12 +14,12 @@ from hilum.errors import RunError
 from hilum.estimates import target_of
 from hilum.files import read_json
 from hilum.report import words
+from hilum.report.checks_of_figures import WIDE
 from hilum.report.facts import Estimate, main_keys
 from hilum.report.findings import Findings, show_findings
 from hilum.report.gallery import Album
 from hilum.report.page import render_template
 from hilum.report.reach import GroupRow, figure_row
-from hilum.report.reasons import WIDE
 from hilum.splits import OUT_OF_FOLD, fold_name
 
 UNKNOWN = "unknown_patients"
