@@ -17,10 +17,10 @@ from PIL import Image
 import hilum
 import tiny
 from hilum import tables
-from hilum.cli import _write_rows
 from hilum.inference import BATCH_SIZE, TABLE_SUFFIXES, Prediction, find_inputs, row_columns
 from hilum.model import REFERENCES_FILE, describe_graph, load_facts, write_model
 from hilum.pixels import PixelSpec
+from hilum.printing import write_rows
 from hilum.referral import UNLIKE
 
 
@@ -172,8 +172,8 @@ def test_rows_of_names_that_are_not_utf8_and_of_nothing_can_be_written(tmp_path:
     name = os.fsdecode(b"caf\xe9.png")
     row = Prediction(name, 0, "", None, (), "refused", "why").row(["a", "b"])
     assert row["path"] == "caf\\xe9.png"
-    _write_rows(tmp_path / "p.csv", [row], row_columns(["a", "b"]))
-    _write_rows(tmp_path / "none.csv", [], row_columns(["a", "b"]))
+    write_rows(tmp_path / "p.csv", [row], row_columns(["a", "b"]))
+    write_rows(tmp_path / "none.csv", [], row_columns(["a", "b"]))
     header = "path,frame,predicted,confidence,p_a,p_b,decision,error,prediction_set,reason\n"
     assert (tmp_path / "none.csv").read_text() == header
     assert (tmp_path / "p.csv").read_text() == f"{header}caf\\xe9.png,0,,,,,refused,why,,\n"

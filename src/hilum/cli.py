@@ -11,7 +11,7 @@ import inspect
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -20,13 +20,24 @@ import typer
 
 import hilum
 from hilum.errors import HilumError
+from hilum.printing import (
+    print_asked,
+    print_audit,
+    print_comparison,
+    print_external,
+    print_json,
+    print_path,
+    print_predictions,
+    print_recipe,
+    print_run,
+    write_csv_rows,
+    write_rows,
+)
 
 if TYPE_CHECKING:
-    from hilum.auditing import Audit
     from hilum.dataset import Columns
     from hilum.inference import Model, Prediction
     from hilum.preparation import DataOptions
-    from hilum.records import Run
 
 app = typer.Typer(
     name="hilum",
@@ -281,7 +292,7 @@ def audit_command(
     )
     if out is not None:
         typer.echo(f"Page: {hilum.write_audit(result, out)}", err=True)
-    _print_json(result.to_dict()) if as_json else _print_audit(result)
+    print_json(result.to_dict()) if as_json else print_audit(result)
 
 
 @app.command("plan")
@@ -297,7 +308,7 @@ def plan_command(data: Data, request: Request, as_json: AsJson = False) -> None:
         progress=_progress(),
     )
     if as_json:
-        _print_json(plan.to_dict())
+        print_json(plan.to_dict())
         return
     for name, entry in plan.to_dict().items():
         typer.echo(f"{name} = {json.dumps(entry['value'])}\n    {entry['reason']}")
@@ -324,7 +335,7 @@ def train_command(
             progress=_progress(),
             command=["hilum", *sys.argv[1:]],
         )
-    _print_run(run, as_json)
+    print_run(run, as_json)
 
 
 @app.command("resume")
@@ -332,7 +343,7 @@ def resume_command(run: RunPath, as_json: AsJson = False) -> None:
     """Go on with a run that was interrupted, as if it never had been."""
     with _resumable(run):
         finished = hilum.resume(run, progress=_progress(), command=["hilum", *sys.argv[1:]])
-    _print_run(finished, as_json)
+    print_run(finished, as_json)
 
 
 @app.command("evaluate")
@@ -409,11 +420,11 @@ def evaluate_command(
         command=["hilum", *sys.argv[1:]],
     )
     if data is not None:
-        _print_external(done, name or Path(data).resolve().stem, as_json, subgroup or ())
+        print_external(done, name or Path(data).resolve().stem, as_json, subgroup or ())
         return
-    _print_run(done, as_json)
+    print_run(done, as_json)
     if not as_json:
-        _print_asked(done.metrics["test"], subgroup or ())
+        print_asked(done.metrics["test"], subgroup or ())
 
 
 @app.command("compare")
@@ -437,7 +448,7 @@ def compare_command(
     What the runs wrote to predictions.csv is read; no test split is opened.
     """
     result = hilum.compare(run, *others, shared_only=shared).to_dict()
-    _print_json(result) if as_json else _print_comparison(result)
+    print_json(result) if as_json else print_comparison(result)
 
 
 @app.command("predict")
@@ -483,14 +494,14 @@ def predict_command(
         predictions = [explanation.prediction for explanation in explained]
     rows = [prediction.row(loaded.class_names) for prediction in predictions]
     if out is not None:
-        _write_rows(Path(out), rows, row_columns(loaded.class_names))
+        write_rows(Path(out), rows, row_columns(loaded.class_names))
         typer.echo(f"{len(rows):,} predictions written to {out}", err=True)
     if patients:
         _give_patients(loaded, predictions, names, rows, out, as_json)
     elif as_json:
-        _print_json(rows)
+        print_json(rows)
     elif out is None:
-        _print_predictions(predictions, rows, loaded.class_names)
+        print_predictions(predictions, rows, loaded.class_names)
     _exit_if_refused(predictions)
 
 
@@ -522,12 +533,12 @@ def _give_patients(
     rows = [prediction.row(loaded.class_names) for prediction in pooled]
     if out is not None:
         path = Path(out).with_name(PATIENTS_FILE)
-        _write_rows(path, rows, patient_columns(loaded.class_names))
+        write_rows(path, rows, patient_columns(loaded.class_names))
         typer.echo(f"{len(rows):,} patients written to {path}", err=True)
     if as_json:
-        _print_json({"patients": rows, "images": images})
+        print_json({"patients": rows, "images": images})
     elif out is None and not sys.stdout.isatty():
-        _csv(sys.stdout, rows, patient_columns(loaded.class_names))
+        write_csv_rows(sys.stdout, rows, patient_columns(loaded.class_names))
     elif out is None:
         width = max((len(row["patient"]) for row in rows), default=0)
         for each in pooled:
@@ -566,7 +577,7 @@ def explain_command(
         model, inputs, out, method=method, class_name=class_, progress=_progress()
     )
     if as_json:
-        _print_json([explanation.row() for explanation in explained])
+        print_json([explanation.row() for explanation in explained])
     else:
         typer.echo(Path(out) / "heatmaps.csv")
     _exit_if_refused([explanation.prediction for explanation in explained])
@@ -575,7 +586,7 @@ def explain_command(
 @app.command("report")
 def report_command(run: RunPath, as_json: AsJson = False) -> None:
     """Write the report of a finished run anew, from what the run folder holds."""
-    _print_path(hilum.write_report(Path(run)), as_json)
+    print_path(hilum.write_report(Path(run)), as_json)
 
 
 @app.command("recipes")
@@ -589,9 +600,9 @@ def recipes_command(
     names = [name] if name else hilum.recipe_names()
     described = [hilum.describe_recipe(each) for each in names]
     if as_json:
-        _print_json(described[0] if name else described)
+        print_json(described[0] if name else described)
     elif name:
-        _print_recipe(described[0])
+        print_recipe(described[0])
     else:
         for each in described:
             typer.echo(f"{each['name']:<12} {each['title']} ({each['n_parameters']:,} parameters)")
@@ -604,7 +615,7 @@ def settings_command(as_json: AsJson = False) -> None:
 
     schema = Settings.model_json_schema()["properties"]
     if as_json:
-        _print_json(schema)
+        print_json(schema)
         return
     for name, entry in schema.items():
         about = f"  {entry['description']}" if "description" in entry else ""
@@ -627,7 +638,7 @@ def cache_command(
     removed = empty_cache() if empty else 0
     if as_json:
         listed = [store.to_dict() for store in stores]
-        _print_json({"folder": str(cache_folder()), "stores": listed, "n_bytes_removed": removed})
+        print_json({"folder": str(cache_folder()), "stores": listed, "n_bytes_removed": removed})
         return
     if empty:
         typer.echo(f"{removed / 2**20:,.1f} MiB removed from {cache_folder()}")
@@ -653,7 +664,7 @@ def fetch_command(
     as_json: AsJson = False,
 ) -> None:
     """Download a public data set and check it; the one command that uses the network."""
-    _print_path(hilum.fetch(name, Path(out), progress=_progress()), as_json)
+    print_path(hilum.fetch(name, Path(out), progress=_progress()), as_json)
 
 
 @app.command("demo")
@@ -669,7 +680,7 @@ def demo_command(
         for line in run_demo(Path(out), progress=_progress(), command=command):
             typer.echo(line, err=as_json)
     if as_json:
-        _print_json({"run": str(Path(out) / "run")})
+        print_json({"run": str(Path(out) / "run")})
 
 
 # -- arguments -----------------------------------------------------------------------------------
@@ -731,162 +742,6 @@ class _resumable:  # noqa: N801 - reads as a statement: with _resumable(out)
             raise typer.Exit(130)
 
 
-# -- printing ------------------------------------------------------------------------------------
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _print_path(path: Path, as_json: bool) -> None:
-    _print_json({"path": str(path)}) if as_json else typer.echo(path)
-
-
-def _print_audit(result: Audit) -> None:
-    typer.echo(f"{result.n_files:,} files, {result.n_read:,} read.")
-    typer.echo(f"Classes: {', '.join(result.class_names)}.")
-    for line in (*result.notes, *result.patients.lines()):
-        typer.echo(line)
-    if not result.findings:
-        typer.echo("Nothing wrong was found.")
-    for kind, why in result.not_looked_for.items():
-        typer.echo(f"Not looked for: {kind}; {why}.")
-    for finding in result.findings:
-        typer.echo(f"\n[{finding.severity}] {finding.kind}: {finding.message}")
-        for example in finding.examples[:5]:
-            typer.echo(f"    {example}")
-
-
-def _print_run(run: Run, as_json: bool) -> None:
-    if as_json:
-        _print_json({"run": str(run.folder), "metrics": run.metrics})
-        return
-    metrics = run.metrics
-    for split, what in (("val", "Validation"), ("test", "Test"), ("oof", "Out of fold")):
-        if split not in metrics:
-            continue
-        _print_figures(what, metrics[split])
-        if split == "oof":
-            _print_spread(metrics)
-    typer.echo(f"Report: {run.folder / 'report.html'}")
-
-
-def _print_asked(figures: dict[str, Any], columns: Sequence[str]) -> None:
-    """Print the figures at prevalences, and of groups, that the user asked for."""
-    from hilum.evaluation import figure_text
-
-    for row in figures.get("ppv_npv", ()):
-        if row["wanted"]:
-            typer.echo(f"Where {row['prevalence'] * 100:g} % have it, n = {figures['n']:,}")
-            for name in ("ppv", "npv"):
-                typer.echo(f"    {name.upper():<18} {figure_text(row[name])}")
-    for row in figures.get("subgroups", ()):
-        if row["column"] not in columns:
-            continue
-        typer.echo(f"{row['column']} {row['group']}, n = {row['n']:,}")
-        for name in ("auroc", "sensitivity", "specificity", "accuracy"):
-            if name in row:
-                typer.echo(f"    {name:<18} {figure_text(row[name])}")
-    for note in figures.get("subgroup_notes", ()) if columns else ():
-        typer.echo(note)
-
-
-def _print_external(run: Run, name: str, as_json: bool, columns: Sequence[str]) -> None:
-    path = run.folder / "external" / f"{name}.json"
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if as_json:
-        _print_json({"run": str(run.folder), "external": found})
-        return
-    _print_figures(name, found["metrics"])
-    _print_asked(found["metrics"], columns)
-    typer.echo(f"Figures: {path}\nReport: {run.folder / 'report.html'}")
-
-
-def _print_figures(what: str, figures: dict[str, Any]) -> None:
-    from hilum.evaluation import figure_text
-
-    typer.echo(f"{what}, n = {figures['n']:,}")
-    _print_main(figures)
-    for label, found in (figures.get("labels") or {}).items():
-        typer.echo(f"    auroc of {label}: {figure_text(found['auroc'])}")
-    by_patient = figures.get("patients")
-    if by_patient:
-        typer.echo(f"{what}, by patient, n = {by_patient['n']:,}")
-        _print_main(by_patient)
-
-
-def _print_main(figures: Mapping[str, Any]) -> None:
-    from hilum.evaluation import figure_text
-
-    shown = ["auroc", "sensitivity", "specificity", "balanced_accuracy", "accuracy"]
-    graded = ["quadratic_kappa", "mean_absolute_error"]
-    for name in [name for name in (*graded, *shown) if name in figures]:
-        typer.echo(f"    {name.replace('_', ' '):<19} {figure_text(figures[name])}")
-
-
-def _print_spread(metrics: dict[str, Any]) -> None:
-    typer.echo(f"Over the {len(metrics['folds'])} folds")
-    for name in ("auroc", "sensitivity", "specificity"):
-        spread = metrics["spread"][name]
-        text = f"not estimable: {spread.get('reason')}"
-        if spread["mean"] is not None:
-            text = (
-                f"mean {spread['mean']:.3f}, SD {spread['sd']:.3f}, "
-                f"{spread['lowest']:.3f} to {spread['highest']:.3f}"
-            )
-        typer.echo(f"    {name:<18} {text}")
-
-
-def _print_comparison(result: dict[str, Any]) -> None:
-    patients = f"{result['n_patients']:,}" if result["n_patients"] else "unknown"
-    typer.echo(f"{result['n']:,} test images, {patients} patients.")
-    for pair in result["comparisons"]:
-        typer.echo(f"\n{pair['a']} (A) against {pair['b']} (B)")
-        labels = pair.get("labels") or {}
-        if labels:
-            typer.echo("    Means over the labels")
-        _print_differences(pair)
-        for name, figures in labels.items():
-            typer.echo(f"\n    {name}")
-            _print_differences(figures)
-        by_patient = pair.get("patients")
-        if by_patient:
-            typer.echo(f"\n    By patient, n = {by_patient['n']:,}")
-            _print_differences(by_patient)
-    for line in (*result["warnings"], *result["notes"]):
-        typer.echo(f"\n{line}")
-
-
-def _print_differences(figures: Mapping[str, Any]) -> None:
-    from hilum.evaluation import figure_text
-
-    for name, parts in figures.items():
-        if name in ("a", "b", "n", "labels", "patients", "patients_reason"):
-            continue
-        p = "" if parts["p"] is None else f", p = {parts['p']:.3g}"
-        typer.echo(f"    {name.replace('_', ' ')}")
-        typer.echo(f"        A      {figure_text(parts['a'])}")
-        typer.echo(f"        B      {figure_text(parts['b'])}")
-        typer.echo(f"        A - B  {figure_text(parts['difference'])}{p}")
-
-
-def _print_predictions(
-    predictions: Sequence[Prediction], rows: Sequence[dict[str, Any]], class_names: Sequence[str]
-) -> None:
-    if not sys.stdout.isatty():
-        from hilum.inference import row_columns
-
-        _csv(sys.stdout, rows, row_columns(class_names))
-        return
-    width = max((len(row["path"]) for row in rows), default=0)
-    for prediction, row in zip(predictions, rows, strict=True):
-        if prediction.confidence is not None:
-            shown = f"{prediction.predicted}  {prediction.confidence:.1%}"
-            if prediction.reason:
-                shown += f"  refer: {prediction.reason}"
-            typer.echo(f"{row['path']:<{width}}  {shown}")
-
-
 def _exit_if_refused(predictions: Sequence[Prediction]) -> None:
     """Name every input that was refused, and end with exit code 1 if there is one."""
     refused = [prediction for prediction in predictions if prediction.error]
@@ -894,35 +749,6 @@ def _exit_if_refused(predictions: Sequence[Prediction]) -> None:
         typer.echo(f"Error: {prediction.path}: {prediction.error}.", err=True)
     if refused:
         raise typer.Exit(1)
-
-
-def _write_rows(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
-    import io
-
-    from hilum.files import write_text
-
-    stream = io.StringIO()
-    _csv(stream, rows, columns)
-    write_text(path, stream.getvalue())
-
-
-def _csv(stream: Any, rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
-    import csv
-
-    writer = csv.DictWriter(stream, fieldnames=columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-
-
-def _print_recipe(recipe: dict[str, Any]) -> None:
-    typer.echo(f"{recipe['title']}\nSource: {recipe['source']}\nInput: {recipe['input']}")
-    typer.echo(f"Time: {recipe['time']}\nExpected: {recipe['expected']}")
-    typer.echo(f"Parameters: {recipe['n_parameters']:,}\nLayers:")
-    for layer in recipe["layers"]:
-        typer.echo(f"    {layer}")
-    typer.echo("Training:")
-    for name, value in recipe["training"].items():
-        typer.echo(f"    {name} = {json.dumps(value)}")
 
 
 if __name__ == "__main__":
