@@ -131,6 +131,8 @@ def test_a_label_that_is_never_known() -> None:
     found = told(y, probs, groups)
     assert found["not_in_mean"] == {"mass": "it is known of no image"}
     assert found["labels"]["mass"]["n"] == 0
+    reasons = {found["labels"]["mass"][name]["reason"] for name in ("auroc", "f1", "precision")}
+    assert reasons == {"there are no images"}
     assert found["labels"]["mass"]["n_unknown"] == len(y)
 
 

@@ -180,6 +180,10 @@ class Study:
     def images(self) -> str:
         return f"{self.n:,} {self.unit}{'s' if self.n != 1 else ''}"
 
+    @property
+    def nothing(self) -> str:
+        return f"there are no {self.unit}s"
+
     @cached_property
     def counts(self) -> Weightings:
         """How often each resample holds each patient (n_resamples, n_patients)."""
@@ -307,7 +311,7 @@ class Study:
     def kappa(self) -> Estimate:
         """Quadratic weighted kappa."""
         if not self.n:
-            return Estimate.undefined("there are no images", 0)
+            return Estimate.undefined(self.nothing, 0)
         parts = self.clusters.totals(kappa_parts(self.true, self.pred))
         value = float(kappa_of(parts.sum(axis=0)))
         if math.isnan(value):
@@ -346,22 +350,20 @@ class Study:
     def of_class(self, k: int) -> dict[str, Estimate]:
         """Figures of one class against all others."""
         name, true, pred = self.class_names[k], self.true == k, self.pred == k
-        none = f"no {name} among the {self.images}"
-        every = f"all {self.images} are {name}" if self.n else "there are no images"
-        uncalled = f"none of the {self.images} is called {name}"
+        none = f"no {name} among the {self.images}" if self.n else self.nothing
+        every = f"all {self.images} are {name}" if self.n else self.nothing
+        uncalled = f"none of the {self.images} is called {name}" if self.n else self.nothing
         return {
             **self.ranking(true, self.probs[:, k], none if not true.any() else every),
             "sensitivity": self.share(pred, true, none),
             "specificity": self.share(~pred, ~true, every),
             "precision": self.share(true, pred, uncalled),
-            "f1": self.overlap(true, pred, f"{none}, and none is called so"),
+            "f1": self.overlap(true, pred, f"{none}, and none is called so" if self.n else none),
             "brier": self.loss((self.probs[:, k] - true) ** 2, most=1.0),
         }
 
     def accuracy(self) -> Estimate:
-        return self.share(
-            self.true == self.pred, np.ones(self.n, dtype=bool), "there are no images"
-        )
+        return self.share(self.true == self.pred, np.ones(self.n, dtype=bool), self.nothing)
 
     def share(self, hits: Bools, among: Bools, reason: str) -> Estimate:
         """Share of hits among some images."""
@@ -419,7 +421,7 @@ class Study:
     def loss(self, losses: Floats, *, most: float) -> Estimate:
         """Mean of a loss in [0, most]."""
         if not self.n:
-            return Estimate.undefined("there are no images", 0)
+            return Estimate.undefined(self.nothing, 0)
         interval = intervals.mean_loss(losses, self.clusters, self.counts, most=most)
         without = self.ratios(losses, np.ones(self.n))
         return Estimate(float(losses.mean()), interval, self.n, "", without)
@@ -427,7 +429,7 @@ class Study:
     def calibration(self, hit: Floats, stated: Floats) -> Estimate:
         """Expected calibration error."""
         if not self.n:
-            return Estimate.undefined("there are no images", 0)
+            return Estimate.undefined(self.nothing, 0)
         index, n_bins = equal_bins(stated, None)
         gaps = (hit - stated)[:, None] * (index[:, None] == np.arange(n_bins))
         totals = self.clusters.totals(gaps)
