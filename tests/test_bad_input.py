@@ -553,19 +553,19 @@ NPZS: Sequence[tuple[str, Make, str, dict[str, Any]]] = (
     (
         "negative label",
         npz(train_labels=np.array([0, 1, -1, 0])),
-        "{at}: train_labels holds -1 in row 2; whole numbers from 0 are read.",
+        "{at}: train_labels holds -1 in row 2; whole numbers from 0 to 999,999,999 are read.",
         {},
     ),
     (
         "label that is no number",
         npz(train_labels=np.array([0, 1, np.nan, 0])),
-        "{at}: train_labels holds nan in row 2; whole numbers from 0 are read.",
+        "{at}: train_labels holds nan in row 2; whole numbers from 0 to 999,999,999 are read.",
         {},
     ),
     (
         "label between numbers",
         npz(train_labels=np.array([0, 1, 0.5, 0])),
-        "{at}: train_labels holds 0.5 in row 2; whole numbers from 0 are read.",
+        "{at}: train_labels holds 0.5 in row 2; whole numbers from 0 to 999,999,999 are read.",
         {},
     ),
     (

@@ -15,7 +15,8 @@ import hilum
 import hilum.crossvalidation
 import hilum.runs
 import tiny
-from hilum.crossvalidation import check_folds, fold_samples
+from hilum.crossvalidation import COPIED, check_folds, fold_samples
+from hilum.files import read_json
 from hilum.settings import Settings
 from hilum.splits import fold_name, make_folds
 
@@ -107,6 +108,10 @@ def test_the_page_and_the_lack_of_one_model_are_told(run: hilum.Run) -> None:
     with pytest.raises(hilum.RunError, match="is a cross-validation"):
         hilum.evaluate(run.folder)
     assert hilum.load(run.folder / "fold-1").class_names == ("clear", "opacity")
+    facts = read_json(run.folder / "fold-1" / "run.json")
+    assert {name: facts[name] for name in COPIED if name != "request"} == {
+        name: run.facts[name] for name in COPIED if name != "request"
+    }
 
 
 class KilledError(Exception):

@@ -152,11 +152,61 @@ def test_what_a_cell_cannot_hold_is_refused(tmp_path: Path) -> None:
             load_dataset(table, columns=Columns(labels=("a", name)), min_classes=1)
 
 
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (
+            ["Mass|Effusion", "No Finding|Mass"],
+            ", row 3: 'No Finding' says that there is no label, beside 'Mass'. Fix the cell.",
+        ),
+        (
+            ["Mass|Effusion", "mass"],
+            " holds the labels 'Mass' and 'mass', which differ in case alone. Give them one "
+            "spelling.",
+        ),
+    ],
+)
+def test_cells_that_contradict_themselves_are_refused(
+    tmp_path: Path, cells: list[str], message: str
+) -> None:
+    rows = [["path", "label"], *([f"{n}.png", cell] for n, cell in enumerate(cells))]
+    table = label_table(tmp_path / "t.csv", rows)
+    with pytest.raises(DataError) as error:
+        load_dataset(table, target="multilabel")
+    assert str(error.value) == f"{table}{message}"
+
+
 def test_a_label_may_not_be_called_none(tmp_path: Path) -> None:
     rows = [["path", "none", "b"], ["0.png", "1", "0"], ["1.png", "0", "1"]]
     table = label_table(tmp_path / "t.csv", rows)
     with pytest.raises(DataError, match="the very word that stands for an image with none"):
         load_dataset(table, columns=Columns(labels=("none", "b")))
+
+
+def test_classes_written_as_columns_are_told(tmp_path: Path) -> None:
+    images, labels = np.zeros((6, 8, 8), np.uint8), np.eye(3)[[0, 1, 2, 0, 1, 2]]
+    written = write_npz(tmp_path / "x.npz", train_images=images, train_labels=labels)
+    assert load_dataset(written).notes == (
+        "Every image has exactly one of the labels, as of classes: if that is what they are, give "
+        "the class of each image in one column.",
+    )
+    labels[0, 1] = 1
+    other = write_npz(tmp_path / "y.npz", train_images=images, train_labels=labels)
+    assert load_dataset(other).notes == ()
+
+
+@pytest.mark.parametrize(("label", "shown"), [(np.inf, "inf"), (1e300, "1e+300"), (0.5, "0.5")])
+def test_labels_that_are_no_numbers_of_classes_are_refused(
+    tmp_path: Path, label: float, shown: str
+) -> None:
+    images = np.zeros((3, 8, 8), np.uint8)
+    path = write_npz(tmp_path / "x.npz", train_images=images, train_labels=np.array([0, 1, label]))
+    with pytest.raises(DataError) as error:
+        load_dataset(path)
+    assert str(error.value) == (
+        f"{path}: train_labels holds {shown} in row 2; whole numbers from 0 to 999,999,999 are "
+        "read."
+    )
 
 
 def test_grades_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ SPREAD_OF = (
 COPIED = (
     *("hilum", "command", "request", "class_names", "positive_class", "positive_reason"),
     *("target_kind", "patients", "findings", "looked_for", "not_looked_for", "clues"),
-    *("seed", "hardware", "versions"),
+    *("pretrained", "seed", "hardware", "versions"),
 )  # fmt: skip
 """Facts of run.json that the run of a fold shares with the whole."""
 
@@ -100,7 +100,7 @@ def _begin_fold(
     write_json(folder / "plan.json", read_json(run.folder / "plan.json"))
     one = Run(folder)
     request = run.facts["request"]
-    whole = {name: run.facts[name] for name in COPIED}
+    whole = {name: run.facts.get(name) for name in COPIED}
     one.save(
         **whole | {"request": request | {"options": request["options"] | {"folds": None}}},
         status="prepared",

@@ -48,6 +48,9 @@ __all__ = [
 
 Kind = Literal["folder", "table", "npz"]
 
+# Greater numbers name no class, and the greatest are no longer told apart as floats.
+MOST_NUMBER = 999_999_999
+
 # A patient that goes unnoticed makes figures too good, so this column has more than one name.
 COLUMN_SPELLINGS = {
     "patient": ("patient", "patientid", "patientnumber", "patientno", "subject", "subjectid")
@@ -328,6 +331,11 @@ def _multilabel(dataset: Dataset, read: Several, min_classes: int) -> Dataset:
     columns = label_columns(read.targets, read.names)
     unknown = np.isnan(read.targets).all(axis=1)
     notes = list(read.notes)
+    if min_classes > 1 and ((read.targets == 1).sum(axis=1) == 1).all():
+        notes.append(
+            "Every image has exactly one of the labels, as of classes: if that is what they are, "
+            "give the class of each image in one column."
+        )
     if unknown.any():
         n = int(unknown.sum())
         notes.append(
@@ -511,12 +519,12 @@ def _npz_labels(arrays: dict[str, NDArray[Any]], split: str, source: Path) -> ND
     """Return labels of shape (n, labels an image): whole numbers, or 0, 1 and NaN for several."""
     labels = arrays[f"{split}_labels"]
     labels = labels.reshape(len(labels), -1).astype(np.float64)
-    known = ~np.isnan(labels)
     if labels.shape[1] == 1:
-        good = known & (labels >= 0) & (labels % 1 == 0)
-        wanted = "whole numbers from 0 are read"
+        good = (labels >= 0) & (labels <= MOST_NUMBER)
+        good[good] = labels[good] % 1 == 0
+        wanted = f"whole numbers from 0 to {MOST_NUMBER:,} are read"
     else:
-        good = ~known | (labels == 0) | (labels == 1)
+        good = np.isnan(labels) | (labels == 0) | (labels == 1)
         wanted = "with several labels an image, 0, 1 and NaN for unknown are read"
     if not good.all():
         row, column = np.argwhere(~good)[0]

@@ -89,7 +89,8 @@ def labels_in_cells(
     Raises
     ------
     DataError
-        If no cell names a label, or one names a label that `classes` does not.
+        If no cell names a label, one names a label that `classes` does not, or says both that there
+        is one and that there is none; or if labels differ in case alone.
     """
     parts = [[plain_text(part) for part in cell.split(SET_SEPARATOR)] for cell in cells]
     held = [[part for part in row if part.lower() not in NO_LABEL] for row in parts]
@@ -100,7 +101,14 @@ def labels_in_cells(
             f"{source}: no cell of the label column names a label; every one was taken for none. "
             "Name labels joined by '|', or give a column for each with --labels."
         )
-    for row, place in zip(held, places, strict=True):
+    _check_case(found, source)
+    for cell, row, place in zip(parts, held, places, strict=True):
+        none = next((part for part in cell if part and part not in row), None)
+        if row and none:
+            raise DataError(
+                f"{source}, {place}: '{none}' says that there is no label, beside '{row[0]}'. Fix "
+                "the cell."
+            )
         for name in row:
             if name not in names:
                 raise DataError(
@@ -112,6 +120,18 @@ def labels_in_cells(
     for number, row in enumerate(held):
         targets[number, [index[name] for name in row]] = 1
     return Several(names, targets, _note(parts, held))
+
+
+def _check_case(found: Sequence[str], source: Path) -> None:
+    """Refuse labels that differ in case alone: one label would be learnt as two."""
+    folded: dict[str, str] = {}
+    for name in found:
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
+            raise DataError(
+                f"{source} holds the labels '{other}' and '{name}', which differ in case alone. "
+                "Give them one spelling."
+            )
 
 
 def _note(parts: list[list[str]], held: list[list[str]]) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ class Settings(BaseModel):
     )
     network: Literal["classic", "residual"] = Field("residual", description="kind of CNN")
     conv_channels: tuple[int, ...] = Field(
-        (32, 64, 128, 256), min_length=1, description="channels of each block"
+        (32, 64, 128, 256), min_length=1, max_length=32, description="channels of each block"
     )
     kernel_size: Literal[1, 3, 5, 7] = Field(3, description="pixels, classic networks")
     padding: Literal["valid", "same"] = Field("same", description="classic networks")
@@ -55,7 +55,9 @@ class Settings(BaseModel):
     batch_norm: bool = Field(True, description="after the activation in classic networks")
     pool: Literal["max", "average"] = Field("max", description="2×2, closes each classic block")
     dropout_conv: float = Field(0.0, ge=0, lt=1, description="share, after each classic block")
-    dense_units: tuple[int, ...] = Field((), description="hidden dense layers before the output")
+    dense_units: tuple[int, ...] = Field(
+        (), max_length=32, description="hidden dense layers before the output"
+    )
     dropout_dense: float = Field(0.0, ge=0, lt=1, description="share, before each dense layer")
     blocks_per_stage: int = Field(1, ge=1, le=8, description="residual networks")
     stem_stride: Literal[1, 2] = Field(
