@@ -11,6 +11,7 @@ from hilum import SettingError
 from hilum.budget import (
     DEFAULT_MINUTES,
     LEAST_EPOCHS,
+    LEAST_MEMBERS,
     LONGEST,
     MOST_MEMBERS,
     Budget,
@@ -106,7 +107,8 @@ def test_a_longer_budget_buys_an_ensemble(minutes: float, members: int) -> None:
     ensemble = settings(members=members)
     if members > 1:
         assert whole_s(PACE, SIZES, ensemble, 20, budget) <= 60 * minutes
-    assert choose_members(PACE, SIZES, settings(), Budget(minutes, is_given=False)) == 1
+    by_default = choose_members(PACE, SIZES, settings(), Budget(minutes, is_given=False))
+    assert by_default == min(members, LEAST_MEMBERS)
 
 
 def test_reasons_say_the_numbers() -> None:
@@ -233,7 +235,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr("hilum.planning.time_training", answer)
     monkeypatch.setattr(
-        "hilum.planning.probe", lambda *_: Probe("float32", "channels_last", {"float32": 100.0})
+        "hilum.planning.probe", lambda *_: Probe("float32", "channels_last", {"float32": 1000.0})
     )
     return calls
 
@@ -251,7 +253,7 @@ def test_the_plan_keeps_to_the_budget(timed: list[str]) -> None:
 def test_time_to_spare_is_spent_on_an_ensemble(timed: list[str]) -> None:
     plan = make_plan(facts(), CPU, budget=Budget(300, is_given=True))
     assert plan.settings.members == MOST_MEMBERS
-    assert "There is time for 5" in plan.reasons["members"]
+    assert "There is time for 5," in plan.reasons["members"]
     alone = make_plan(facts(), CPU, chosen={"members": 1}, budget=Budget(300, is_given=True))
     assert alone.settings.members == 1
 
@@ -289,7 +291,9 @@ def test_by_default_a_plan_that_surely_fits_is_not_timed(timed: list[str]) -> No
     limit = Budget(DEFAULT_MINUTES["cpu"], is_given=False)
     few = make_plan(facts(60), CPU, budget=limit)
     free = make_plan(facts(60), CPU)
-    assert few.settings == free.settings
+    assert few.settings == free.settings.model_copy(update={"members": LEAST_MEMBERS})
+    one = make_plan(facts(60), CPU, chosen={"members": 1}, budget=limit)
+    assert one.settings == free.settings
     assert few.reasons["epochs"] == (
         f"{free.reasons['epochs']} Well within 10 minutes, the limit by default on this machine."
     )

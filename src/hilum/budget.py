@@ -341,15 +341,17 @@ def surely_fits(n_seen: int, probed: Probe, budget: Budget) -> bool:
 
 
 def choose_members(pace: Pace, sizes: Sizes, settings: Settings, budget: Budget) -> int:
-    """Choose how many networks a given budget buys, each trained for the epochs that are wanted."""
-    if not budget.is_given:
-        return 1
+    """Choose how many networks there is time for, each trained for the epochs that are wanted.
+
+    A given budget is filled; the limit by default allows an ensemble of the least size.
+    """
+    most = MOST_MEMBERS if budget.is_given else LEAST_MEMBERS
 
     def fits(members: int) -> bool:
         ensemble = settings.model_copy(update={"members": members})
         return whole_s(pace, sizes, ensemble, settings.epochs, budget) <= 60 * budget.minutes
 
-    return max((m for m in range(LEAST_MEMBERS, MOST_MEMBERS + 1) if fits(m)), default=1)
+    return max((m for m in range(LEAST_MEMBERS, most + 1) if fits(m)), default=1)
 
 
 def choose_epochs(pace: Pace, sizes: Sizes, settings: Settings, budget: Budget) -> Choice:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from hilum.budget import (
+    LEAST_MEMBERS,
     STARVED,
     Budget,
     choose_epochs,
@@ -127,23 +128,30 @@ def _within(
         why = "Set by the user; how long that takes is not held against --minutes."
         return Plan(settings, plan.reasons | {"epochs": why})
     if not budget.is_given:
-        seen = settings.members * settings.epochs * fingerprint.n_train * budget.n_folds
         if by_whom == "recipe":
             return plan
+        members = settings.members if "members" in given else LEAST_MEMBERS
+        seen = members * settings.epochs * fingerprint.n_train * budget.n_folds
         if surely_fits(seen, probe(settings, n_classes, hardware), budget):
             limit = f"Well within {in_words(budget.minutes)}, the limit by default on this machine."
-            return Plan(settings, plan.reasons | {"epochs": f"{plan.reasons['epochs']} {limit}"})
+            reasons = plan.reasons | {"epochs": f"{plan.reasons['epochs']} {limit}"}
+            return _with_members(Plan(settings, reasons), members, given)
     sizes = sizes_of(fingerprint.n_train, fingerprint.n_val, budget, settings)
     pace = time_training(settings, n_classes, sizes)
-    reasons = dict(plan.reasons)
-    if by_whom == "rules" and "members" not in given:
-        members = choose_members(pace, sizes, settings, budget)
-        settings = settings.model_copy(update={"members": members})
-        if members > 1:
-            reasons["members"] = f"There is time for {members}, and their mean errs less than one."
-    choice = choose_epochs(pace, sizes, settings, budget)
-    found = settings.model_copy(update={"epochs": choice.epochs})
-    return Plan(found, reasons | {"epochs": choice.reason})
+    if by_whom == "rules":
+        plan = _with_members(plan, choose_members(pace, sizes, settings, budget), given)
+    choice = choose_epochs(pace, sizes, plan.settings, budget)
+    found = plan.settings.model_copy(update={"epochs": choice.epochs})
+    return Plan(found, plan.reasons | {"epochs": choice.reason})
+
+
+def _with_members(plan: Plan, members: int, given: Mapping[str, Any]) -> Plan:
+    """Make an ensemble of a plan where there is time for one and the user has not said."""
+    if members == 1 or "members" in given or plan.settings.probe:
+        return plan
+    why = f"There is time for {members}, and their mean errs less than one of them."
+    settings = plan.settings.model_copy(update={"members": members})
+    return Plan(settings, plan.reasons | {"members": why})
 
 
 def _check_network(settings: Settings, n_classes: int) -> None:
