@@ -149,7 +149,7 @@ def test_first_lines_count_as_the_table_does(binary: Path) -> None:
     ) in text
     assert (
         "This threshold was locked on 2 January 2026, 03:04 UTC by Youden's rule (the largest sum "
-        "of sensitivity and specificity on validation), on 80 validation images, before the test "
+        "of sensitivity and specificity), on 80 validation images, before the test "
         "images were opened."
     ) in text
 

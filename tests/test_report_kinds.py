@@ -24,7 +24,9 @@ from hilum.report.facts import RunFacts, read_run
 from hilum.report.kinds import title_of
 from hilum.report.methods import make_methods
 from hilum.report.patients import make_by_patient
+from hilum.report.reach import make_reach
 from hilum.report.reasons import Verdict, judge
+from hilum.report.words import join
 from hilum.targets import joined_cells, label_columns, median_grade, truths
 from reporting import Page, make_run, write_json
 
@@ -309,3 +311,41 @@ def _label_table(folder: Path) -> Path:
             rows.append({"path": f"{i}.png", "patient": f"P{i}", "label": label})
     pd.DataFrame(rows).to_csv(folder / "t.csv", index=False)
     return folder / "t.csv"
+
+
+def test_captions_name_grades_and_labels(label_page: Page, grade_page: Page) -> None:
+    for page, noun in ((label_page, "label"), (grade_page, "grade against the rest")):
+        assert f"ROC curve of each {noun}: sensitivity" in page.text
+        assert f"of each {noun}. Dotted: its share in this test." in page.text
+    assert "Training images with each label, spread" in label_page.text
+    assert "Training images of each grade, spread" in grade_page.text
+    assert "got the wrong grade" in grade_page.text
+    assert "Share of each grade in each set" in grade_page.text
+
+
+def test_means_over_other_labels_are_told_apart(labels: Path) -> None:
+    facts = copy.deepcopy(read_run(labels))
+    test = facts.metrics["test"]
+    there = test | {"mean_over": test["mean_over"][:1]}
+    facts.external["clinic"] = {"metrics": there, "not_matched": {"here": ["air"], "in_model": []}}
+    (drift,) = make_reach(facts).drifts
+    assert drift.lines == (
+        f"Means here are over {LABELS[0]}, those on test over {join(test['mean_over'])}: do not "
+        "hold them against each other, but label by label.",
+        "The model does not know air.",
+    )
+    also = {name: text for name, text, _ in make_answer(facts).also}
+    assert also["Other data"].endswith(f"on clinic, the mean over {LABELS[0]}")
+    facts.external["clinic"]["metrics"] = test
+    assert make_reach(facts).drifts[0].lines == ()
+
+
+def test_a_smoothed_threshold_is_called_so(labels: Path) -> None:
+    facts = copy.deepcopy(read_run(labels))
+    assert "smoothed" not in _methods(facts)
+    why = "It gives the greatest sum where either class are normally distributed."
+    facts.run["operating_points"]["Mass"] = POINT | {"reason": why}
+    assert "smoothed for those that bear it by normal distributions of the log-odds" in _methods(
+        facts
+    )
+    assert any(source.startswith("Fluss") for source in make_methods(facts).references)

@@ -77,8 +77,11 @@ def _also(facts: RunFacts) -> list[tuple[str, str, str]]:
     """Say in a line each what else a reader should know first, as far as the run has it."""
     found = []
     for name, other in facts.external.items():
-        auroc = Estimate.of(dict(figures_on(other)), "auroc")
-        text = f"AUROC {words.with_interval(auroc, percent=False)} on {name}"
+        figures = dict(figures_on(other))
+        auroc = words.with_interval(Estimate.of(figures, "auroc"), percent=False)
+        text = f"AUROC {auroc} on {name}"
+        if facts.is_multilabel:
+            text += f", the mean over {words.join(figures['mean_over']) or 'no label'}"
         found.append(("Other data", text, "external"))
     for fold in _fold(facts):
         text = f"This is {fold}; all are together in the report of the folder above"

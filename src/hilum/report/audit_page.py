@@ -95,7 +95,7 @@ def make_audit_page(audit: Audit) -> AuditPage:
         paragraphs=(_read(audit), _weight(findings)),
         splits=tuple(SPLIT_NAMES[split].capitalize() for split in splits),
         classes=_counts(audit, readable, splits),
-        noun=_nouns(audit)[0],
+        noun=words.nouns(dataset.target_kind)[0],
         findings=findings,
         note=_note(album),
         patients=patients.description,
@@ -120,15 +120,9 @@ def _read(audit: Audit) -> str:
     bad = "all could be read" if not left else f"{words.count(left)} could not be read"
     return (
         f"{words.plural(audit.n_files, 'image')}, {bad}; "
-        f"{words.people(audit.patients.n_patients)}; {_nouns(audit)[1]} "
+        f"{words.people(audit.patients.n_patients)}; {words.nouns(audit.dataset.target_kind)[1]} "
         f"{words.join(audit.class_names)}."
     )
-
-
-def _nouns(audit: Audit) -> tuple[str, str]:
-    """Name what an image is told by, one and several."""
-    kinds = {"multilabel": ("label", "labels"), "ordinal": ("grade", "grades")}
-    return kinds.get(audit.dataset.target_kind, ("class", "classes"))
 
 
 def _weight(findings: Findings) -> str:

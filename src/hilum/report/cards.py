@@ -111,7 +111,7 @@ def data_card(facts: RunFacts) -> Card:
             Part(
                 "Labels",
                 (
-                    Entry("Classes", _classes(facts)),
+                    Entry(words.capitalised(words.nouns(facts.target)[1]), _classes(facts)),
                     Entry("How the truth was found"),
                     Entry("Who annotated, with what training"),
                     Entry("Agreement between annotators"),

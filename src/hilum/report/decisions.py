@@ -130,7 +130,7 @@ def _decisions(facts: RunFacts, label: str = "", key: str = "") -> Decisions:
         predictive=tuple(predictive(test.get("ppv_npv") or ())),
         predictive_note=_predictive_note(facts),
         net_benefit=_net_benefit(facts, test.get("net_benefit"), key),
-        sets=_sets(test.get("conformal")),
+        sets=_sets(test.get("conformal"), *words.nouns(facts.target)),
         referral=_referral(test.get("referral"), facts.run.get("referral") or {}, key),
     )
 
@@ -298,20 +298,20 @@ def curve_of(x: Array, values: Sequence[Any] | Mapping[str, Sequence[Any]]) -> C
     return Curve(x, y, low, high) if np.isfinite(low).any() else Curve(x, y)
 
 
-def _sets(found: Mapping[str, Any] | None) -> Sets | None:
+def _sets(found: Mapping[str, Any] | None, noun: str, nouns: str) -> Sets | None:
     if not found:
         return None
     coverage, size = (Estimate.of(_as_figures(found), key) for key in ("coverage", "mean_set_size"))
     wanted = words.number(float(found["coverage_wanted"]), percent=True, digits=0)
     return Sets(
-        f"A prediction set names every class that cannot be excluded. Sets were made on "
+        f"A prediction set names every {noun} that cannot be excluded. Sets were made on "
         f"validation to hold the truth in {wanted} of images; on test they hold it in "
         f"{words.with_interval(coverage, percent=True)}, with "
-        f"{words.estimate(size, percent=False)} classes on average. A set of one class is an "
-        "answer; a larger one says that the image leaves it open, an empty one that no class "
+        f"{words.estimate(size, percent=False)} {nouns} on average. A set of one {noun} is an "
+        f"answer; a larger one says that the image leaves it open, an empty one that no {noun} "
         "fits.",
         tuple(
-            _share(words.plural(int(size), "class", "classes"), value)
+            _share(words.plural(int(size), noun, nouns), value)
             for size, value in sorted((found.get("sets") or {}).items(), key=lambda s: int(s[0]))
         ),
     )

@@ -6,7 +6,7 @@ in square brackets, to be filled in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,8 @@ SOURCES = {
     "ROC curves. Biometrics 1988.",
     "epstein": "Epstein. A scoring system for probability forecasts of ranked categories. "
     "Journal of Applied Meteorology 1969.",
+    "fluss": "Fluss, Faraggi, Reiser. Estimation of the Youden index and its associated cutoff "
+    "point. Biometrical Journal 2005.",
     "hirescam": "Draelos, Carin. Use HiResCAM instead of Grad-CAM for faithful explanations of "
     "convolutional neural networks. arXiv:2011.08891, 2020.",
     "korn": "Korn, Graubard. Confidence intervals for proportions with small expected number of "
@@ -471,7 +473,7 @@ def threshold(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
                 "expected distance from the truth."
             )
         return "Each image was given the class of highest probability."
-    source = cite("youden") if str(point["rule"]) == "youden" else ""
+    source = _rule_sources([point], cite)
     return (
         f"An image was called {facts.positive_class} at a probability of at least "
         f"{float(point['threshold']):.3f}, a threshold chosen on {int(point['n']):,} validation "
@@ -480,12 +482,24 @@ def threshold(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
     )
 
 
+def _rule_sources(points: Iterable[Mapping[str, Any]], cite: Callable[..., str]) -> str:
+    """Cite where the rules of thresholds come from, and say where one was smoothed."""
+    known = list(points)
+    if not any(str(point["rule"]) == "youden" for point in known):
+        return ""
+    source = cite("youden")
+    if any("normally distributed" in str(point.get("reason", "")) for point in known):
+        some = "" if len(known) == 1 else " for those that bear it"
+        source += f", smoothed{some} by normal distributions of the log-odds{cite('fluss')}"
+    return source
+
+
 def _thresholds(facts: RunFacts, cite: Callable[..., str]) -> str:
     """Say how the probability of each label becomes a decision."""
     if not facts.points:
         return "The thresholds of the labels are not on record."
     rules = list(dict.fromkeys(str(point["rule"]) for point in facts.points.values()))
-    source = cite("youden") if "youden" in rules else ""
+    source = _rule_sources(facts.points.values(), cite)
     each = "; ".join(
         f"{name} {float(point['threshold']):.3f}" for name, point in facts.points.items()
     )

@@ -99,7 +99,8 @@ def make_by_patient(facts: RunFacts) -> ByPatient | None:
     wrong = _wrong(facts)
     return ByPatient(
         summary=_summary(facts, found),
-        caption=f"By patient: main figures on {words.plural(int(found['n']), 'test patient')}",
+        caption=f"By patient: main figures on {words.plural(int(found['n']), 'test patient')}"
+        + (", means over the labels" if facts.is_multilabel else ""),
         how=tuple(_how(facts, found)),
         scale=scale,
         main=tuple(interval_row(words.BY_KEY[key], Estimate.of(found, key), scale) for key in keys),

@@ -87,7 +87,10 @@ def make_reach(facts: RunFacts) -> Reach:
         robustness_key=_robustness_key(facts),
         robustness_on=str((facts.metrics.get("robustness_on") or {}).get("reason") or ""),
         external=_external(facts, keys),
-        drifts=tuple(Drift(name, tuple(_notes(found))) for name, found in facts.external.items()),
+        drifts=tuple(
+            Drift(name, (*_other_labels(facts, found), *_notes(found)))
+            for name, found in facts.external.items()
+        ),
     )
 
 
@@ -201,6 +204,23 @@ def _external(facts: RunFacts, keys: Sequence[str]) -> GroupTable | None:
     rows = [figure_row("This test split", facts.metrics["test"], keys)]
     rows += [figure_row(name, figures_on(found), keys) for name, found in facts.external.items()]
     return GroupTable("Other data", _heads(keys), tuple(rows))
+
+
+def _other_labels(facts: RunFacts, found: Mapping[str, Any]) -> list[str]:
+    """Say where means on other data are over other labels than those on test."""
+    there = figures_on(found).get("mean_over")
+    here = facts.metrics["test"].get("mean_over")
+    if there is None or here is None or set(there) == set(here):
+        return []
+    means = f"over {words.join(there)}" if there else "over no label"
+    lines = [
+        f"Means here are {means}, those on test over {words.join(here)}: do not hold them against "
+        "each other, but label by label."
+    ]
+    aside = (found.get("not_matched") or {}).get("here")
+    if aside:
+        lines.append(f"The model does not know {words.quoted(aside)}.")
+    return lines
 
 
 def _notes(found: Mapping[str, Any]) -> list[str]:

@@ -145,6 +145,12 @@ def terms_of(target: TargetKind) -> tuple[Term, ...]:
     return (*TERMS, *LABEL_TERMS) if target == "multilabel" else TERMS
 
 
+def nouns(target: TargetKind) -> tuple[str, str]:
+    """Name what an image is told by, one and several: 'class' and 'classes'."""
+    found = {"multilabel": ("label", "labels"), "ordinal": ("grade", "grades")}
+    return found.get(target, ("class", "classes"))
+
+
 def count(number: int) -> str:
     return f"{number:,}"
 
@@ -240,7 +246,7 @@ def rule(text: str) -> str:
     """Say in words how a threshold was chosen."""
     name, _, wanted = text.partition(":")
     if name == "youden":
-        return "Youden's rule (the largest sum of sensitivity and specificity on validation)"
+        return "Youden's rule (the largest sum of sensitivity and specificity)"
     if name in ("sensitivity", "specificity") and wanted:
         return f"the rule “{name} of at least {wanted} on validation”"
     return f"the rule “{text}”"

@@ -303,12 +303,13 @@ def _threshold(facts: RunFacts) -> Evidence:
     return Evidence(methods.threshold(facts), "answer")
 
 
-def _set_differences(_: RunFacts) -> Evidence:
-    return Evidence("Classes and numbers of each set", "flow", "setting and eligibility")
+def _set_differences(facts: RunFacts) -> Evidence:
+    nouns = words.capitalised(words.nouns(facts.target)[1])
+    return Evidence(f"{nouns} and numbers of each set", "flow", "setting and eligibility")
 
 
-def _numbers(_: RunFacts) -> Evidence:
-    return Evidence("Images, patients and classes of each set", "flow")
+def _numbers(facts: RunFacts) -> Evidence:
+    return Evidence(f"Images, patients and {words.nouns(facts.target)[1]} of each set", "flow")
 
 
 def _full_model(_: RunFacts) -> Evidence:
@@ -357,8 +358,9 @@ def _fairness_analysis(facts: RunFacts) -> Evidence:
     return Evidence("Every error, with images", "errors", "bias and fairness")
 
 
-def _class_shares(_: RunFacts) -> Evidence:
-    return Evidence("Share of each class in each set", "flow", "shares in intended use")
+def _class_shares(facts: RunFacts) -> Evidence:
+    noun = words.nouns(facts.target)[0]
+    return Evidence(f"Share of each {noun} in each set", "flow", "shares in intended use")
 
 
 def _external_differences(facts: RunFacts) -> Evidence | None:
