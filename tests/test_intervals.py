@@ -172,3 +172,8 @@ def test_a_mean_has_no_interval_when_a_part_has_none() -> None:
     found = intervals.mean_of(np.array([0.8, 0.7]), parts, np.zeros((4, 2)))
     assert math.isnan(found.ci_low)
     assert found.reason == "too few"
+
+
+def test_a_kappa_at_the_end_of_its_range_has_no_interval() -> None:
+    found = intervals.fisher_t(-1.0, np.array([-1.0, -0.9, -0.98, -1.0]), n_patients=4)
+    assert found.reason == "it lies at the end of its range"

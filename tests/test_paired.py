@@ -9,7 +9,7 @@ import pytest
 
 from hilum.intervals import Clusters
 from hilum.metrics import quadratic_kappa
-from hilum.paired import Sides, compare_areas, compare_kappas, delong
+from hilum.paired import Sides, compare_areas, compare_kappas, delong, mean_difference
 
 
 def graded(n_patients: int, seed: int) -> tuple[np.ndarray, ...]:
@@ -63,3 +63,10 @@ def test_images_on_neither_side_are_left_out() -> None:
     part = delong(y[known], [1], [(a[known], b[known])], Clusters.of(None, int(known.sum())))
     assert whole.estimate.value == pytest.approx(part.estimate.value)
     assert whole.p == pytest.approx(part.p)
+
+
+def test_no_label_to_compare_is_said() -> None:
+    clusters = Clusters.of(None, 5)
+    for found in (compare_areas([], [], clusters), mean_difference([], [], [], clusters)):
+        assert np.isnan(found.estimate.value)
+        assert found.p is None

@@ -394,6 +394,8 @@ def fisher_t(value: float, left_out: Floats, *, n_patients: int) -> Interval:
     error = math.sqrt((n - 1) / n * float(((left_out - left_out.mean()) ** 2).sum()))
     if error < 1e-12:
         return Interval.missing("no patient changes the figure")
+    if abs(value) >= 1:
+        return Interval.missing("it lies at the end of its range")
     half = quantile_of(left_out, n_patients) * error / (1 - value**2)
     centre = math.atanh(value)
     return Interval(

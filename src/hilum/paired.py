@@ -214,6 +214,8 @@ def mean_difference(
     Medicine, 1998: for shares and one image from each patient McNemar's test. The p-value is by
     flipping the sign of patients' differences, which exchanges the two.
     """
+    if not among:
+        return Difference.undefined("no label is present in some images and absent in others", 0)
     sizes = [int(part.sum()) for part in among]
     parts = len(among)
     first, second = (
