@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hilum.errors import DataError, ModelError
 from hilum.inference import TABLE_SUFFIXES, Model, Prediction, load, open_inputs
 from hilum.model import ModelFacts
-from hilum.names import NONE, REFER, REFUSED, SET_SEPARATOR
+from hilum.names import REFER, REFUSED
 from hilum.pooling import Floats, Target, decide, number_patients, pool_probabilities
 
 Inputs = str | Path | Iterable[str | Path]
@@ -238,7 +237,7 @@ def pool_images(
         if row is None:
             found.append(PatientPrediction(name, 0, "", None, (), REFUSED, 0, _refused(own)))
         else:
-            found.append(_answer(name, own, probs[row], called[row], facts))
+            found.append(_answer(name, own, probs[row], called[row], model))
     return found
 
 
@@ -247,7 +246,7 @@ def _answer(
     own: Sequence[Prediction],
     probs: Floats,
     predicted: str,
-    facts: ModelFacts,
+    model: Model,
 ) -> PatientPrediction:
     read = [image for image in own if not image.error]
     n_referred = sum(image.decision == REFER for image in read)
@@ -255,20 +254,12 @@ def _answer(
         patient=name,
         n_images=len(read),
         predicted=predicted,
-        confidence=_confidence(probs, predicted, facts),
+        confidence=model.confidence(probs.tolist(), predicted),
         probabilities=tuple(probs.tolist()),
         decision=REFER if n_referred == len(read) else predicted,
         n_referred=n_referred,
         error=_refused(own),
     )
-
-
-def _confidence(probs: NDArray[np.float64], predicted: str, facts: ModelFacts) -> float:
-    if facts.target != "multilabel":
-        return float(probs[facts.class_names.index(predicted)])
-    held = set() if predicted == NONE else set(predicted.split(SET_SEPARATOR))
-    pairs = zip(facts.class_names, probs.tolist(), strict=True)
-    return float(min(p if name in held else 1 - p for name, p in pairs))
 
 
 def _refused(own: Sequence[Prediction]) -> str:
