@@ -225,6 +225,9 @@ def test_no_epoch_is_said_to_be_chosen_where_the_last_is_kept(grades: Path) -> N
     assert "was chosen by" not in text
     assert _evidence("building", facts).endswith("no epoch was chosen on validation")
     assert _evidence("ensemble", facts) == "3 networks trained apart, their logits averaged"
+    assert "3 such networks, of 1,234,567 parameters together, form an ensemble" in _methods(facts)
+    assert "Each was trained from random weights of its own (seed 0)" in _methods(facts)
+    assert "Its 3 networks, whose logits are averaged, were trained apart" in _methods(facts)
     val = facts.samples["split"] == "val"
     facts = replace(facts, samples=facts.samples.drop(facts.samples.index[val][3:]))
     (few,) = _of_kind(judge(facts), "few_val")

@@ -232,6 +232,7 @@ def _network(facts: RunFacts, sources: _Bibliography) -> list[str]:
     n = int(facts.run["n_parameters"])
     if n_members(facts) > 1:
         size = f"{n_members(facts)} such networks, of {n:,} parameters together, form an ensemble. "
+        began = began.replace("from random weights", "from random weights of its own")
         return [_network_words(facts, sources.cite), f"{size}Each {began}."]
     return [_network_words(facts, sources.cite), f"It has {n:,} parameters and {began}."]
 
