@@ -1,7 +1,7 @@
 """Cross-validation: every patient held out once, by a network that never saw that patient.
 
 Each fold is a complete run in a folder of its own. Its held-out patients stand for the test split;
-best epoch, calibration and threshold come from a validation part of its other patients. What is
+calibration, threshold and any choice of the epoch come from a validation part of its other patients. What is
 pooled here was decided in the folds, each image at the threshold of its own fold.
 """
 

@@ -89,7 +89,7 @@ NAMES = {
     "keep": "Weights kept",
     "low_resolution": "Loss of resolution",
     "members": "Networks in the ensemble",
-    "monitor": "Best epoch chosen by",
+    "monitor": "Epochs compared by",
     "operating_point": "Rule for the threshold",
     "pool": "Pooling",
     "pooling": "Images of a patient pooled by",
