@@ -1,8 +1,8 @@
 """Cross-validation: every patient held out once, by a network that never saw that patient.
 
 Each fold is a complete run in a folder of its own. Its held-out patients stand for the test split;
-calibration, threshold and any choice of the epoch come from a validation part of its other patients. What is
-pooled here was decided in the folds, each image at the threshold of its own fold.
+calibration, threshold and any choice of the epoch come from a validation part of its other
+patients. What is pooled here was decided in the folds, each image at the threshold of its own fold.
 """
 
 from __future__ import annotations
