@@ -143,7 +143,8 @@ def print_comparison(result: dict[str, Any]) -> None:
             _print_differences(figures)
         by_patient = pair.get("patients")
         if by_patient:
-            typer.echo(f"\n    By patient, n = {by_patient['n']:,}")
+            means = ", means over the labels" if labels else ""
+            typer.echo(f"\n    By patient, n = {by_patient['n']:,}{means}")
             _print_differences(by_patient)
     for line in (*result["warnings"], *result["notes"]):
         typer.echo(f"\n{line}")
