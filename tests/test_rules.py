@@ -92,3 +92,12 @@ def test_few_images_are_seen_more_often() -> None:
     epochs = [values(n_train=n)["epochs"] for n in (100, 1000, 5000, 100_000)]
     assert epochs == sorted(epochs, reverse=True)
     assert epochs[0] * 100 < epochs[2] * 5000
+
+
+def test_images_that_were_made_square_are_stretched() -> None:
+    square = dict.fromkeys(("min_height", "max_height", "min_width", "max_width"), 224.0)
+    value, reason = apply_rules(facts(**square), {})["stretch"]
+    assert value > 0
+    assert "All images are 224 pixels high and wide" in reason
+    assert values(**square | {"max_width": 225.0})["stretch"] == 0
+    assert values()["stretch"] == 0

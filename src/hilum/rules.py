@@ -209,9 +209,25 @@ def _imbalance(facts: Fingerprint, given: Mapping[str, Any]) -> Choices:
 # -- augmentation --------------------------------------------------------------------------------
 
 
-def _placing(_: Fingerprint, __: Mapping[str, Any]) -> Choices:
+def _placing(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
     placing = "Patients are placed a little differently each time."
-    return {"rotation": (10.0, placing), "zoom": (0.1, placing), "shift": (0.05, placing)}
+    return {
+        "rotation": (10.0, placing),
+        "zoom": (0.1, placing),
+        "shift": (0.05, placing),
+        "stretch": _stretch(facts),
+    }
+
+
+def _stretch(facts: Fingerprint) -> tuple[float, str]:
+    """Stretch images that somebody has made square: their proportions are not the patients'."""
+    sizes = {facts.min_height, facts.max_height, facts.min_width, facts.max_width}
+    if len(sizes) == 1 and facts.min_height > 0:
+        return 0.15, (
+            f"All images are {facts.min_height:.0f} pixels high and wide: they were resized, and "
+            "proportions lost in it can give a class away, or differ elsewhere."
+        )
+    return 0.0, "The images have sizes of their own, and proportions that mean something."
 
 
 def _flips(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
