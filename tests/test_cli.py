@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import hilum
 import tiny
 from hilum.cli import app
+from hilum.inference import row_columns
 
 SETS = [part for name, value in tiny.SETTINGS.items() for part in ("--set", f"{name}={value}")]
 
@@ -125,6 +126,37 @@ def test_predict_gives_every_input_a_row(run: hilum.Run, data: Path, tmp_path: P
     assert rows[1]["decision"] == "refused"
     assert rows[1]["error"]
     assert rows[1]["p_clear"] == rows[1]["predicted"] == ""
+
+
+def test_predict_overwrites_nothing_but_predictions(tmp_path: Path) -> None:
+    run, table, notes = tmp_path / "run", tmp_path / "t.csv", tmp_path / "notes.csv"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    table.write_text("path\na.png\n")
+    notes.write_text('"a, b\n')
+    earlier = tmp_path / "p.csv"
+    earlier.write_text(",".join(row_columns(("a", "b, c"))).replace("p_b, c", '"p_b, c"') + "\n")
+    patients = tmp_path / "p-patients.csv"
+    patients.write_text("patient,answer\nann,ill\n")
+    not_ours = "exists and was not written by 'hilum predict', so it is not overwritten."
+    for inputs, out, text in (
+        (table, table, f"{table} is one of the inputs and would be lost."),
+        (earlier, earlier, f"{earlier} is one of the inputs and would be lost."),
+        (table, tmp_path, f"{tmp_path} is a folder, and predictions go into a file."),
+        (table, notes, f"{notes} {not_ours}"),
+        (
+            *(table, run / "more" / "new.csv"),
+            f"{run / 'more' / 'new.csv'} would be inside the run folder {run}, whose files are its "
+            "record.",
+        ),
+        (table, earlier, f"{patients} {not_ours}"),
+    ):
+        # The model is not looked at before.
+        with pytest.raises(hilum.SettingError) as refused:
+            invoke("predict", tmp_path / "no model", inputs, "--patients", "--out", out)
+        assert str(refused.value) == f"{text} Choose another file with --out."
+    with pytest.raises(hilum.ModelError):
+        invoke("predict", tmp_path / "no model", table, "--out", earlier)
 
 
 def test_predict_as_json_and_csv_on_stdout(run: hilum.Run, data: Path) -> None:

@@ -147,7 +147,7 @@ def test_the_command_writes_both_tables(
         app, ["predict", str(run.folder), str(data / "clear"), *more]
     )
     assert ask("--patients", "--out", str(tmp_path / "p.csv")).exit_code == 0
-    patients = rows_of(tmp_path / "patients.csv")
+    patients = rows_of(tmp_path / "p-patients.csv")
     images = rows_of(tmp_path / "p.csv")
     assert (len(patients), len(images)) == (15, 45)
     assert list(patients[0]) == [
@@ -159,5 +159,4 @@ def test_the_command_writes_both_tables(
     printed = ask("--patients").stdout.splitlines()
     assert len(printed) == 16
     assert "needs --patients" in str(ask("--patient-column", "x").exception)
-    taken = ask("--patients", "--out", str(tmp_path / "patients.csv")).exception
-    assert "is where patients go" in str(taken)
+    assert ask("--patients", "--out", str(tmp_path / "p.csv")).exit_code == 0

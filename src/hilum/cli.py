@@ -21,6 +21,7 @@ import typer
 import hilum
 from hilum.errors import HilumError
 from hilum.printing import (
+    check_output,
     print_asked,
     print_audit,
     print_comparison,
@@ -240,9 +241,6 @@ def _with_request(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-PATIENTS_FILE = "patients.csv"
-
-
 def main() -> None:
     """Run the command line; the one place where errors become exit codes."""
     logging.captureWarnings(True)
@@ -455,7 +453,13 @@ def compare_command(
 def predict_command(
     model: ModelPath,
     inputs: Inputs,
-    out: Annotated[str | None, typer.Option(help="Write the predictions to this CSV file.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            help="Write the predictions to this CSV file: a new one, or one of predictions, which "
+            "is replaced."
+        ),
+    ] = None,
     heatmaps: Annotated[
         str | None, typer.Option(help="Write heat maps too, to this new folder; see 'explain'.")
     ] = None,
@@ -463,7 +467,8 @@ def predict_command(
         bool,
         typer.Option(
             "--patients",
-            help="Pool the images of each patient into one answer: patients.csv beside --out.",
+            help="Pool the images of each patient into one answer; with --out p.csv they go to "
+            "p-patients.csv.",
         ),
     ] = False,
     patient_pattern: PatientPattern = None,
@@ -478,7 +483,9 @@ def predict_command(
     """
     from hilum.inference import row_columns
 
-    _check_patients(patients, out, patient_pattern, patient_column)
+    _check_patients(patients, patient_pattern, patient_column)
+    if out is not None:
+        _check_outputs(Path(out), inputs, patients=patients)
     loaded = hilum.load(model)
     if patients:
         from hilum.patient_predictions import find_patients
@@ -505,17 +512,26 @@ def predict_command(
     _exit_if_refused(predictions)
 
 
-def _check_patients(
-    patients: bool, out: str | None, pattern: str | None, column: str | None
-) -> None:
-    """Refuse options that mean nothing without --patients, and a name that is taken."""
+def _check_patients(patients: bool, pattern: str | None, column: str | None) -> None:
+    """Refuse options that mean nothing without --patients."""
     for option, value in (("--patient-pattern", pattern), ("--patient-column", column)):
         if value and not patients:
             raise hilum.SettingError(f"{option} needs --patients here.")
-    if patients and out is not None and Path(out).name == PATIENTS_FILE:
-        raise hilum.SettingError(
-            f"--out {out} is where patients go. Choose another name for the rows of images."
-        )
+
+
+def _check_outputs(out: Path, inputs: Sequence[str], *, patients: bool) -> None:
+    """Refuse, before anything is predicted, files that would not be replaced but lost."""
+    from hilum.inference import row_columns
+    from hilum.patient_predictions import patient_columns
+
+    check_output(out, row_columns(()), inputs)
+    if patients:
+        check_output(_beside(out), patient_columns(()), inputs)
+
+
+def _beside(out: Path) -> Path:
+    """Say where patients go when images go to `out`; no other predictions have this place."""
+    return out.with_name(f"{out.stem}-patients.csv")
 
 
 def _give_patients(
@@ -532,7 +548,7 @@ def _give_patients(
     pooled = pool_images(loaded, predictions, names)
     rows = [prediction.row(loaded.class_names) for prediction in pooled]
     if out is not None:
-        path = Path(out).with_name(PATIENTS_FILE)
+        path = _beside(Path(out))
         write_rows(path, rows, patient_columns(loaded.class_names))
         typer.echo(f"{len(rows):,} patients written to {path}", err=True)
     if as_json:

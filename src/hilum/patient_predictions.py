@@ -54,7 +54,7 @@ class PatientPrediction:
     error: str = ""
 
     def row(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """Return the row of patients.csv; bytes that are not UTF-8 are escaped."""
+        """Return the row of a CSV file; bytes that are not UTF-8 are escaped."""
         probs: Sequence[float | None] = self.probabilities or (None,) * len(class_names)
         patient = os.fsencode(self.patient).decode("utf-8", "backslashreplace")
         cells: tuple[Any, ...] = (patient, self.n_images, self.predicted, self.confidence)
@@ -81,7 +81,7 @@ class PatientPredictions(NamedTuple):
 
 
 def patient_columns(class_names: Sequence[str]) -> list[str]:
-    """Name the columns of patients.csv."""
+    """Name the columns of a CSV file of patients."""
     probs = [f"p_{name}" for name in class_names]
     first = ["patient", "n_images", "predicted", "confidence"]
     return [*first, *probs, "decision", "n_referred", "error"]

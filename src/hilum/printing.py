@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from hilum.errors import SettingError
+
 if TYPE_CHECKING:
     from hilum.auditing import Audit
     from hilum.inference import Prediction
@@ -130,8 +132,10 @@ def _print_spread(metrics: dict[str, Any]) -> None:
 
 def print_comparison(result: dict[str, Any]) -> None:
     """Print each pair of a comparison."""
-    patients = f"{result['n_patients']:,}" if result["n_patients"] else "unknown"
-    typer.echo(f"{result['n']:,} test images, {patients} patients.")
+    n, n_patients = result["n"], result["n_patients"]
+    images = f"{n:,} test image{'' if n == 1 else 's'}"
+    people = f"{n_patients:,} patient{'' if n_patients == 1 else 's'}"
+    typer.echo(f"{images}, {people if n_patients else 'patients unknown'}.")
     for pair in result["comparisons"]:
         typer.echo(f"\n{pair['a']} (A) against {pair['b']} (B)")
         labels = pair.get("labels") or {}
@@ -179,6 +183,51 @@ def print_predictions(
             if prediction.reason:
                 shown += f"  refer: {prediction.reason}"
             typer.echo(f"{row['path']:<{width}}  {shown}")
+
+
+def check_output(path: Path, columns: Sequence[str], inputs: Iterable[str]) -> None:
+    """Refuse to write predictions over anything but predictions, or into a run folder.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Those that such a file has, without the ones of classes.
+    inputs : iterable of str
+        What is predicted.
+
+    Raises
+    ------
+    SettingError
+    """
+    other = "Choose another file with --out."
+    folder = next((up for up in path.absolute().parents if (up / "run.json").is_file()), None)
+    if folder is not None:
+        raise SettingError(
+            f"{path} would be inside the run folder {folder}, whose files are its record. {other}"
+        )
+    if not path.exists():
+        return
+    if path.is_dir():
+        raise SettingError(f"{path} is a folder, and predictions go into a file. {other}")
+    if any(Path(each).exists() and path.samefile(each) for each in inputs):
+        raise SettingError(f"{path} is one of the inputs and would be lost. {other}")
+    if [name for name in _header(path) if not name.startswith("p_")] != list(columns):
+        raise SettingError(
+            f"{path} exists and was not written by 'hilum predict', so it is not overwritten. "
+            f"{other}"
+        )
+
+
+def _header(path: Path) -> list[str]:
+    """Return the first row of what may be a CSV file."""
+    import csv
+
+    with path.open(encoding="utf-8", errors="replace", newline="") as stream:
+        line = stream.readline(1 << 20)
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:

@@ -30,6 +30,9 @@ from hilum.targets import members
 
 VERSIONS_OF = ("hilum", "torch", "lightning-fabric", "onnxruntime", "numpy", "pillow", "pydicom")
 
+NEEDED = ("path", "sha256", "label", "patient", "group", "split", "excluded", "reason")
+"""Columns of samples.csv that a later step cannot do without."""
+
 
 @dataclass
 class Run:
@@ -215,6 +218,12 @@ def versions() -> dict[str, str]:
 def load_prepared(run: Run) -> tuple[Dataset, pd.DataFrame, Settings]:
     """Read back what `save_prepared` wrote."""
     samples = read_back(run.folder / "samples.csv")
+    missing = [name for name in NEEDED if name not in samples]
+    if missing:
+        raise RunError(
+            f"{run.folder / 'samples.csv'} is damaged: the column '{missing[0]}' is missing. Start "
+            "a new run."
+        )
     samples["excluded"] = samples["excluded"] == "true"
     plan = read_back(run.folder / "plan.json")
     settings = make_settings({name: entry["value"] for name, entry in plan.items()})
