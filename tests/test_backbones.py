@@ -128,8 +128,8 @@ def test_cells_lie_where_odd_padded_convolutions_put_them() -> None:
     [
         (
             {"backbone": "timm:hf-hub:someone/net"},
-            "Setting backbone = 'timm:hf-hub:someone/net' cannot be used: string should match "
-            r"pattern '^(timm|monai):[A-Za-z0-9_\-]+(\.[A-Za-z0-9_\-]+)?$' (timm:NAME or "
+            "Setting backbone = 'timm:hf-hub:someone/net' cannot be used: it must be a library "
+            "and a network of it, such as timm:resnet18 or monai:ResNet18 (timm:NAME or "
             "monai:NAME, in place of the network above).",
         ),
         (

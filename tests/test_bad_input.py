@@ -378,7 +378,14 @@ TABLES: Sequence[tuple[str, str | bytes, str, dict[str, Any]]] = (
         "no label column",
         "path,lable\n0.png,a\n",
         "{at} has no column 'label'. Did you mean 'lable'? Its columns are: path, lable. Name it "
-        "with --label-column.",
+        "with --label-column, or several, one a label, with --labels COLUMN,COLUMN.",
+        {},
+    ),
+    (
+        "two wrong splits",
+        "path,label,split\n0.png,a,tain\n1.png,b,tset\n2.png,b,tain\n",
+        "{at}: split is 'tain', not train, val or test, in 2 rows, such as 2, 4; split is 'tset', "
+        "not train, val or test, in row 3. Fix or remove these rows.",
         {},
     ),
     (

@@ -56,6 +56,12 @@ def test_a_name_like_no_other() -> None:
             "(kind of CNN).",
         ),
         (
+            {"target": "ordinale"},
+            "Setting target = 'ordinale' cannot be used: input should be 'classes', 'multilabel' "
+            "or 'ordinal' (one class an image, several labels, or grades in order). Did you mean "
+            "'ordinal'?",
+        ),
+        (
             {"rotation": 200},
             "Setting rotation = 200 cannot be used: input should be less than or equal to 180 "
             "(degrees, either way).",

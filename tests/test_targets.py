@@ -106,6 +106,13 @@ def test_cells_that_join_labels(tmp_path: Path) -> None:
             "empty or -1 (unknown). Correct the cells or leave the column out.",
         ),
         (
+            [["1", "F"], ["0", "M"], ["0", "F"]],
+            {"columns": Columns(labels=("a", "b"))},
+            "column 'b' holds 'F' in 2 rows, such as 2, 4; column 'b' holds 'M' in row 3. With "
+            "--labels a cell is 1 (present), 0 (absent), or empty or -1 (unknown). Correct the "
+            "cells or leave the column out.",
+        ),
+        (
             [["1", "0"], ["0", ""]],
             {"columns": Columns(labels=("a", "b"))},
             "the label 'b' is known to be present in no image, so it cannot be learnt. Leave it "
@@ -127,6 +134,18 @@ def test_labels_that_cannot_be_read(
     with pytest.raises(DataError) as error:
         load_dataset(table, **options)
     assert str(error.value) == f"{table}: {message}"
+
+
+@pytest.mark.parametrize("sign", [";", ",", "/", "+"])
+def test_labels_joined_by_another_sign(tmp_path: Path, sign: str) -> None:
+    cells = ["Mass", "Pleural effusion/fluid", "Air", f'"Air{sign} Mass"']
+    rows = [["path", "label"], *([f"{n}.png", cell] for n, cell in enumerate(cells))]
+    table = label_table(tmp_path / "t.csv", rows)
+    with pytest.raises(DataError) as error:
+        load_dataset(table, target="multilabel")
+    assert str(error.value) == (
+        f"{table}, row 5: 'Air{sign} Mass' joins labels by '{sign}'. Join them by '|': 'Air|Mass'."
+    )
 
 
 def test_labels_that_are_not_there(tmp_path: Path) -> None:

@@ -382,7 +382,8 @@ def usual_columns(raw: pd.DataFrame, usual: str) -> list[str]:
 def _required(raw: pd.DataFrame, given: str | None, usual: str, source: Path) -> str:
     name = _column(raw, given, usual, source)
     if name is None:
-        raise _no_column(raw, usual, source, f" Name it with --{usual}-column.")
+        more = ", or several, one a label, with --labels COLUMN,COLUMN" if usual == "label" else ""
+        raise _no_column(raw, usual, source, f" Name it with --{usual}-column{more}.")
     return name
 
 
@@ -438,9 +439,9 @@ def _check_rows(
         faults["split missing"] = raw[split].str.strip() == ""
         known = raw[split].map(lambda value: split_name(value) is not None)
         wrong = ~known & ~faults["split missing"]
-        if wrong.any():
-            value = plain_text(raw[split][wrong].iloc[0])
-            faults[f"split is '{value}', not train, val or test,"] = wrong
+        values = raw[split].map(plain_text)
+        for value in values[wrong].unique()[:3]:
+            faults[f"split is '{value}', not train, val or test,"] = wrong & (values == value)
     found = [
         f"{fault} in {name_rows([int(row) for row in raw.index[rows]])}"
         for fault, rows in faults.items()

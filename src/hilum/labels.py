@@ -62,9 +62,9 @@ def labels_in_columns(raw: pd.DataFrame, columns: Sequence[str], source: Path) -
         cells = raw[name].str.strip().str.lower()
         targets[cells.isin(PRESENT), k], targets[cells.isin(ABSENT), k] = 1, 0
         wrong = ~cells.isin((*PRESENT, *ABSENT, *UNKNOWN))
-        if wrong.any():
-            value = plain_text(raw[name][wrong].iloc[0])
-            rows = [int(row) for row in raw.index[wrong]]
+        values = raw[name].map(plain_text)
+        for value in values[wrong].unique()[:3]:
+            rows = [int(row) for row in raw.index[wrong & (values == value)]]
             faults.append(f"column '{name}' holds '{value}' in {name_rows(rows)}")
     if faults:
         raise DataError(
@@ -102,6 +102,7 @@ def labels_in_cells(
             "Name labels joined by '|', or give a column for each with --labels."
         )
     _check_case(found, source)
+    _check_joints(held, found, source, places)
     for cell, row, place in zip(parts, held, places, strict=True):
         none = next((part for part in cell if part and part not in row), None)
         if row and none:
@@ -132,6 +133,22 @@ def _check_case(found: Sequence[str], source: Path) -> None:
                 f"{source} holds the labels '{other}' and '{name}', which differ in case alone. "
                 "Give them one spelling."
             )
+
+
+def _check_joints(
+    held: Sequence[Sequence[str]], found: Sequence[str], source: Path, places: Sequence[str]
+) -> None:
+    """Refuse labels that join others by another sign than '|': they would be learnt as one more."""
+    known = set(found)
+    for row, place in zip(held, places, strict=True):
+        for name in row:
+            for sign in (";", ",", "/", "+"):
+                parts = [plain_text(part) for part in name.split(sign)]
+                if len(parts) > 1 and known.issuperset(parts):
+                    raise DataError(
+                        f"{source}, {place}: '{name}' joins labels by '{sign}'. Join them by '|': "
+                        f"'{SET_SEPARATOR.join(parts)}'."
+                    )
 
 
 def _note(parts: list[list[str]], held: list[list[str]]) -> tuple[str, ...]:

@@ -19,6 +19,12 @@ from hilum.targets import TargetKind
 
 MAX_CHANNELS = 8192
 
+WRITTEN = {
+    "backbone": "it must be a library and a network of it, such as timm:resnet18 or monai:ResNet18",
+    "weights_sha256": "it must be 64 digits and letters from a to f",
+}
+"""What is said in place of a pattern."""
+
 MONITORS_LOWER_IS_BETTER = ("val_loss",)
 
 
@@ -284,9 +290,15 @@ def _explain(error: ValidationError) -> str:
     fault = error.errors()[0]
     name = str(fault["loc"][0]) if fault["loc"] else ""
     problem = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "string_pattern_mismatch":
+        problem = WRITTEN[name]
     problem = problem[:1].lower() + problem[1:]
     if not name:
         return f"The settings do not fit together: {problem}."
     hint = Settings.model_fields[name].description
     about = f" ({hint})" if hint else ""
-    return f"Setting {name} = {fault['input']!r} cannot be used: {problem}{about}."
+    near = ""
+    if fault["type"] == "literal_error":
+        choices = map(str, get_args(Settings.model_fields[name].annotation))
+        near = did_you_mean(str(fault["input"]), choices)
+    return f"Setting {name} = {fault['input']!r} cannot be used: {problem}{about}.{near}"
