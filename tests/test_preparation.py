@@ -211,3 +211,23 @@ def test_npz_with_several_labels_is_prepared_by_label(
     assert prepared.positive is None
     assert list(prepared.samples["label"][:3]) == ["a|c", "b|c", "a"]
     assert list(prepared.samples["unknown"][:3]) == ["", "", "c"]
+
+
+def test_a_backbone_that_cannot_begin_is_told_before_images_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "w.safetensors"
+    weights.write_text("no weights")
+    wanted = {"backbone": "monai:ResNet10"}
+    with pytest.raises(SettingError, match="Did you mean 'ResNet18'"):
+        prepare(tmp_path / "nowhere", settings={"backbone": "monai:resnet18"})
+    monkeypatch.setattr("hilum.backbones.find_spec", lambda _: object())
+    with pytest.raises(SettingError, match=r"w\.safetensors is no file of weights: "):
+        prepare(tmp_path / "nowhere", settings=wanted | {"weights": str(weights)})
+    monkeypatch.setattr("hilum.backbones.find_spec", lambda _: None)
+    with pytest.raises(hilum.MissingExtraError) as missing:
+        prepare(tmp_path / "nowhere", settings=wanted)
+    assert str(missing.value) == (
+        "A backbone of MONAI needs the package 'monai', which is not installed. Install it with: "
+        "pip install 'hilum[monai]'"
+    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -98,6 +99,25 @@ def parse_backbone(backbone: str) -> tuple[str, str]:
     """Part `timm:NAME` into library and name."""
     library, _, name = backbone.partition(":")
     return library, name
+
+
+def check_backbone(backbone: str) -> None:
+    """Refuse what cannot be built for want of its library or its name, before images are read.
+
+    Raises
+    ------
+    SettingError
+        If the library has no such network.
+    MissingExtraError
+        If the library is not installed.
+    """
+    library, name = parse_backbone(backbone)
+    if library == "timm":
+        timm_facts(name)
+        return
+    _family(name)
+    if find_spec("monai") is None:  # to import it takes long
+        raise MissingExtraError("monai", "monai", "A backbone of MONAI")
 
 
 def build_backbone(settings: Settings) -> tuple[Backbone, nn.Module, int]:
@@ -405,13 +425,18 @@ MONAI_NETWORKS: Mapping[str, Family] = {
 which one class builds."""
 
 
-def _build_monai(name: str, settings: Settings) -> tuple[Backbone, nn.Module]:
+def _family(name: str) -> Family:
     family = MONAI_NETWORKS.get(name)
     if family is None:
         raise SettingError(
             f"Setting backbone = 'monai:{name}' cannot be used: there is no such network."
             f"{did_you_mean(name, MONAI_NETWORKS)} There are: {', '.join(MONAI_NETWORKS)}."
         )
+    return family
+
+
+def _build_monai(name: str, settings: Settings) -> tuple[Backbone, nn.Module]:
+    family = _family(name)
     try:
         from monai.networks import nets
     except ImportError:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hilum.auditing import Finding, Found, find_flaws
+from hilum.backbones import check_backbone
 from hilum.budget import DEFAULT_MINUTES, Budget, check_minutes
 from hilum.dataset import Columns, Dataset, load_dataset
 from hilum.errors import DataError, SettingError, did_you_mean
@@ -20,7 +21,7 @@ from hilum.hardware import find_hardware
 from hilum.headers import add_header_columns
 from hilum.names import quoted
 from hilum.planning import Plan, make_plan
-from hilum.pretrained import find_weights
+from hilum.pretrained import find_weights, read_tensors
 from hilum.progress import LogProgress, Progress
 from hilum.recipes import load_recipe
 from hilum.scan import scan
@@ -118,7 +119,7 @@ def prepare(
     options, progress = options or DataOptions(), progress or LogProgress()
     chosen = dict(settings or {})
     given = make_settings(chosen)  # so that a slip is told before the images are read
-    find_weights(given)
+    _check_start(given)
     check_minutes(minutes)
     hardware = find_hardware(given.accelerator)
     loaded_recipe = load_recipe(recipe) if recipe else None
@@ -177,6 +178,16 @@ def prepare(
         reason = TARGET_REASONS[dataset.target_kind]
         plan = replace(plan, reasons=plan.reasons | {"target": reason})
     return Prepared(dataset, samples, split, found, plan, positive, positive_reason)
+
+
+def _check_start(settings: Settings) -> None:
+    """Refuse a backbone that is not there, or a file that holds no weights."""
+    if settings.backbone is None:
+        return
+    check_backbone(settings.backbone)
+    weights = find_weights(settings)
+    if weights is not None:
+        read_tensors(Path(weights.path))
 
 
 def plan(
