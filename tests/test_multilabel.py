@@ -80,7 +80,8 @@ def test_means_are_those_of_the_labels() -> None:
 
 
 def test_interval_of_the_mean_auroc_is_that_of_a_slow_jackknife() -> None:
-    y, probs, groups = findings()
+    n = 140  # so many that 30 patients have the rarest label
+    y, probs, groups = findings(n)
 
     def mean(kept: NDArray[np.bool_]) -> float:
         columns = [(y[kept, k], probs[kept, k]) for k in range(3)]
@@ -88,10 +89,46 @@ def test_interval_of_the_mean_auroc_is_that_of_a_slow_jackknife() -> None:
             np.mean([slow_auroc(t[~np.isnan(t)].astype(int), p[~np.isnan(t)]) for t, p in columns])
         )
 
-    left_out = np.array([mean(groups != patient) for patient in range(40)])
-    slow = intervals.logit_t(mean(groups >= 0), left_out, n_patients=40)
+    left_out = np.array([mean(groups != patient) for patient in range(n)])
+    slow = intervals.logit_t(mean(groups >= 0), left_out, n_patients=n)
     found = told(y, probs, groups)["auroc"]
     assert (found["ci_low"], found["ci_high"]) == pytest.approx((slow.ci_low, slow.ci_high))
+
+
+def test_of_few_patients_the_mean_is_no_surer_than_its_labels_are() -> None:
+    # What leaving out a patient takes from one label it gives to the other, and the third is
+    # perfect: the jackknife of the mean sees hardly any spread.
+    rng = np.random.default_rng(3)
+    y = np.tile([1.0, 0.0], 6)[:, None].repeat(3, axis=1)
+    p = np.clip(0.5 + 0.2 * (y - 0.5) + rng.normal(0, 0.15, size=y.shape), 0.01, 0.99)
+    p[:, 1] = np.where(y[:, 1] == 1, 0.6 + 0.5 - p[:, 0], 0.4 + 0.5 - p[:, 0])
+    p[:, 2] = 0.1 + 0.8 * y[:, 2]
+    study = studied(y, p, np.arange(12))
+    values = [part.figures["auroc"].value for part in study.parts]
+    assert values[2] == 1
+    for name in ("auroc", "average_precision"):
+        found = study.means([name])[name]
+        parts = [part.figures[name] for part in study.parts]
+        assert found.left_out is not None
+        direct = intervals.logit_t(found.value, found.left_out, n_patients=12)
+        assert found.interval.ci_low < direct.ci_low
+        below = np.array([part.value - part.interval.ci_low for part in parts])
+        # The perfect label goes with the others, which at the least are independent.
+        least = math.sqrt((below**2).sum() + 2 * below[2] * below[:2].sum()) / 3
+        assert found.value - found.interval.ci_low >= least - 1e-12
+        assert found.interval.ci_high <= 1
+
+
+def test_a_label_too_rare_for_an_interval_may_lie_anywhere() -> None:
+    y, probs, groups = findings()
+    with_it = np.flatnonzero(y[:, 2] == 1)
+    kept = np.isin(groups, np.unique(groups[with_it])[:2])
+    y[(y[:, 2] == 1) & ~kept, 2] = 0
+    study = studied(y, probs, groups)
+    assert math.isnan(study.parts[2].figures["auroc"].interval.ci_low)
+    found, value = study.means(["auroc"])["auroc"], study.parts[2].figures["auroc"].value
+    assert found.interval.ci_low <= found.value - value / 3
+    assert found.interval.method.startswith("the wider of: ")
 
 
 def test_labels_that_go_together_are_not_independent_evidence() -> None:

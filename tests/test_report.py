@@ -20,6 +20,7 @@ from hilum.errors import RunError
 from hilum.referral import UNLIKE
 from hilum.report import write_report
 from hilum.report.answer import make_answer
+from hilum.report.checks_of_figures import one_answers
 from hilum.report.facts import RunFacts, read_run
 from hilum.report.gallery import Album
 from hilum.report.mistakes import by_cost
@@ -318,6 +319,8 @@ def _copies(*paths: str) -> Change:
 
 CASES = (
     ("no_skill", _figure("test", "auroc", 0.55, 0.49, 0.6)),
+    ("few_to_show", _figure("test", "auroc", 0.85, 0.4, 0.99)),
+    ("one_answer", _more(confusion_matrix=[[0, 40], [0, 40]])),
     ("overlap", _sample(0, patient="P0test0")),
     ("opened_before_lock", lambda facts: facts.openings[0].update(when="2026-01-01T00:00:00")),
     ("other_threshold", _opening(operating_point_sha256="cd")),
@@ -361,6 +364,23 @@ def test_each_reason_shows_when_it_applies(clean: RunFacts, kind: str, change: C
     assert kind in [reason.kind for reason in verdict.reasons]
     weights = [reason.weight for reason in verdict.reasons]
     assert weights == sorted(weights, reverse=True)
+
+
+def test_one_answer_to_all_is_named_of_patients_too(clean: RunFacts) -> None:
+    facts = copy.deepcopy(clean)
+    facts.metrics["test"]["patients"] = {"confusion_matrix": [[20, 0], [20, 0]]}
+    titles = [reason.title for reason in judge(facts).reasons]
+    assert titles == ["It answers “ill” to every test patient"]
+    facts.metrics["test"]["patients"] = {"confusion_matrix": [[20, 0], [0, 0]]}
+    assert judge(facts).reasons == ()  # the truth is one, too
+
+
+def test_one_answer_is_named_of_each_label() -> None:
+    labels = {
+        "mass": {"confusion_matrix": [[9, 0], [3, 0]]},
+        "air": {"confusion_matrix": [[9, 1], [0, 2]]},
+    }
+    assert one_answers({"labels": labels}, ["mass", "air"]) == ["“no mass”"]
 
 
 def test_every_reason_has_a_case() -> None:

@@ -206,7 +206,10 @@ def test_the_worst_grades_come_first(grade_page: Page) -> None:
 
 def test_grades_without_skill_are_told_by_kappa(grades: Path) -> None:
     facts = copy.deepcopy(read_run(grades))
-    facts.metrics["test"]["quadratic_kappa"] |= {"ci_low": -0.1}
+    facts.metrics["test"]["quadratic_kappa"] |= {"value": 0.7, "ci_low": -0.1}
+    (reason,) = _of_kind(judge(facts), "few_to_show")
+    assert reason.title == "Too few patients to show skill"
+    facts.metrics["test"]["quadratic_kappa"] |= {"value": 0.3}
     (reason,) = _of_kind(judge(facts), "no_skill")
     assert "the interval holds 0, the value of chance" in reason.text
     error = {"value": 0.9, "ci_low": 0.8, "ci_high": 1.0, "n": 9}
@@ -288,6 +291,10 @@ def test_patients_with_several_labels(labels: Path) -> None:
     assert "Effusion 0.300; Mass 0.300; Nodule 0.300" in " ".join(found.how)
     assert "on average over the labels" in found.summary
     assert "were pooled by the image that speaks most for it" in _methods(facts)
+    facts.run["patient_rules"]["pooling"]["method"] = "mean_logits"
+    assert "were pooled by the mean of the calibrated logits" in _methods(facts)
+    facts.run["calibration"] = {"method": "none"}
+    assert "were pooled by the mean of the logits" in _methods(facts)
     assert "By patient, on" in _methods(facts)
 
 

@@ -53,6 +53,17 @@ def test_every_piece_of_evidence_is_used_and_exists() -> None:
     assert used == set(EVIDENCE)
 
 
+def test_methods_name_the_rules_that_referred_test_images(whole: RunFacts) -> None:
+    facts = copy.deepcopy(whole)
+    text = " ".join(paragraph.text for paragraph in make_methods(facts).paragraphs)
+    assert "test images whose answer was not confident or that several answers fitted were" in text
+    for reason in facts.metrics["test"]["referral"]["reasons"].values():
+        reason["value"] = 0.0
+    text = " ".join(paragraph.text for paragraph in make_methods(facts).paragraphs)
+    assert "no test image was referred to a person" in text
+    assert "not confident" not in text
+
+
 def test_what_only_a_person_knows_is_blank(whole: RunFacts) -> None:
     for filled in fill_checklists(whole):
         blank = {item.topic for item, evidence in filled.rows if evidence is None}

@@ -147,7 +147,9 @@ def test_numbers_below_nought_and_near_one_read_well() -> None:
         {"prevalence": 0.01, "ppv": figure(0.05), "npv": figure(0.99952, 0.9991, 0.9998)},
         {"prevalence": 0.5, "ppv": figure(0.9), "npv": figure(0.9)},
     ]
-    rare, common = predictive(rows)
+    rows.append({"prevalence": 0.5, "ppv": figure(1.0, 0.003, 1.0), "npv": figure(0.9)})
+    rare, common, vague = predictive(rows)
+    assert vague.in_words == "too uncertain to tell"
     assert (rare.npv, rare.npv_bounds) == ("99.95\u202f%", "99.91–99.98\u202f%")
     assert rare.in_words == "1 of 20 alarms is true"
     assert common.npv == "90.0\u202f%"

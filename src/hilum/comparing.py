@@ -17,7 +17,7 @@ import pandas as pd
 
 from hilum import intervals
 from hilum.errors import DataError, RunError, SettingError
-from hilum.estimates import Study, target_of
+from hilum.estimates import Study, fewer_patients, target_of
 from hilum.evaluation import n_openings
 from hilum.files import read_json
 from hilum.intervals import Bools, Clusters, Estimate, Floats, Ints
@@ -744,11 +744,13 @@ class _LabelBench:
         n = len(self.true)
         if any(figure not in figures for figures in own):
             return Estimate.undefined(_lacking(figure, rater), n)
+        fewest = (fewer_patients(bench.true == POSITIVE, bench.clusters) for bench in benches)
         return mean_over_labels(
             figure,
             [(figures[figure], bench.block) for bench, figures in zip(benches, own, strict=True)],
             n=n,
             n_patients=self.clusters.n,
+            fewest=min(fewest, default=0),
             n_blocks=n_blocks,
         )
 

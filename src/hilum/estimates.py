@@ -396,7 +396,7 @@ class Study:
         for rows, weights in intervals.sample_weights(self.left_out, self.clusters):
             without[:, rows] = ranking.areas(weights)
         positives, negatives = (self.clusters.totals(side) for side in (true, ~true))
-        n_patients = min(int((size > 0).sum()) for size in (positives, negatives))
+        n_patients = fewer_patients(true, self.clusters)
         found = [
             intervals.auroc(values[0], without[0], positives, negatives),
             intervals.logit_t(values[1], without[1], n_patients=n_patients)
@@ -495,7 +495,12 @@ class Study:
             return np.asarray(sums[:, 0] / sums[:, 1])
 
 
-def mean_of(figures: Sequence[Estimate], n: int) -> Estimate:
+def fewer_patients(true: Bools, clusters: Clusters) -> int:
+    """Count the patients with an outcome, or those without it, whichever are fewer."""
+    return min(int((clusters.totals(side) > 0).sum()) for side in (true, ~true))
+
+
+def mean_of(figures: Sequence[Estimate], n: int, *, least: float = -1.0) -> Estimate:
     """Mean of figures of the same patients; undefined when one of them is.
 
     Parameters
@@ -504,6 +509,8 @@ def mean_of(figures: Sequence[Estimate], n: int) -> Estimate:
         Left out in the same blocks, or without; how these go with the others counts as unknown.
     n : int
         Samples of all of them.
+    least : float
+        Least correlation to believe, as for `hilum.intervals.mean_of`.
     """
     if not figures:
         return Estimate.undefined("there are no images", 0)
@@ -515,7 +522,9 @@ def mean_of(figures: Sequence[Estimate], n: int) -> Estimate:
     without = np.stack(
         [np.full(n_blocks, np.nan) if f.left_out is None else f.left_out for f in figures], axis=1
     )
-    interval = intervals.mean_of(values, [figure.interval for figure in figures], without)
+    interval = intervals.mean_of(
+        values, [figure.interval for figure in figures], without, least=least
+    )
     return Estimate(float(values.mean()), interval, n, "", without.mean(axis=1))
 
 

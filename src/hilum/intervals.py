@@ -508,7 +508,9 @@ def _roots(counts: Weightings | Floats, sums: Floats, sizes: Floats) -> tuple[Fl
     return root, np.divide(error, 2 * root, out=np.zeros_like(root), where=root > 0)
 
 
-def mean_of(values: Floats, parts: Sequence[Interval], left_out: Floats) -> Interval:
+def mean_of(
+    values: Floats, parts: Sequence[Interval], left_out: Floats, *, least: float = -1.0
+) -> Interval:
     """Interval of the mean of figures that have intervals (method of variance estimates recovery).
 
     Parameters
@@ -517,6 +519,9 @@ def mean_of(values: Floats, parts: Sequence[Interval], left_out: Floats) -> Inte
     parts : sequence of Interval
     left_out : float array of shape (n_blocks, n_figures)
         The figures without each patient in turn, for how they go together.
+    least : float
+        Least correlation to believe: that of few patients may lie far below 0 by chance, and the
+        interval would be too narrow.
 
     References
     ----------
@@ -526,7 +531,7 @@ def mean_of(values: Floats, parts: Sequence[Interval], left_out: Floats) -> Inte
     lost = next((part.reason for part in parts if math.isnan(part.ci_low)), None)
     if lost is not None:
         return Interval.missing(lost)
-    together = correlation(left_out)
+    together = np.maximum(correlation(left_out), least)
     below = values - np.array([part.ci_low for part in parts])
     above = np.array([part.ci_high for part in parts]) - values
     mean, n = float(values.mean()), len(values)

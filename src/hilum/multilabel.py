@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike
 
 from hilum import intervals, utility
 from hilum.errors import DataError
-from hilum.estimates import Study, mean_of, study_of
-from hilum.intervals import Bools, Clusters, Estimate, Ints
+from hilum.estimates import Study, fewer_patients, mean_of, study_of
+from hilum.intervals import Bools, Clusters, Estimate, Interval, Ints
 
 MACRO = (
     *("accuracy", "balanced_accuracy", "auroc", "average_precision"),
@@ -27,6 +27,9 @@ MACRO = (
 """Figures that are given as means over the labels."""
 
 AREAS = ("auroc", "average_precision")
+
+MIN_DIRECT = 30
+"""Patients with and without each label from which the jackknife of a mean is believed alone."""
 
 POSITIVE = 1
 """Index of a label's presence among its two classes."""
@@ -166,6 +169,13 @@ class LabelStudy:
         """Labels that are present in some images and absent in others."""
         return tuple(k for k, part in enumerate(self.parts) if len(part.present) == 2)
 
+    @cached_property
+    def fewest(self) -> int:
+        """Patients with the rarest outcome of any label in the means."""
+        parts = [self.parts[k] for k in self.both]
+        counts = [fewer_patients(part.true == POSITIVE, part.clusters) for part in parts]
+        return min(counts, default=0)
+
     def not_in_mean(self) -> dict[str, str]:
         """Say why a label is in no mean."""
         found = {}
@@ -211,6 +221,7 @@ class LabelStudy:
                 [(part.figures[name], part.block) for part in parts],
                 n=self.n,
                 n_patients=self.clusters.n,
+                fewest=self.fewest,
                 n_blocks=self.n_blocks,
             )
             for name in names
@@ -256,12 +267,15 @@ def mean_over_labels(
     *,
     n: int,
     n_patients: int,
+    fewest: int,
     n_blocks: int,
 ) -> Estimate:
     """Mean of a figure over labels, with an interval that holds the patients of all together.
 
-    That of the curves' areas is the jackknife of the mean itself: it holds as well as one from the
-    labels' own intervals, is narrower, and exists where a label is too rare for its own.
+    That of the curves' areas is the jackknife of the mean itself, which is narrower than one from
+    the labels' own intervals and with many patients holds as well. With few, what leaving out a
+    patient does to the labels may cancel by chance, and a perfect label seems to be certain: then
+    it reaches as far as that from the labels' own.
 
     Parameters
     ----------
@@ -270,14 +284,38 @@ def mean_over_labels(
         That of each label, and which of all blocks its patients are in.
     n, n_patients, n_blocks : int
         Images, patients and blocks of all labels together.
+    fewest : int
+        Patients with the rarest outcome of any of these labels.
     """
     if not figures:
         return Estimate.undefined("no label is present in some images and absent in others", n)
-    found = mean_of([_aligned(figure, block, n_blocks) for figure, block in figures], n)
-    if name in AREAS and 0 < found.value < 1 and found.left_out is not None:
-        interval = intervals.logit_t(found.value, found.left_out, n_patients=n_patients)
-        return replace(found, interval=interval)
-    return found
+    aligned = [_aligned(figure, block, n_blocks) for figure, block in figures]
+    found = mean_of(aligned, n)
+    if name not in AREAS or not 0 < found.value < 1 or found.left_out is None:
+        return found
+    direct = intervals.logit_t(found.value, found.left_out, n_patients=n_patients)
+    is_perfect = any(figure.value in (0.0, 1.0) for figure in aligned)
+    if np.isnan(direct.ci_low) or (fewest >= MIN_DIRECT and not is_perfect):
+        return replace(found, interval=direct)
+    return replace(found, interval=_wider(direct, _from_parts(aligned)))
+
+
+def _from_parts(figures: Sequence[Estimate]) -> Interval:
+    """Interval of a mean from the labels' own; a label without one may lie anywhere."""
+    found = [
+        replace(figure, interval=Interval(0.0, 1.0)) if np.isnan(figure.interval.ci_low) else figure
+        for figure in figures
+    ]
+    return mean_of(found, found[0].n, least=0.0).interval
+
+
+def _wider(one: Interval, other: Interval) -> Interval:
+    """Take the farther of the bounds of two intervals."""
+    return Interval(
+        min(one.ci_low, other.ci_low),
+        max(one.ci_high, other.ci_high),
+        f"the wider of: {one.method}; {other.method}",
+    )
 
 
 def _aligned(figure: Estimate, block: Ints | None, n_blocks: int) -> Estimate:

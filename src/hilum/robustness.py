@@ -282,6 +282,7 @@ def _means_over_labels(study: LabelStudy) -> dict[str, Any]:
             [(figure, part.block) for figure, part in zip(column, parts, strict=True)],
             n=study.n,
             n_patients=study.clusters.n,
+            fewest=study.fewest,
             n_blocks=study.n_blocks,
         ).as_json()
         for name, column in zip(FIGURES, columns, strict=False)

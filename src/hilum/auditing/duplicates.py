@@ -348,8 +348,8 @@ def _message(n_clusters: int, n_images: int, counts: dict[str, int]) -> str:
         )
     if counts["across_classes"]:
         message += (
-            f" {_these(counts['across_classes'])} across classes: at least one label is wrong. "
-            "Correct or remove them."
+            f" {_these(counts['across_classes'])} across classes: if they are copies, at "
+            "least one label is wrong. Look at them; correct or remove what is wrong."
         )
     if counts["across_patients"]:
         message += (

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from hilum.report import labels, words
+from hilum.report.decisions import VAGUE
 from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures
 from hilum.report.labels import LabelTable
 from hilum.report.scales import IntervalRow, Scale, common_scale, interval_row
@@ -93,8 +94,14 @@ def _also(facts: RunFacts) -> list[tuple[str, str, str]]:
         asked = [row for row in rows if row.get("wanted")]
         first = min(asked or rows, key=lambda row: abs(float(row["prevalence"]) - 0.1))
         share = f"{float(first['prevalence']) * 100:g}{words.THIN}%"
-        ppv = words.with_interval(Estimate.of(dict(first), "ppv"), percent=True)
-        text = f"Where {share} have it, {ppv} of the alarms are true"
+        ppv = Estimate.of(dict(first), "ppv")
+        told = words.with_interval(ppv, percent=True)
+        text = f"Where {share} have it, {told} of the alarms are true"
+        if (ppv.width or 0) > VAGUE:
+            bounds = words.interval(ppv, percent=True)
+            text = (
+                f"Where {share} have it, too few patients tell how many alarms are true: {bounds}"
+            )
         found.append((_how_common(float(first["prevalence"]), facts), text, "predictive"))
     referral = test.get("referral")
     if referral:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from hilum.multilabel import two_classes
 from hilum.referral import UNLIKE
 from hilum.report import words
 from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures
@@ -20,6 +24,7 @@ MUCH_REFERRED = 0.30
 MUCH_HEAT = 1.5  # times the share of the area
 LEAST_HEAT = 0.10  # and this much more than it
 N_FALLS = 3
+GOOD_AUROC, GOOD_KAPPA = 0.8, 0.6  # from which few patients, not the model, leave skill open
 
 
 def check_skill(facts: RunFacts, found: Found) -> None:
@@ -32,13 +37,53 @@ def check_skill(facts: RunFacts, found: Found) -> None:
         return
     if auroc.ci_low <= 0.5:
         found.add(
-            "no_skill",
-            "No skill is shown",
+            *_lack_of_skill(facts, is_good=auroc.value >= GOOD_AUROC),
             f"AUROC on test is {words.with_interval(auroc, percent=False)}; the interval holds "
             "0.5, the value of a coin.",
         )
     else:
         found.fine.append("AUROC on test is above chance")
+
+
+def _lack_of_skill(facts: RunFacts, *, is_good: bool) -> tuple[str, str]:
+    """Return the kind and the title of what is said where an interval holds chance."""
+    if not is_good:
+        return "no_skill", "No skill is shown"
+    unit = "images" if facts.run["patients"]["n_patients"] is None else "patients"
+    return "few_to_show", f"Too few {unit} to show skill"
+
+
+def check_one_answer(facts: RunFacts, found: Found) -> None:
+    """Look for a model that answers the same whatever it sees."""
+    test = facts.metrics["test"]
+    told = one_answers(test, facts.class_names)
+    by_patient = one_answers(test.get("patients") or {}, facts.class_names)
+    unit, answers = ("image", told) if told else ("patient", by_patient)
+    if answers:
+        found.add(
+            "one_answer",
+            f"It answers {words.quoted(answers)} to every test {unit}",
+            "Whatever it is shown, the answer is the same, though others would have been right for "
+            "some. Such answers are of no use, whatever share of them is right.",
+        )
+
+
+def one_answers(found: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
+    """Name the answer, of each label or of the whole, that all get and not all should."""
+    labels = found.get("labels")
+    if labels is None:
+        tables = [(list(class_names), found.get("confusion_matrix"))]
+    else:
+        tables = [(list(two_classes(k)), one["confusion_matrix"]) for k, one in labels.items()]
+    answers = []
+    for names, table in tables:
+        if table is None:
+            continue
+        counts = np.asarray(table)
+        called, true = (np.flatnonzero(counts.sum(axis=axis)) for axis in (0, 1))
+        if len(called) == 1 and len(true) > 1:
+            answers.append(f"“{names[called[0]]}”")
+    return answers
 
 
 def _check_agreement(facts: RunFacts, found: Found) -> None:
@@ -47,8 +92,7 @@ def _check_agreement(facts: RunFacts, found: Found) -> None:
         found.unchecked.append(f"whether grades on test agree beyond chance ({_why(kappa)})")
     elif kappa.ci_low <= 0:
         found.add(
-            "no_skill",
-            "No skill is shown",
+            *_lack_of_skill(facts, is_good=kappa.value >= GOOD_KAPPA),
             f"Quadratic kappa on test is {words.with_interval(kappa, percent=False)}; the interval "
             "holds 0, the value of chance.",
         )

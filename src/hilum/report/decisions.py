@@ -87,6 +87,8 @@ class Decisions:
     referral: Referral | None
 
 
+VAGUE = 0.5  # width of an interval that leaves a share of alarms open
+
 CALIBRATION = (
     (
         "calibration_slope",
@@ -233,8 +235,11 @@ def _nearly_all(figure: Estimate) -> tuple[str, str]:
 
 
 def _true_alarms(ppv: Estimate) -> str:
+    """Say in natural numbers how many alarms are true, where that can be told."""
     if ppv.value is None:
         return ""
+    if ppv.width is not None and ppv.width > VAGUE:
+        return "too uncertain to tell"
     if ppv.value >= 0.2:
         return f"{ppv.value * 100:.0f} of 100 alarms are true"
     return f"1 of {1 / ppv.value:.0f} alarms is true" if ppv.value > 0 else "no alarm is true"

@@ -14,7 +14,7 @@ from hilum.errors import RunError
 from hilum.estimates import target_of
 from hilum.files import read_json
 from hilum.report import words
-from hilum.report.checks_of_figures import WIDE
+from hilum.report.checks_of_figures import WIDE, one_answers
 from hilum.report.facts import Estimate, main_keys
 from hilum.report.findings import Findings, show_findings
 from hilum.report.gallery import Album
@@ -106,7 +106,6 @@ def make_folds_page(
     leading = words.BY_KEY[keys[0]]
     source = Path(run["data"]["path"])
     album = Album(source, run["data"]["kind"])
-    first = Estimate.of(pooled, keys[0])
     findings = show_findings(
         run["findings"],
         samples,
@@ -119,8 +118,7 @@ def make_folds_page(
     held_out = "patients" if known else "images"
     unseen = "never seen its patient" if known else "not been trained on it"
     return FoldsPage(
-        title=f"{_mean(pooled, leading)} {words.with_interval(first, percent=leading.percent)} on "
-        f"{held_out} held out",
+        title=_title(metrics, leading, held_out),
         name=source.name,
         source=str(source),
         paragraphs=(
@@ -129,7 +127,8 @@ def make_folds_page(
             f"{held_out}: every one of {words.plural(pooled['n'], 'image')} "
             f"({words.people(pooled['n_patients'])}) was predicted once, by a network that had "
             f"{unseen}. Calibration and threshold came from validation {held_out} "
-            "inside the training part of each fold.",
+            "inside the training part of each fold."
+            + _mean_of_folds(metrics["spread"][keys[0]], leading),
             "These figures say what this way of training is worth on such data. There is no "
             "single model here: to have one, train without folds on the same data.",
         ),
@@ -159,9 +158,46 @@ def make_folds_page(
     )
 
 
+def _title(metrics: Mapping[str, Any], term: words.Term, held_out: str) -> str:
+    """Name the leading figure; of the folds, where putting them together makes it worse."""
+    pooled = metrics[OUT_OF_FOLD]
+    whole = words.with_interval(Estimate.of(pooled, term.key), percent=term.percent)
+    if not _lies_below(pooled, metrics["folds"]):
+        return f"{_mean(pooled, term)} {whole} on {held_out} held out"
+    spread = metrics["spread"][term.key]
+    mean, low, high = (
+        words.number(spread[key], percent=False) for key in ("mean", "lowest", "highest")
+    )
+    return (
+        f"{_mean(pooled, term)} {mean} within folds ({low} to {high}), on {held_out} held out; "
+        f"{whole} together, as the scores of the folds’ networks are not on one scale"
+    )
+
+
+def _lies_below(pooled: Mapping[str, Any], folds: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether the AUROC of all folds together is lower than that of each fold.
+
+    Within folds images are ranked by one network; together, by several on scales of their own.
+    """
+    each = [Estimate.of(dict(fold), "auroc").value for fold in folds]
+    whole = Estimate.of(dict(pooled), "auroc").value
+    known = [value for value in each if value is not None]
+    return whole is not None and len(known) > 1 and whole < min(known)
+
+
 def _mean(pooled: Mapping[str, Any], term: words.Term) -> str:
     """Name a figure, as a mean over the labels where there are several."""
     return f"Mean {term.in_text}" if target_of(pooled) == "multilabel" else term.name
+
+
+def _mean_of_folds(found: Mapping[str, Any], term: words.Term) -> str:
+    """Say the mean of the folds' own figures, which no scale across folds can spoil."""
+    if found["mean"] is None:
+        return ""
+    mean, low, high = (
+        words.number(found[key], percent=term.percent) for key in ("mean", "lowest", "highest")
+    )
+    return f" The mean of the folds’ {term.in_text} is {mean} ({low} to {high})."
 
 
 def _by_patient(pooled: Mapping[str, Any], keys: Sequence[str]) -> GroupRow | None:
@@ -202,7 +238,9 @@ def _doubts(
 ) -> Iterator[Doubt]:
     """Say what to distrust, the gravest first."""
     pooled, known = metrics[OUT_OF_FOLD], run["patients"]["n_patients"] is not None
-    yield from _doubts_of_skill(pooled)
+    yield from _doubts_of_scale(metrics)
+    yield from _doubts_of_skill(metrics)
+    yield from _doubts_of_answers(pooled, run["class_names"])
     overlap = run["splits"]["overlap"]
     if overlap:
         yield Doubt(
@@ -248,17 +286,55 @@ def _doubts(
         )
 
 
-def _doubts_of_skill(pooled: Mapping[str, Any]) -> Iterator[Doubt]:
+def _doubts_of_scale(metrics: Mapping[str, Any]) -> Iterator[Doubt]:
+    """Say where the folds are better than all of them together, which no skill explains."""
+    pooled, folds = metrics[OUT_OF_FOLD], metrics["folds"]
+    names = [
+        name
+        for name, found in (pooled.get("labels") or {}).items()
+        if _lies_below(found, [fold["labels"][name] for fold in folds])
+    ]
+    if not names and not _lies_below(pooled, folds):
+        return
+    of_whom = f" of {words.quoted(names)}" if names else ""
+    yield Doubt(
+        "The folds’ scores are not on one scale",
+        f"AUROC{of_whom} is lower over all folds together than in every fold: the scores of the "
+        "folds’ networks are not on one scale, as happens where folds have too few validation "
+        "images to calibrate. Read the folds’ own figures, and their mean.",
+        anchor="folds",
+    )
+
+
+def _doubts_of_answers(pooled: Mapping[str, Any], class_names: Sequence[str]) -> Iterator[Doubt]:
+    answers = one_answers(pooled, class_names)
+    if answers:
+        text = "Every network answers the same, whatever it is shown."
+        yield Doubt(f"{words.quoted(answers)} is the answer to every image", text, True)
+
+
+def _doubts_of_skill(metrics: Mapping[str, Any]) -> Iterator[Doubt]:
+    """Say where the figures of all folds may be chance; not by folds on scales of their own."""
+    pooled, folds = metrics[OUT_OF_FOLD], metrics["folds"]
     title = "No skill is shown"
     labels: Mapping[str, Any] = pooled.get("labels") or {}
-    lost = [name for name, found in labels.items() if _may_be_chance(found, "auroc", 0.5)]
+    lost = [
+        name
+        for name, found in labels.items()
+        if _may_be_chance(found, "auroc", 0.5)
+        and not _lies_below(found, [fold["labels"][name] for fold in folds])
+    ]
     if lost:
         text = f"The interval of AUROC holds 0.5, the value of a coin, for {words.quoted(lost)}."
         yield Doubt(title, text, True)
     elif target_of(pooled) == "ordinal" and _may_be_chance(pooled, "quadratic_kappa", 0.0):
         yield Doubt(title, "The interval of quadratic kappa holds 0, the value of chance.", True)
     elif not labels and _may_be_chance(pooled, "auroc", 0.5):
-        yield Doubt(title, "The interval of AUROC holds 0.5, the value of a coin.", True)
+        if not _lies_below(pooled, folds):
+            yield Doubt(title, "The interval of AUROC holds 0.5, the value of a coin.", True)
+        elif all(_may_be_chance(fold, "auroc", 0.5) for fold in folds):
+            text = "In every fold by itself, the interval of AUROC holds 0.5, the value of a coin."
+            yield Doubt("Too few patients in each fold to show skill", text, True)
 
 
 def _may_be_chance(found: Mapping[str, Any], key: str, chance: float) -> bool:

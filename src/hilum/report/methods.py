@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hilum.pooling import IN_WORDS
+from hilum.referral import DISAGREE, NONE_FITS, SEVERAL, UNCERTAIN, UNLIKE
 from hilum.report import words
 from hilum.report.facts import SPLIT_NAMES, Estimate, RunFacts, main_figures
 
@@ -425,18 +426,27 @@ def selection(facts: RunFacts) -> str:
 
 def _calibration(facts: RunFacts, sources: _Bibliography) -> str:
     """Say how probabilities were calibrated; of several labels one by one."""
-    found = facts.run.get("calibration") or {}
-    if setting(facts, "calibration") == "none" or found.get("method") == "none":
+    if _is_uncalibrated(facts):
         return "Probabilities were not calibrated."
+    found = facts.run.get("calibration") or {}
     if not found:
         return ""
     labels = found.get("labels")
-    if labels and all(one["method"] == "none" for one in labels.values()):
-        return "Probabilities were not calibrated."
     if labels:
         each = [f"{name} by {_calibrator(one, sources)}" for name, one in labels.items()]
         return f"Probabilities were calibrated label by label on validation: {'; '.join(each)}."
     return f"Probabilities were calibrated by {_calibrator(found, sources)} on validation."
+
+
+def _is_uncalibrated(facts: RunFacts) -> bool:
+    """Tell whether probabilities are on record as what the network gave."""
+    found = facts.run.get("calibration") or {}
+    labels = found.get("labels") or {}
+    return (
+        setting(facts, "calibration") == "none"
+        or found.get("method") == "none"
+        or (bool(labels) and all(one["method"] == "none" for one in labels.values()))
+    )
 
 
 def _calibrator(found: Mapping[str, Any], sources: _Bibliography) -> str:
@@ -455,11 +465,34 @@ def _decisions(facts: RunFacts, sources: _Bibliography) -> list[str]:
         threshold(facts, sources.cite),
         patients(facts),
         _prediction_sets(facts, sources),
-        "Images that the model is unsure of, or that are unlike those it learnt from, are referred "
-        "to a person by rules locked on validation data; figures are over all images."
-        if facts.metrics["test"].get("referral")
-        else "",
+        _referral(facts),
     ]
+
+
+REFERRED = {
+    UNCERTAIN: "whose answer was not confident",
+    UNLIKE: "unlike those it learnt from",
+    SEVERAL: "that several answers fitted",
+    NONE_FITS: "that no answer fitted",
+    DISAGREE: "on which threshold and prediction set disagreed",
+}
+
+
+def _referral(facts: RunFacts) -> str:
+    """Say which images were referred: rules that no test image met are not told."""
+    found = facts.metrics["test"].get("referral")
+    if not found:
+        return ""
+    given = found.get("reasons") or {}
+    met = [
+        text for name, text in REFERRED.items() if name in given and Estimate.of(given, name).value
+    ]
+    if not met:
+        return "By rules locked on validation data, no test image was referred to a person."
+    return (
+        f"By rules locked on validation data, test images {words.join(met, 'or')} were referred "
+        "to a person; figures are over all images."
+    )
 
 
 def threshold(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
@@ -517,7 +550,10 @@ def patients(facts: RunFacts) -> str:
     rules = facts.run.get("patient_rules") or {}
     if not facts.metrics["test"].get("patients") or not rules:
         return ""
-    text = f"The images of a patient were pooled by {IN_WORDS[rules['pooling']['method']]}"
+    how = IN_WORDS[rules["pooling"]["method"]]
+    if _is_uncalibrated(facts):
+        how = how.replace("calibrated ", "")
+    text = f"The images of a patient were pooled by {how}"
     points = patient_points(facts)
     if not points:
         return f"{text}, and the patient was answered as an image is."

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 # figures wrong by itself; below, it limits what they mean.
 WEIGHTS = {
     "no_skill": 100,
+    "one_answer": 99,
+    "few_to_show": 99,
     "overlap": 98,
     "opened_before_lock": 96,
     "other_threshold": 95,

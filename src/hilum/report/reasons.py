@@ -33,6 +33,7 @@ from hilum.report.checks_of_figures import (
     check_external,
     check_heat_maps,
     check_heat_place,
+    check_one_answer,
     check_robustness,
     check_skill,
     check_slope,
@@ -104,6 +105,7 @@ def _lines_of(said: dict[str, list[str]]) -> list[str]:
 
 LABEL_TITLES = {
     "no_skill": "No skill is shown",
+    "few_to_show": "Too few to show skill",
     "not_estimable": "Figures on test without value or interval",
     "drop": "Figures fall from validation to test",
     "external_drop": "AUROC falls on other data",
@@ -145,6 +147,7 @@ CHECKS: tuple[Callable[[RunFacts, Found], None], ...] = (
     check_openings,
     check_predictions,
     check_skill,
+    check_one_answer,
     check_estimable,
     check_drop,
     check_width,
