@@ -524,3 +524,19 @@ def test_real_data(hilum_data: Path) -> None:
     covid = load_dataset(hilum_data / "covid-cxr" / "table.csv")
     assert (len(covid), covid.patients.n_patients) == (269, 156)
     assert "location" in covid.table
+
+
+def test_classes_that_may_be_slips_are_asked_about(tmp_path: Path) -> None:
+    labels = ["benign"] * 5 + ["malignant"] * 5 + ["T1"] * 5 + ["bening", "malignat", "T2", "cyst"]
+    rows = [["path", "label"], *([f"{n}.png", label] for n, label in enumerate(labels))]
+    dataset = load_dataset(write_table(tmp_path / "t.csv", rows))
+    assert dataset.notes == (
+        "The class 'bening' has 1 image (row 17). Did you mean 'benign'?",
+        "The class 'malignat' has 1 image (row 18). Did you mean 'malignant'?",
+    )
+    chosen = load_dataset(tmp_path / "t.csv", classes=sorted(set(labels)))
+    assert chosen.notes == ()
+    folder = write_folder(tmp_path / "folder", {"normal": 5, "ill": 5, "norml": 2})
+    assert load_dataset(folder).notes == (
+        "The class 'norml' has 2 images (norml/0.png, norml/1.png). Did you mean 'normal'?",
+    )

@@ -9,8 +9,9 @@ import pytest
 
 import hilum
 import tiny
+from hilum.dataset import Columns
 from hilum.errors import DataError, SettingError
-from hilum.external import map_labels, match_classes, match_labels
+from hilum.external import _own_columns, map_labels, match_classes, match_labels
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +132,16 @@ def test_labels_that_the_data_lack_are_unknown() -> None:
     found = map_labels(rows, ("a", "b", "c"), mapped, ("X", "Y", "Z"))
     assert found["label"] == ["X", "X", "none"]
     assert found["unknown"] == ["Z", "Y|Z", "X|Z"]
+
+
+def test_columns_named_as_the_labels_of_the_model_are_taken(tmp_path: Path) -> None:
+    table, ours = tmp_path / "t.csv", ("Mass", "Fluid", "Air")
+    table.write_text("path,Air,Mass,sex\n")
+    assert _own_columns(table, None, ours) == Columns(labels=("Mass", "Air"))
+    split = Columns(patient="sex")
+    assert _own_columns(table, split, ours) == Columns(patient="sex", labels=("Mass", "Air"))
+    named = Columns(label="sex")
+    assert _own_columns(table, named, ours) == named
+    table.write_text("path,Label,Mass\n")
+    assert _own_columns(table, None, ours) is None
+    assert _own_columns(tmp_path, None, ours) is None

@@ -7,6 +7,7 @@ reads no pixels until asked for a picture.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import re
 import threading
@@ -250,6 +251,8 @@ def _load_folder(
     )
     table.insert(2, "patient", pd.Series(owners, dtype=str))
     notes = tuple(found.notes)
+    if classes is None:
+        notes += tuple(_slips(table["label"], paths))
     return Dataset(source, "folder", table, names, "classes", patients, notes)
 
 
@@ -307,7 +310,8 @@ def _load_table(
         several_of = Dataset(source, "table", table, read.names, "multilabel", patients)
         return _multilabel(several_of, read, min_classes)
     names = _class_order(table, classes, source, min_classes, places=places)
-    return Dataset(source, "table", table, names, "classes", patients)
+    notes = tuple(_slips(table["label"], places)) if classes is None else ()
+    return Dataset(source, "table", table, names, "classes", patients, notes)
 
 
 def _multilabel(dataset: Dataset, read: Several, min_classes: int) -> Dataset:
@@ -652,6 +656,33 @@ def _class_order(
             f"{did_you_mean(absent[0], found)} It holds: {', '.join(found)}."
         )
     return wanted
+
+
+FEW_IMAGES = 3
+"""Of a class that may be another's name misspelt."""
+
+
+def _slips(labels: pd.Series, places: Sequence[str]) -> list[str]:
+    """Ask of each class of very few images whether it is a larger one's name misspelt."""
+    counts = labels.value_counts()
+    large = [name for name in counts.index if counts[name] > FEW_IMAGES]
+    found = []
+    for name in sorted(counts.index[counts <= FEW_IMAGES]):
+        near = did_you_mean(name, [other for other in large if _is_alike(name, other)])
+        if near:
+            where = [place for place, own in zip(places, labels, strict=True) if own == name]
+            found.append(
+                f"The class '{name}' has {len(where)} image{'' if len(where) == 1 else 's'} "
+                f"({', '.join(where)}).{near}"
+            )
+    return found
+
+
+def _is_alike(one: str, other: str) -> bool:
+    """Whether names are one but for a slip; other digits are other grades, as 'T1' and 'T2'."""
+    if re.findall(r"\d+", one) != re.findall(r"\d+", other):
+        return False
+    return difflib.SequenceMatcher(None, one.casefold(), other.casefold()).ratio() >= 0.8
 
 
 def _check_names(dataset: Dataset) -> None:

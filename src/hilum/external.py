@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hilum.auditing.drift import describe, find_drift_between, judge
-from hilum.dataset import Dataset, load_dataset
+from hilum.dataset import Columns, Dataset, load_dataset, usual_columns
 from hilum.errors import DataError, HilumError, RunError, SettingError, did_you_mean
 from hilum.evaluation import measure, now, predict_split
 from hilum.files import read_json, write_csv, write_json
@@ -32,6 +32,7 @@ from hilum.progress import Progress
 from hilum.records import Run, data_facts, load_prepared
 from hilum.scan import scan, unchanged_picture
 from hilum.splits import join_groups
+from hilum.tables import SUFFIXES, read_table
 from hilum.targets import label_columns, truths
 from hilum.threads import in_threads
 
@@ -93,11 +94,14 @@ def evaluate_on(
     data, options = other.data, other.options
     model = load(run.folder)
     several = model.facts.target == "multilabel"
+    columns = options.columns
+    if several:
+        columns = _own_columns(Path(data), columns, model.class_names)
     chosen = _check_name(other.name or Path(data).resolve().stem)
     dataset = load_dataset(
         data,
         patient_pattern=options.patient_pattern,
-        columns=options.columns,
+        columns=columns,
         # Images of the ill alone have a sensitivity; what needs the others is null with a reason.
         min_classes=1,
         target="multilabel" if several else None,
@@ -172,6 +176,18 @@ def evaluate_on(
         write_csv(path.with_name(f"{path.stem}-patients.csv"), by_patient)
     write_json(path, found)
     return path
+
+
+def _own_columns(data: Path, columns: Columns | None, names: Sequence[str]) -> Columns | None:
+    """Take the columns that bear the names of the model's labels, where none is named as label."""
+    given = columns or Columns()
+    if given.label or given.labels or data.suffix.lower() not in SUFFIXES or not data.is_file():
+        return columns
+    table = read_table(data)
+    held = tuple(name for name in names if name in table.columns)
+    if not held or usual_columns(table, "label"):
+        return columns
+    return replace(given, labels=held)
 
 
 def _groups(samples: pd.DataFrame) -> list[str]:
