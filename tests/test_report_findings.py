@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -135,3 +136,27 @@ def test_galleries_are_bounded(data: Path) -> None:
     assert len(first.groups) == N_GROUPS
     assert first.n_groups_more == 5
     assert first.groups[0].n_more == 2
+
+
+def test_clues_in_findings_of_older_runs_name_their_labels() -> None:
+    def clue(value: float) -> dict[str, Any]:
+        return {"value": value, "ci_low": value, "ci_high": value, "n": 9}
+
+    findings = [
+        {
+            "kind": "shortcut", "severity": "high", "count": 1, "message": "", "examples": [],
+            "paths": [],
+            "details": {
+                "label": label, "clue": "size", "picture": clue(0.9),
+                "clues": [{"name": "size", "words": "the size of the file", "auroc": clue(0.8)}],
+            },
+        }
+        for label in ("mass", "air")
+    ]  # fmt: skip
+    samples = pd.DataFrame(columns=["path", "label", "patient", "split"])
+    shown = show_findings(findings, samples, Album(Path("data"), "folder"))
+    names = [row.name for row in shown.shortcuts]
+    assert names[::2] == ["'mass': The size of the file", "'air': The size of the file"]
+    assert [found.title for found in shown.found] == [
+        f"“{label}”: the class can be told by the size of the file" for label in ("mass", "air")
+    ]

@@ -317,3 +317,13 @@ def test_chest_xray_split(hilum_data: Path) -> None:
     val = np.asarray(columns[0])[split.names == "val"]
     rest = np.asarray(columns[0])[split.names != "test"]
     assert (val == "NORMAL").mean() == pytest.approx((rest == "NORMAL").mean(), abs=0.005)
+
+
+def test_whole_patients_are_not_said_where_none_is_known() -> None:
+    labels = ["a", "b"] * 100
+    split = make_split(labels, [str(i) for i in range(200)], [""] * 200, patients=[""] * 200)
+    assert split.reasons == (
+        "There was no test split to keep: 20% of the samples, every class in its share, were "
+        "drawn and sealed.",
+        "There was no validation split to keep: 15% of the samples outside test were drawn.",
+    )

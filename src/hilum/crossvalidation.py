@@ -101,6 +101,8 @@ def _begin_fold(
     one = Run(folder)
     request = run.facts["request"]
     whole = {name: run.facts.get(name) for name in COPIED}
+    patients = ", whole patients," if dataset.patients.n_patients is not None else ""
+    held_out = "its patients were" if patients else "it was"
     one.save(
         **whole | {"request": request | {"options": request["options"] | {"folds": None}}},
         status="prepared",
@@ -112,9 +114,9 @@ def _begin_fold(
         splits={
             "source": "drawn",
             "reasons": [
-                f"Fold {fold} of {run.n_folds} of a cross-validation: its patients were held out, "
-                "and are the test split here.",
-                f"{settings.val_share:.0%} of the other samples, whole patients, were drawn for "
+                f"Fold {fold} of {run.n_folds} of a cross-validation: {held_out} held out, "
+                "to be the test split here.",
+                f"{settings.val_share:.0%} of the other samples{patients} were drawn for "
                 "validation.",
             ],
             "overlap": None,

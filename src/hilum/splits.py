@@ -263,7 +263,9 @@ def make_split(
     names = np.asarray(given, dtype="<U5")
     strata, group_array = _as_strata(labels), np.asarray(groups)
     present = set(names)
-    reason = _why_draw_val(strata, names, val_share)
+    known = any(patients)
+    whole = "whole patients and " if known else ""
+    reason = _why_draw_val(strata, names, val_share, patients_known=known)
     if reason:
         # Drawn again below; what it shared with training does not matter then.
         names[names == "val"] = "train"
@@ -278,8 +280,8 @@ def make_split(
         test = assign(strata, groups, {"rest": 1 - test_share, "test": test_share}, seed=seed)
         names[test == "test"] = "test"
         reasons.append(
-            f"There was no test split to keep: {test_share:.0%} of the samples, whole patients "
-            "and every class in its share, were drawn and sealed."
+            f"There was no test split to keep: {test_share:.0%} of the samples, {whole}every class "
+            "in its share, were drawn and sealed."
         )
     absent = strata.absent(names == "test")
     if absent:
@@ -288,7 +290,7 @@ def make_split(
             f"The test split holds no image of {classes}: figures that need it cannot be estimated."
         )
     # A test split drawn just now may have left too little of the one for validation.
-    reason = reason or _why_draw_val(strata, names, val_share)
+    reason = reason or _why_draw_val(strata, names, val_share, patients_known=known)
     if reason:
         rest = names != "test"
         names[rest] = assign(
@@ -346,10 +348,8 @@ def make_folds(
         if rest.all()
         else "The test split that came with the data was kept sealed: no fold holds any of it."
     )
-    reason = (
-        f"{n_folds} folds were drawn, whole patients and every class in its share; each is held "
-        "out once."
-    )
+    whole = "whole patients and " if any(patients) else ""
+    reason = f"{n_folds} folds were drawn, {whole}every class in its share; each is held out once."
     return Split(names, "drawn", (served, reason), overlap, found)
 
 
@@ -403,8 +403,11 @@ def _overlap_message(overlap: dict[str, Any]) -> str:
     )
 
 
-def _why_draw_val(strata: Strata, names: NDArray[np.str_], val_share: float) -> str | None:
-    share = f"{val_share:.0%} of the samples outside test, whole patients, were drawn"
+def _why_draw_val(
+    strata: Strata, names: NDArray[np.str_], val_share: float, *, patients_known: bool
+) -> str | None:
+    whole = ", whole patients," if patients_known else ""
+    share = f"{val_share:.0%} of the samples outside test{whole} were drawn"
     val = strata.has[names == "val"]
     if not len(val):
         return f"There was no validation split to keep: {share}."

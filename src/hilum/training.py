@@ -229,7 +229,9 @@ def _train_member(
     state = load_checkpoint(place, network, averaged, optimizer, scheduler)
     source = make_source(train, fabric.device)
 
-    with progress.task(f"{place.name}Training".capitalize(), settings.epochs * n_steps) as task:
+    with progress.task(
+        f"{place.name}Training steps".capitalize(), settings.epochs * n_steps
+    ) as task:
         task.advance(state.epoch * n_steps)
         while state.epoch < settings.epochs and not _is_stopped(state, settings):
             started, noted = time.monotonic(), 0.0
@@ -637,8 +639,9 @@ def _epoch_line(state: State, settings: Settings) -> str:
     row = state.history[-1]
     is_best = settings.keep == "best" and state.best_epoch == state.epoch
     best = " (best so far)" if is_best else ""
+    auroc = "AUROC by cut" if settings.target == "ordinal" else "AUROC"
     return (
         f"Epoch {state.epoch}/{settings.epochs}: loss {row['train_loss']:.3f}, validation loss "
-        f"{row['val_loss']:.3f}, AUROC {row['val_auroc']:.3f}, balanced accuracy "
+        f"{row['val_loss']:.3f}, {auroc} {row['val_auroc']:.3f}, balanced accuracy "
         f"{row['val_balanced_accuracy']:.3f}, {row['images_per_s']:.0f} images/s{best}"
     )

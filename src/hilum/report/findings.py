@@ -242,12 +242,16 @@ def _measured(finding: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
 
 
 def _clues_of(findings: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Take the clues out of a finding: older runs keep them there alone."""
+    """Take the clues out of findings, of each label its own: older runs keep them there alone."""
+    by_label: dict[str, Mapping[str, Any]] = {}
     for finding in findings:
         details = finding.get("details") or {}
-        if finding["kind"] == "shortcut" and details.get("clues"):
+        if finding["kind"] != "shortcut" or not details.get("clues"):
+            continue
+        if "label" not in details:
             return dict(details)
-    return {}
+        by_label.setdefault(str(details["label"]), details)
+    return {"by_label": by_label} if by_label else {}
 
 
 def shortcut_figures(clues: Mapping[str, Any]) -> list[tuple[str, Estimate, bool]]:
