@@ -84,6 +84,23 @@ def test_a_time_that_is_none_is_told_before_images_are_read(tmp_path: Path) -> N
     with pytest.raises(hilum.SettingError) as caught:
         invoke("plan", tmp_path / "nowhere", "--minutes", "0")
     assert str(caught.value) == "--minutes 0 is no time to train in. Give a number above 0."
+    for text, number in (("5min", "5"), ("2h", "30"), ("long", "30")):
+        with pytest.raises(hilum.SettingError) as caught:
+            invoke("plan", tmp_path / "nowhere", "--minutes", text)
+        assert str(caught.value) == (
+            f"--minutes {text} is not a number. Write the minutes alone, such as --minutes "
+            f"{number}."
+        )
+
+
+def test_a_target_that_is_none(tmp_path: Path) -> None:
+    for command in ("plan", "audit"):
+        with pytest.raises(hilum.SettingError) as caught:
+            invoke(command, tmp_path, "--target", "ordinale")
+        assert str(caught.value) == (
+            "--target ordinale is not one of 'classes', 'multilabel', 'ordinal'. Did you mean "
+            "'ordinal'?"
+        )
 
 
 def test_wrong_usage_is_exit_code_2() -> None:

@@ -10,16 +10,18 @@ import functools
 import inspect
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_type_hints
 
 import typer
 
 import hilum
-from hilum.errors import HilumError
+from hilum.errors import HilumError, did_you_mean
+from hilum.names import quoted
 from hilum.printing import (
     check_output,
     print_asked,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from hilum.dataset import Columns
     from hilum.inference import Model, Prediction
     from hilum.preparation import DataOptions
+    from hilum.targets import TargetKind
 
 app = typer.Typer(
     name="hilum",
@@ -89,8 +92,9 @@ Labels = Annotated[
     ),
 ]
 Target = Annotated[
-    Literal["classes", "ordinal", "multilabel"] | None,
+    str | None,
     typer.Option(
+        metavar="<classes|ordinal|multilabel>",
         help="One class an image, grades in order, or several labels an image (joined by '|' in "
         "the label column). [default: what the data show; grades are classes unless said]",
     ),
@@ -105,10 +109,11 @@ Set = Annotated[
     typer.Option("--set", help="Any setting, as name=value; see 'hilum settings'. Repeatable."),
 ]
 Minutes = Annotated[
-    float | None,
+    str | None,
     typer.Option(
+        metavar="<float>",
         help="Time for the whole command: a training step is timed, and the plan chosen that fits. "
-        "[default: what the plan needs, up to a limit by hardware]"
+        "[default: what the plan needs, up to a limit by hardware]",
     ),
 ]
 Epochs = Annotated[int | None, typer.Option(help="Short for --set epochs=E.")]
@@ -209,7 +214,7 @@ class Request:
             skip_unreadable=self.skip_unreadable,
             dicom_columns=self.dicom_columns,
             folds=folds,
-            target=self.target,
+            target=_target(self.target),
         )
 
 
@@ -284,7 +289,7 @@ def audit_command(
         classes=_list(classes),
         patient_pattern=patient_pattern,
         columns=_columns(path_column, label_column, patient_column, split_column, labels),
-        target=target,
+        target=_target(target),
         dicom_columns=dicom_columns,
         progress=_progress(),
     )
@@ -301,7 +306,7 @@ def plan_command(data: Data, request: Request, as_json: AsJson = False) -> None:
         data,
         recipe=request.recipe,
         settings=request.settings(),
-        minutes=request.minutes,
+        minutes=_minutes(request.minutes),
         options=request.options(),
         progress=_progress(),
     )
@@ -328,7 +333,7 @@ def train_command(
             out,
             recipe=request.recipe,
             settings=request.settings(),
-            minutes=request.minutes,
+            minutes=_minutes(request.minutes),
             options=request.options(folds=folds),
             progress=_progress(),
             command=["hilum", *sys.argv[1:]],
@@ -710,6 +715,32 @@ def _progress() -> Any:
 
 def _list(text: str | None) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in text.split(",")) if text else None
+
+
+def _target(name: str | None) -> TargetKind | None:
+    """Check a kind of target; what is wrong is told with what may have been meant."""
+    from hilum.targets import TargetKind
+
+    known = get_args(TargetKind)
+    if name is not None and name not in known:
+        raise hilum.SettingError(
+            f"--target {name} is not one of {quoted(known)}.{did_you_mean(name, known)}"
+        )
+    return cast("TargetKind | None", name)
+
+
+def _minutes(text: str | None) -> float | None:
+    """Read a time, which has no unit beside it."""
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        number = re.match(r"\d+(\.\d+)?", text)
+        raise hilum.SettingError(
+            f"--minutes {text} is not a number. Write the minutes alone, such as "
+            f"--minutes {number[0] if number and 'm' in text else 30}."
+        ) from None
 
 
 def _class_map(pairs: Sequence[str] | None) -> dict[str, str]:
