@@ -15,6 +15,7 @@ from hilum.errors import RunError
 from hilum.networks import build_network, members_of
 from hilum.progress import LogProgress
 from hilum.settings import Settings
+from hilum.targets import TargetKind
 from hilum.training import (
     Samples,
     Source,
@@ -296,3 +297,12 @@ def test_pixel_statistics_are_by_channel() -> None:
     mean, std = pixel_statistics(pixels)
     assert mean == [0, 100, 100]
     assert std == [1.0, 1.0, 100.0]  # never 0, by which would be divided
+
+
+@pytest.mark.parametrize(
+    ("target", "said"), [("ordinal", " AUROC by cut 0.900"), ("classes", " AUROC 0.900")]
+)
+def test_an_epoch_says_which_auroc_it_means(target: TargetKind, said: str) -> None:
+    row = {"train_loss": 0.5, "val_loss": 0.6, "val_auroc": 0.9, "val_balanced_accuracy": 0.8}
+    state = hilum.training.State(epoch=1, history=[row | {"images_per_s": 10.0}])
+    assert said in hilum.training._epoch_line(state, Settings(target=target))
