@@ -95,7 +95,9 @@ def test_few_images_are_seen_more_often() -> None:
 
 
 def test_images_that_were_made_square_are_stretched() -> None:
-    square = dict.fromkeys(("min_height", "max_height", "min_width", "max_width"), 224.0)
+    square: dict[str, Any] = dict.fromkeys(
+        ("min_height", "max_height", "min_width", "max_width"), 224.0
+    )
     value, reason = apply_rules(facts(**square), {})["stretch"]
     assert value > 0
     assert "All images are 224 pixels high and wide" in reason
