@@ -96,7 +96,7 @@ def test_a_limit_is_not_filled_but_a_given_budget_is() -> None:
     assert endless.epochs == 20 * LONGEST
     assert endless.reason.startswith("0.2 s a step, 30 steps an epoch: 40 epochs are done in ")
     assert endless.reason.endswith(
-        " of 600 minutes; more than 2 times the 20 that such data ask for are not planned."
+        " of 600 minutes; more than 2 times the 20 of the plan are not trained."
     )
 
 

@@ -392,7 +392,7 @@ def choose_epochs(pace: Pace, sizes: Sizes, settings: Settings, budget: Budget) 
     elif budget.is_given:
         why = (
             f"{epochs} epochs are done in {expected / 60:.1f} of {in_words(budget.minutes)}; more "
-            f"than {LONGEST} times the {wanted} that such data ask for are not planned."
+            f"than {LONGEST} times the {wanted} of the plan are not trained."
         )
     else:
         why = f"{epochs} epochs are done in about {expected / 60:.1f} minutes."

@@ -28,9 +28,10 @@ from hilum.model import (
 from hilum.names import REFER, REFUSED, SET_SEPARATOR, quoted
 from hilum.neighbours import References, see
 from hilum.pixels import Opener, load_prepared
+from hilum.pooling import Target, decide
 from hilum.readers import AtLeast, Facts, Picture, read
 from hilum.referral import judge
-from hilum.targets import joined_cells, median_grade, members
+from hilum.targets import members
 from hilum.threads import available_cores, in_threads
 
 BATCH_SIZE = 32
@@ -205,19 +206,15 @@ class Model:
         Of grades the median one; of several labels those at their thresholds, joined by '|', or
         'none'.
         """
-        positive = self.facts.positive_index
-        if self.facts.target == "multilabel":
-            cuts = self.facts.thresholds
-            assert isinstance(cuts, dict)
-            called = np.asarray(probs) >= np.array([cuts[name] for name in self.class_names])
-            return joined_cells(called[None], self.class_names)[0]
-        if self.facts.target == "ordinal":
-            return self.class_names[int(median_grade([probs])[0])]
-        if positive is None:
-            return self.class_names[int(np.argmax(probs))]
-        assert self.facts.operating_point is not None
-        is_positive = probs[positive] >= self.facts.operating_point.threshold
-        return self.class_names[positive if is_positive else 1 - positive]
+        facts, cuts = self.facts, self.facts.thresholds
+        if isinstance(cuts, dict):
+            thresholds = [cuts[name] for name in self.class_names]
+        else:
+            thresholds = None if cuts is None else [cuts]
+        target = Target(facts.target, facts.positive_index)
+        return decide(np.asarray([probs], dtype=np.float64), self.class_names, target, thresholds)[
+            0
+        ]
 
     def confidence(self, probs: Sequence[float], predicted: str) -> float:
         """Return the probability of the class that is called.
