@@ -206,15 +206,15 @@ class Model:
         Of grades the median one; of several labels those at their thresholds, joined by '|', or
         'none'.
         """
-        facts, cuts = self.facts, self.facts.thresholds
+        cuts = self.facts.thresholds
+        thresholds: list[float] | None = None
         if isinstance(cuts, dict):
             thresholds = [cuts[name] for name in self.class_names]
-        else:
-            thresholds = None if cuts is None else [cuts]
-        target = Target(facts.target, facts.positive_index)
-        return decide(np.asarray([probs], dtype=np.float64), self.class_names, target, thresholds)[
-            0
-        ]
+        elif cuts is not None:
+            thresholds = [cuts]
+        row = np.asarray([probs], dtype=np.float64)
+        target = Target(self.facts.target, self.facts.positive_index)
+        return decide(row, self.class_names, target, thresholds)[0]
 
     def confidence(self, probs: Sequence[float], predicted: str) -> float:
         """Return the probability of the class that is called.
