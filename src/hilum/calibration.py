@@ -31,10 +31,10 @@ ROUNDING = 1e-6
 
 N_BETWEEN = 1001  # thresholds tried between the means of two normal distributions
 
-RULES = ("youden", "sensitivity", "specificity", "fixed", "cost")
+RULES = ("youden", "robust", "sensitivity", "specificity", "fixed", "cost")
 _ALLOWED = (
-    "Allowed are 'youden', 'sensitivity:0.95', 'specificity:0.9', 'fixed:0.5' and 'cost:FN:FP' "
-    "such as 'cost:5:1'."
+    "Allowed are 'youden', 'robust', 'sensitivity:0.95', 'specificity:0.9', 'fixed:0.5' and "
+    "'cost:FN:FP' such as 'cost:5:1'."
 )
 DEFAULT_RULE = "youden"
 
@@ -200,8 +200,27 @@ class OperatingPoint:
     reason: str
 
 
+class Changed(NamedTuple):
+    """Some of the samples, as scored after changes such as another scanner would make.
+
+    Attributes
+    ----------
+    y_true : int array of shape (n_changed,)
+    y_scores : float array of shape (n_changes, n_changed)
+        Probabilities of the positive class, a row a change.
+    """
+
+    y_true: ArrayLike
+    y_scores: ArrayLike
+
+
 def choose_operating_point(
-    y_true: ArrayLike, y_score: ArrayLike, rule: str = DEFAULT_RULE, *, unit: str = "image"
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    rule: str = DEFAULT_RULE,
+    *,
+    changed: Changed | None = None,
+    unit: str = "image",
 ) -> OperatingPoint:
     """Choose the threshold by a rule.
 
@@ -213,9 +232,13 @@ def choose_operating_point(
         Probability of the positive class, in [0, 1].
     rule : str
         'youden': greatest sensitivity + specificity, of normal distributions of the log-odds where
-        these fit. 'sensitivity:X', 'specificity:X': at least
-        that, with as much of the other as can be had. 'cost:FN:FP': least cost where a missed
-        positive costs FN and a false alarm FP. 'fixed:X': that threshold.
+        these fit. 'robust': the same as a mean over the samples as they are and under each change,
+        but no lower on the samples as they are than their standard error allows.
+        'sensitivity:X', 'specificity:X': at least that, with as much of the other as can be had.
+        'cost:FN:FP': least cost where a missed positive costs FN and a false alarm FP. 'fixed:X':
+        that threshold.
+    changed : Changed, optional
+        For 'robust', which is 'youden' without both classes among them. The other rules take no notice of it.
     unit : str
         What the samples are, for the reason: 'image' or 'patient'.
 
@@ -255,7 +278,10 @@ def choose_operating_point(
     unable = _cannot_choose(cuts, unit)
     if unable:
         return _point(rule, 0.5, y, score, f"{unable}; the threshold stays at 0.5.")
-    best, reason = _best(cuts, rule, kind, numbers, unit)
+    if kind == "robust" and changed is not None and len(np.unique(changed.y_true)) == 2:
+        threshold = _robust(y, score, cuts.thresholds, changed)
+        return _point(rule, threshold, y, score, _robust_reason(len(y), changed, unit))
+    best, reason = _best(cuts, _Sides.of(y, score), rule, unit)
     return _point(rule, float(cuts.thresholds[best]), y, score, reason)
 
 
@@ -297,8 +323,6 @@ class _Cuts(NamedTuple):
     fp: Ints
     n_positive: int
     n_negative: int
-    log_odds: tuple[tuple[float, float], tuple[float, float]]
-    """Mean and deviation of the log-odds of negatives and of positives."""
 
     @classmethod
     def of(cls, y: Ints, score: Floats) -> _Cuts:
@@ -309,16 +333,7 @@ class _Cuts(NamedTuple):
         n_positive = int(y.sum())
         below = np.r_[0, np.cumsum(y[order])][above]
         tp = n_positive - below
-        log_odds = _log_odds(score)
-        negative, positive = (_spread(log_odds[y == k]) for k in (0, 1))
-        n_negative = len(y) - n_positive
-        return cls(
-            thresholds, tp, len(y) - above - tp, n_positive, n_negative, (negative, positive)
-        )
-
-
-def _spread(values: Floats) -> tuple[float, float]:
-    return (float(values.mean()), float(values.std())) if len(values) else (math.nan, math.nan)
+        return cls(thresholds, tp, len(y) - above - tp, n_positive, len(y) - n_positive)
 
 
 def _cannot_choose(cuts: _Cuts, unit: str) -> str:
@@ -333,18 +348,17 @@ def _cannot_choose(cuts: _Cuts, unit: str) -> str:
     return "" if len(cuts.thresholds) else f"the {n} validation {unit}s all have the same score"
 
 
-def _best(
-    cuts: _Cuts, rule: str, kind: str, numbers: tuple[float, ...], unit: str
-) -> tuple[int, str]:
+def _best(cuts: _Cuts, sides: _Sides, rule: str, unit: str) -> tuple[int, str]:
     """Return the place of the threshold to take, and why."""
+    kind, numbers = parse_rule(rule)
     tn = cuts.n_negative - cuts.fp
     n = cuts.n_positive + cuts.n_negative
-    if kind == "youden":
+    if kind in ("youden", "robust"):
         # Whole numbers, so that equal sums are equal to the last digit.
         gain = cuts.tp * cuts.n_negative + tn * cuts.n_positive
         greatest = _first(gain, cuts.tp)
-        smooth = _smooth_youden(cuts)
-        if smooth is not None and _sums_alike(cuts, greatest, smooth):
+        smooth = _smooth_cut(cuts.thresholds, sides)
+        if smooth is not None:
             return smooth, (
                 "It gives the greatest sum of sensitivity and specificity where the log-odds of "
                 f"either class are normally distributed as on {n:,} validation {unit}s."
@@ -381,36 +395,113 @@ def _best(
     )
 
 
-def _smooth_youden(cuts: _Cuts) -> int | None:
-    """Find the cut nearest to the best one of two normal distributions, None where that is none.
+class _Sides(NamedTuple):
+    """Scores of the negatives and of the positives, each rising."""
 
-    The place of the greatest counted sum hangs on a few images near it. Normal distributions fitted
-    to the log-odds of each class use all of them, and err less (Fluss, Faraggi and Reiser,
-    Estimation of the Youden index and its associated cutoff point, Biometrical Journal 2005).
+    negative: Floats
+    positive: Floats
+
+    @classmethod
+    def of(cls, y: Ints, score: Floats) -> _Sides:
+        return cls(np.sort(score[y == 0]), np.sort(score[y == 1]))
+
+    def shares(self, thresholds: Floats) -> tuple[Floats, Floats]:
+        """Return sensitivity and false-positive rate at each threshold, as counted."""
+        negative, positive = (1 - np.searchsorted(side, thresholds) / len(side) for side in self)
+        return positive, negative
+
+    def youden(self, thresholds: Floats) -> Floats:
+        """Return Youden's index, sensitivity + specificity - 1, as counted."""
+        found, alarms = self.shares(thresholds)
+        return found - alarms
+
+    def error(self, thresholds: Floats) -> Floats:
+        """Return the standard error of Youden's index."""
+        found, alarms = self.shares(thresholds)
+        of_found = found * (1 - found) / len(self.positive)
+        return np.asarray(np.sqrt(of_found + alarms * (1 - alarms) / len(self.negative)))
+
+    def smooth_youden(self, thresholds: Floats) -> Floats | None:
+        """Return Youden's index of normal distributions of the log-odds, None where none fit.
+
+        The place of the greatest index counted hangs on a few images near it. Normal distributions
+        fitted to the log-odds of each class use all of them, and err less (Fluss, Faraggi and
+        Reiser, Estimation of the Youden index and its associated cutoff point, Biometrical Journal
+        2005).
+        """
+        if min(map(len, self)) < MIN_PER_CLASS:
+            return None
+        low, high = (_log_odds(side) for side in self)
+        if high.mean() <= low.mean() or not min(low.std(), high.std()) > 0:
+            return None
+        # scipy.special costs 0.2 s, and prediction chooses no threshold.
+        from scipy.special import ndtr
+
+        places = _log_odds(thresholds)
+        missed = ndtr((places - high.mean()) / high.std())
+        alarms = ndtr((low.mean() - places) / low.std())
+        return np.asarray(1 - missed - alarms)
+
+
+def _smooth_cut(thresholds: Floats, sides: _Sides) -> int | None:
+    """Find the cut nearest to the best one of two normal distributions.
+
+    None where that costs more of what was counted than its standard error: then normal
+    distributions fit badly, and what was counted has the word.
     """
-    if min(cuts.n_positive, cuts.n_negative) < MIN_PER_CLASS:
-        return None
-    (low, low_spread), (high, high_spread) = cuts.log_odds
-    if high <= low or not min(low_spread, high_spread) > 0:
-        return None
-    # scipy.special costs 0.2 s, and prediction chooses no threshold.
-    from scipy.special import ndtr
-
+    low, high = (float(_log_odds(side).mean()) for side in sides)
     between = np.linspace(low, high, N_BETWEEN)
-    missed, alarms = ndtr((between - high) / high_spread), ndtr((low - between) / low_spread)
-    best = between[np.argmin(missed + alarms)]
-    return int(np.abs(_log_odds(cuts.thresholds) - best).argmin())
+    smooth = sides.smooth_youden(_probability(between))
+    if smooth is None:
+        return None
+    best = int(np.abs(_log_odds(thresholds) - between[smooth.argmax()]).argmin())
+    index = sides.youden(thresholds)
+    is_alike = index.max() - index[best] <= sides.error(thresholds)[best]
+    return best if is_alike else None
 
 
-def _sums_alike(cuts: _Cuts, greatest: int, smooth: int) -> bool:
-    """Say whether the smooth choice keeps the counted sum but for its standard error.
+def _robust(y: Ints, score: Floats, own: Floats, changed: Changed) -> float:
+    """Find the threshold of the greatest mean index over samples as they are and as changed.
 
-    Where it does not, normal distributions fit badly, and what was counted has the word.
+    What another scanner does to images may move the scores of both classes alike; then they can be
+    parted as well as before, but not where they were parted best. The samples as they are count as
+    one change, for elsewhere they are the exception; that they must keep their greatest index, but
+    for its standard error, bounds the price of it.
+
+    Parameters
+    ----------
+    own : float array
+        Thresholds that part the samples as they are, rising.
     """
-    found, missed = cuts.tp / cuts.n_positive, cuts.fp / cuts.n_negative
-    variance = found * (1 - found) / cuts.n_positive + missed * (1 - missed) / cuts.n_negative
-    lost = (found - missed)[greatest] - (found - missed)[smooth]
-    return bool(lost <= math.sqrt(variance[smooth]))
+    y_changed = np.asarray(changed.y_true, dtype=np.intp)
+    rows = np.asarray(changed.y_scores, dtype=np.float64)
+    sides = _Sides.of(y, score)
+    others = [_Sides.of(y_changed, row) for row in rows]
+    every = _Cuts.of(np.r_[y, np.tile(y_changed, len(rows))], np.r_[score, rows.ravel()]).thresholds
+    inside = every[(every > score.min()) & (every < score.max())]
+    candidates = np.union1d(own, inside)
+    index = sides.youden(candidates)
+    kept = candidates[index >= index.max() - sides.error(candidates) - ROUNDING]
+    found = [part.smooth_youden(kept) for part in (sides, *others)]
+    smooth = [each for each in found if each is not None]
+    if len(smooth) < len(found):
+        smooth = [part.youden(kept) for part in (sides, *others)]
+    # Rounded, so that equal sums are equal to the last digit: the lowest of them is taken.
+    return float(kept[np.mean(smooth, axis=0).round(9).argmax()])
+
+
+def _robust_reason(n: int, changed: Changed, unit: str) -> str:
+    n_changes, n_changed = np.shape(changed.y_scores)
+    some = "the same" if n_changed == n else f"{n_changed:,} of them"
+    return (
+        f"It gives the greatest sum of sensitivity and specificity on {n:,} validation {unit}s as "
+        f"they are and {some} under {n_changes} changes of exposure, sharpness and place, as the "
+        "mean of all these; no less on those as they are than their standard error allows."
+    )
+
+
+def _probability(log_odds: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-log_odds)))
 
 
 def _log_odds(p: Floats) -> Floats:
@@ -459,7 +550,7 @@ def parse_rule(rule: str) -> tuple[str, tuple[float, ...]]:
     kind, *texts = rule.split(":")
     if kind not in RULES:
         raise SettingError(f"Unknown rule '{rule}'.{did_you_mean(kind, RULES)} {_ALLOWED}")
-    wanted = {"youden": 0, "cost": 2}.get(kind, 1)
+    wanted = {"youden": 0, "robust": 0, "cost": 2}.get(kind, 1)
     try:
         numbers = tuple(float(text) for text in texts)
     except ValueError:
