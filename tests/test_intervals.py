@@ -42,7 +42,7 @@ def test_weights_of_many_patients_are_held_small_and_used_in_parts(
 def test_chunks_do_not_change_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     clusters = intervals.Clusters.of([0, 0, 1, 2], 4)
     counts = intervals.draw_patients(3, 7, seed=0)
-    monkeypatch.setattr(intervals, "_CHUNK_ELEMENTS", 8)
+    monkeypatch.setattr(intervals, "_WEIGHTS_AT_ONCE", 8)
     parts = list(intervals.sample_weights(counts, clusters))
     assert [rows.start for rows, _ in parts] == [0, 2, 4, 6]
     assert (np.concatenate([w for _, w in parts]) == counts[:][:, [0, 0, 1, 2]]).all()

@@ -35,6 +35,10 @@ Bools = NDArray[np.bool_]
 # Weights held at once while resampling: 2 million float64 are 16 MB, which a cache still helps.
 _CHUNK_ELEMENTS = 2_000_000
 
+# Weights of images held at once: ranking them takes half a dozen arrays of their size, which at
+# 2 MB each stay in a cache. Larger portions take more time and, with many images, 100 MB more.
+_WEIGHTS_AT_ONCE = 250_000
+
 # Observed effects are scaled up to this; greater ones are lost in rounding beside chance.
 _MOST_SCALED = 2.0**20
 
@@ -248,7 +252,7 @@ def sample_weights(counts: Weightings, clusters: Clusters) -> Iterator[tuple[sli
     (rows, weights)
         The resamples, and their weights (n_rows, n_samples).
     """
-    step = max(1, _CHUNK_ELEMENTS // max(1, len(clusters.index)))
+    step = max(1, _WEIGHTS_AT_ONCE // max(1, len(clusters.index)))
     for start in range(0, len(counts), step):
         rows = slice(start, start + step)
         yield rows, np.take(counts[rows], clusters.index, axis=1)

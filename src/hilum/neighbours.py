@@ -33,6 +33,7 @@ VIEWS = ("features", "edges", "thumbnail")
 N_NEIGHBOURS = 3
 MAX_REFERENCES = 2000
 MAX_VALUES = 1 << 20  # of one view: networks with very many features keep fewer references
+ASKED_AT_ONCE = 256  # images whose distances to all references are held
 
 THUMBNAIL_SIDE = 16
 MOST_SCALES = 3
@@ -135,12 +136,13 @@ class References:
         """Logarithm of the mean distance to the nearest references."""
         middle, columns, lengths = self._scaled[view]
         asked = (seen - middle) / self.spread[view]
-        # |a - b|² less |a|², which does not matter for who is nearest.
-        squares = lengths - asked @ columns
         k = min(N_NEIGHBOURS, len(lengths))
-        nearest = np.partition(squares, k - 1, axis=1)[:, :k] + (asked**2).sum(axis=1)[:, None]
-        distance = np.sqrt(np.maximum(nearest, 0)).mean(axis=1)
-        return np.asarray(np.log(distance.astype(np.float64) + 1e-6))
+        # Some at a time, for memory; evenly, since one row alone would be multiplied another way.
+        distance = [
+            _mean_to_nearest(part, columns, lengths, k)
+            for part in np.array_split(asked, max(1, math.ceil(len(asked) / ASKED_AT_ONCE)))
+        ]
+        return np.asarray(np.log(np.concatenate(distance).astype(np.float64) + 1e-6))
 
     @cached_property
     def _scaled(self) -> dict[str, tuple[Singles, Singles, Singles]]:
@@ -205,6 +207,14 @@ class References:
             if not ((spread > 0).all() and self.usual[view][1] > 0):
                 return f"'{view}' has a spread that is not above 0"
         return ""
+
+
+def _mean_to_nearest(asked: Singles, columns: Singles, lengths: Singles, k: int) -> Singles:
+    """Mean distance (n,) of each row to the `k` references nearest to it."""
+    # |a - b|² less |a|², which does not matter for who is nearest.
+    squares = lengths - asked @ columns
+    nearest = np.partition(squares, k - 1, axis=1)[:, :k] + (asked**2).sum(axis=1)[:, None]
+    return np.asarray(np.sqrt(np.maximum(nearest, 0)).mean(axis=1))
 
 
 def make_references(train: Views, val: Views) -> References:
