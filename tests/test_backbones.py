@@ -11,7 +11,7 @@ from torch import nn
 from hilum.backbones import MONAI_NETWORKS, Backbone, freeze, parameter_groups
 from hilum.calibrators import Calibrator
 from hilum.errors import MissingExtraError, SettingError
-from hilum.export import check_agreement, run_exported, to_onnx
+from hilum.export import check_agreement, run_exported, to_graph, to_onnx
 from hilum.heatmaps import HiResCam, measure_grid
 from hilum.networks import Network, build_network
 from hilum.settings import Settings, make_settings
@@ -52,7 +52,12 @@ def images_of(network: Network, n: int = 3) -> np.ndarray[Any, np.dtype[np.uint8
 def test_a_backbone_is_exported_and_explained_as_any_network_is(backbone: str) -> None:
     settings, network = settings_of(backbone), build(backbone)
     pixels = images_of(network)
-    exported = to_onnx(network, settings.pixel_spec, ("a", "b"), calibrator=Calibrator())
+    exported = to_onnx(
+        to_graph(network, settings.pixel_spec),
+        settings.pixel_spec,
+        ("a", "b"),
+        calibrator=Calibrator(),
+    )
     found = run_exported(exported, pixels)
     check_agreement(found, network_logits(network, pixels), Calibrator())
     maps = HiResCam(network).maps(pixels, np.array([0, 1, 1]))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hilum.calibrators import Calibrator, LabelCalibrators
 from hilum.errors import ModelError
-from hilum.export import Outputs, check_agreement, check_resizing, run_exported, to_onnx
+from hilum.export import Outputs, check_agreement, check_resizing, run_exported, to_graph, to_onnx
 from hilum.networks import Network, build_network, log_probabilities
 from hilum.pixels import PixelSpec, resize
 from hilum.readers import Facts, Picture
@@ -44,7 +44,9 @@ def make(resize_mode: str, channels: int, n_classes: int) -> tuple[Network, Pixe
     network = build_network(settings, n_classes, mean=[90.0] * channels, std=[60.0] * channels)
     network.eval()
     names = [f"class {i}" for i in range(n_classes)]
-    data = to_onnx(network, settings.pixel_spec, names, calibrator=HALVED)
+    data = to_onnx(
+        to_graph(network, settings.pixel_spec), settings.pixel_spec, names, calibrator=HALVED
+    )
     return network, settings.pixel_spec, data
 
 
@@ -157,7 +159,12 @@ def test_every_calibrator_is_in_the_graph(calibrator: Calibrator) -> None:
     with torch.no_grad():
         for parameter in network.head.parameters():
             parameter.mul_(20)
-    data = to_onnx(network, settings.pixel_spec, ["a", "b"], calibrator=calibrator)
+    data = to_onnx(
+        to_graph(network, settings.pixel_spec),
+        settings.pixel_spec,
+        ["a", "b"],
+        calibrator=calibrator,
+    )
     pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 1, 1), dtype=np.uint8)
     pixels = np.broadcast_to(pixels, (40, 16, 16, 1)).copy()
     with torch.no_grad():
@@ -179,7 +186,12 @@ def test_the_graph_gives_each_label_a_probability_of_its_own() -> None:
             "c": Calibrator(),
         }
     )
-    data = to_onnx(network, settings.pixel_spec, ["a", "b", "c"], calibrator=calibrators)
+    data = to_onnx(
+        to_graph(network, settings.pixel_spec),
+        settings.pixel_spec,
+        ["a", "b", "c"],
+        calibrator=calibrators,
+    )
     pixels = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 1), dtype=np.uint8)
     found, raw = run_exported(data, pixels), torch_logits(network, pixels)
     check_agreement(found, raw, calibrators)

@@ -72,6 +72,11 @@ def predict_split(
                 )
             found.append(prediction)
             task.advance()
+    return as_table(model, rows, found)
+
+
+def as_table(model: Model, rows: pd.DataFrame, found: Sequence[Prediction]) -> pd.DataFrame:
+    """Lay out the predictions of these samples as `predict_split` does."""
     table = rows[["path", "patient", "split", "label"]].reset_index(drop=True)
     if model.facts.target == "multilabel":
         table["unknown"] = list(rows["unknown"])

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from hilum.calibrators import Calibrator, LabelCalibrators
 from hilum.errors import ModelError
+from hilum.inference import BATCH_SIZE
 from hilum.model import describe_graph
 from hilum.networks import Classifier
 from hilum.pixels import Images, PixelSpec, prepare, to_8_bits, to_channels, value_range
@@ -39,19 +40,30 @@ TOLERANCE = 1e-4
 RESIZING_TOLERANCE = 1
 
 
-def to_onnx(
-    network: Classifier,
-    spec: PixelSpec,
-    class_names: Sequence[str],
-    *,
-    calibrator: Calibrator | LabelCalibrators,
-) -> bytes:
-    """Export a network.
+def to_graph(network: Classifier, spec: PixelSpec) -> onnx.ModelProto:
+    """Export a network behind the resizing of its images, up to its raw logits and features.
 
     Parameters
     ----------
     network : Network or Ensemble
         In evaluation mode, on the CPU.
+    """
+    before = onnx.parser.parse_model(_prepare_text(spec))
+    core = _core(network, spec)
+    return onnx.compose.merge_models(before, core, io_map=[("network_input", "images")])
+
+
+def to_onnx(
+    graph: onnx.ModelProto,
+    spec: PixelSpec,
+    class_names: Sequence[str],
+    *,
+    calibrator: Calibrator | LabelCalibrators,
+) -> bytes:
+    """Make the whole model: what `to_graph` gave, then calibration and probabilities.
+
+    Parameters
+    ----------
     calibrator : Calibrator or LabelCalibrators
         Becomes part of the graph; of several labels each gets a probability of its own.
 
@@ -60,16 +72,13 @@ def to_onnx(
     bytes
         The serialised model. Class names and preprocessing are in its metadata.
     """
-    before = onnx.parser.parse_model(_prepare_text(spec))
-    core = _core(network, spec)
     after = onnx.parser.parse_model(
         _decide_labels_text(list(calibrator.parts.values()))
         if isinstance(calibrator, LabelCalibrators)
         else _decide_text(len(class_names), calibrator)
     )
-    merged = onnx.compose.merge_models(before, core, io_map=[("network_input", "images")])
     merged = onnx.compose.merge_models(
-        merged,
+        graph,
         after,
         io_map=[("raw_logits", "raw_logits_in")],
         outputs=["logits", "probabilities", "features"],
@@ -79,6 +88,20 @@ def to_onnx(
     onnx.helper.set_model_props(merged, describe_graph(class_names, spec, several=several))
     onnx.checker.check_model(merged, full_check=True)
     return bytes(merged.SerializeToString())
+
+
+class Seen(NamedTuple):
+    """What the exported network gives for n images.
+
+    Attributes
+    ----------
+    raw_logits : float array of shape (n, n_outputs)
+        Before calibration.
+    features : float array of shape (n, n_features)
+    """
+
+    raw_logits: NDArray[np.float32]
+    features: NDArray[np.float32]
 
 
 class Outputs(NamedTuple):
@@ -97,15 +120,35 @@ class Outputs(NamedTuple):
     features: NDArray[np.float32]
 
 
+def run_graph(graph: onnx.ModelProto, pixels: Images) -> Seen:
+    """Run what `to_graph` exported over prepared images, as many at once as a prediction takes."""
+    return Seen(*_run(_session(graph), Seen._fields, pixels))
+
+
 def run_exported(onnx_bytes: bytes, pixels: Images) -> Outputs:
-    """Run an exported model over prepared images."""
+    """Run a whole exported model over prepared images."""
     session = _opened(onnx_bytes, "raw_logits")
-    parts = [
-        session.run(list(Outputs._fields), {"image": np.ascontiguousarray(pixels[i : i + 64])})
-        for i in range(0, len(pixels), 64)
-    ]
-    raw, probs, features = (np.concatenate(part) for part in zip(*parts, strict=True))
+    raw, probs, features = _run(session, Outputs._fields, pixels)
     return Outputs(raw, probs.astype(np.float64), features)
+
+
+def decide(onnx_bytes: bytes, raw_logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Turn raw logits into probabilities by the part of a whole model that follows them."""
+    extractor = onnx.utils.Extractor(onnx.load_from_string(onnx_bytes))
+    session = _session(extractor.extract_model(["raw_logits"], ["probabilities"]))
+    (probs,) = session.run(["probabilities"], {"raw_logits": raw_logits})
+    return np.asarray(probs, dtype=np.float64)
+
+
+def _run(
+    session: onnxruntime.InferenceSession, names: Sequence[str], pixels: Images
+) -> list[NDArray[np.float32]]:
+    """Run a session batch by batch and return what it gives under these names."""
+    parts = [
+        session.run(list(names), {"image": np.ascontiguousarray(pixels[i : i + BATCH_SIZE])})
+        for i in range(0, len(pixels), BATCH_SIZE)
+    ]
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
 def _opened(onnx_bytes: bytes, inner: str) -> onnxruntime.InferenceSession:
@@ -113,6 +156,10 @@ def _opened(onnx_bytes: bytes, inner: str) -> onnxruntime.InferenceSession:
     model = onnx.load_from_string(onnx_bytes)
     shown = onnx.helper.make_tensor_value_info(inner, onnx.TensorProto.FLOAT, None)
     model.graph.output.append(shown)
+    return _session(model)
+
+
+def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )

@@ -27,7 +27,7 @@ from hilum.model import (
 )
 from hilum.names import REFER, REFUSED, SET_SEPARATOR, quoted
 from hilum.neighbours import References, see
-from hilum.pixels import Opener, load_prepared
+from hilum.pixels import Images, Opener, load_prepared
 from hilum.pooling import Target, decide
 from hilum.readers import AtLeast, Facts, Picture, read
 from hilum.referral import judge
@@ -181,7 +181,7 @@ class Model:
         return np.asarray(probs, dtype=np.float64), features
 
     def strangeness(
-        self, pixels: NDArray[np.uint8], features: NDArray[np.float32]
+        self, pixels: Images, features: NDArray[np.float32]
     ) -> NDArray[np.float64] | None:
         """Say how unlike the training images prepared images are, None where it is not known.
 
@@ -241,7 +241,7 @@ class Model:
         self, waiting: Sequence[tuple[str, int, NDArray[np.uint8] | UnreadableError]]
     ) -> Iterator[Prediction]:
         readable = [frame for _, _, frame in waiting if isinstance(frame, np.ndarray)]
-        answers = iter(self._judged(np.stack(readable))) if readable else iter(())
+        answers = self._judged(np.stack(readable)) if readable else iter(())
         for name, number, frame in waiting:
             if isinstance(frame, UnreadableError):
                 yield Prediction(name, number, "", None, (), REFUSED, frame.reason)
@@ -249,8 +249,13 @@ class Model:
                 yield replace(next(answers), path=name, frame=number)
 
     def _judged(self, pixels: NDArray[np.uint8]) -> Iterator[Prediction]:
-        """Answer or refer prepared images, which have no name here."""
         found, features = self.run(pixels)
+        return self.judge(pixels, found, features)
+
+    def judge(
+        self, pixels: Images, found: NDArray[np.float64], features: NDArray[np.float32]
+    ) -> Iterator[Prediction]:
+        """Answer or refer prepared images, which have no name here, by what `run` gave for them."""
         names = self.class_names
         called = [self.decide(tuple(row)) for row in found]
         one_each = self.facts.target != "multilabel"

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 import hilum
 from hilum.cache import subset
@@ -25,7 +26,16 @@ from hilum.calibrators import (
 )
 from hilum.dataset import Dataset
 from hilum.evaluation import lock_label_points, lock_operating_point, lock_referral, now
-from hilum.export import Outputs, check_agreement, check_resizing, run_exported, to_onnx
+from hilum.export import (
+    Outputs,
+    check_agreement,
+    check_resizing,
+    decide,
+    run_exported,
+    run_graph,
+    to_graph,
+    to_onnx,
+)
 from hilum.model import LockedPoint, ModelFacts, PatientRules, TrainingData, write_model
 from hilum.neighbours import References, choose_references, make_references, see
 from hilum.networks import NETWORK_SETTINGS, Classifier, members_of, n_parameters
@@ -34,6 +44,9 @@ from hilum.pooling import Target
 from hilum.referral import LockedRules
 from hilum.settings import Settings
 from hilum.training import Samples, network_logits
+
+N_COMPARED = 64
+"""Validation images, evenly chosen, on which exported and trained model must agree."""
 
 N_ORIGINALS = 8
 """Validation images, as they came, that the exported graph must resize as training did."""
@@ -87,6 +100,8 @@ class Release:
     ----------
     calibration : dict
         How probabilities were calibrated, and why so, for run.json.
+    val : Outputs
+        What the exported model gives for the validation images, so that it need not be asked twice.
     """
 
     facts: ModelFacts
@@ -94,6 +109,7 @@ class Release:
     onnx: bytes
     references: bytes | None
     calibration: dict[str, Any]
+    val: Outputs
 
     def write(self, folder: Path) -> None:
         write_model(
@@ -115,7 +131,10 @@ class Thresholds(NamedTuple):
 
 
 def make_release(network: Classifier, basis: Basis) -> Release:
-    """Calibrate on validation data, export, lock thresholds and rules.
+    """Export, calibrate on validation data, lock thresholds and rules.
+
+    Validation images go through the exported network once; calibration, thresholds, rules and
+    the figures of the run rest on what it gives.
 
     Raises
     ------
@@ -123,15 +142,16 @@ def make_release(network: Classifier, basis: Basis) -> Release:
         If the exported model does not agree with the network on real images.
     """
     settings, val = basis.settings, basis.val
-    logits = network_logits(network, val.pixels)
-    calibrator, calibration = _calibrate(logits, basis)
-    onnx = to_onnx(network, settings.pixel_spec, basis.names, calibrator=calibrator)
-    found = run_exported(onnx, val.pixels)
-    check_agreement(found, logits, calibrator)
+    graph = to_graph(network, settings.pixel_spec)
+    seen = run_graph(graph, val.pixels)
+    calibrator, calibration = _calibrate(seen.raw_logits, basis)
+    onnx = to_onnx(graph, settings.pixel_spec, basis.names, calibrator=calibrator)
+    found = Outputs(seen.raw_logits, decide(onnx, seen.raw_logits), seen.features)
+    _compare(network, onnx, found, calibrator, val)
     originals = [basis.dataset.picture(path) for path in basis.val_rows["path"][:N_ORIGINALS]]
     check_resizing(onnx, originals, settings.pixel_spec)
     thresholds = _lock_thresholds(found.probabilities, basis)
-    rules, references = _lock_rules(onnx, found, thresholds, basis)
+    rules, references = _lock_rules(graph, found, thresholds, basis)
     patients = _lock_patients(found.probabilities, basis)
     facts = ModelFacts(
         hilum=hilum.__version__,
@@ -166,7 +186,23 @@ def make_release(network: Classifier, basis: Basis) -> Release:
         onnx=onnx,
         references=None if references is None else references.to_bytes(),
         calibration=calibration,
+        val=found,
     )
+
+
+def _compare(
+    network: Classifier,
+    onnx: bytes,
+    found: Outputs,
+    calibrator: Calibrator | LabelCalibrators,
+    val: Samples,
+) -> None:
+    """Hold the whole exported model, and what was found by its parts, against PyTorch."""
+    chosen = np.unique(np.linspace(0, len(val) - 1, N_COMPARED).astype(int))
+    pixels = val.pixels[chosen]
+    logits = network_logits(network, pixels)
+    check_agreement(run_exported(onnx, pixels), logits, calibrator)
+    check_agreement(Outputs(*(part[chosen] for part in found)), logits, calibrator)
 
 
 def _calibrate(
@@ -200,7 +236,7 @@ def _lock_thresholds(probs: NDArray[np.float64], basis: Basis) -> Thresholds:
 
 
 def _lock_rules(
-    onnx: bytes, found: Outputs, thresholds: Thresholds, basis: Basis
+    graph: ModelProto, found: Outputs, thresholds: Thresholds, basis: Basis
 ) -> tuple[LockedRules, References | None]:
     """Lock prediction sets and referral, with the training images that unlike ones are told by."""
     references, strangeness = None, None
@@ -210,7 +246,7 @@ def _lock_rules(
             len(basis.train), views["features"].shape[1], seed=basis.settings.seed
         )
         pixels = subset(basis.train.pixels, chosen)
-        features = run_exported(onnx, pixels).features
+        features = run_graph(graph, pixels).features
         references = make_references(see(features, pixels), views)
         strangeness = references.strangeness(views)
     rules = lock_referral(

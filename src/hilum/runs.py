@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -24,7 +24,8 @@ from hilum.cache import stored_images
 from hilum.crossvalidation import check_folds, work_folds
 from hilum.dataset import Columns, Dataset
 from hilum.errors import HilumError, RunError
-from hilum.evaluation import measure, n_openings, now, open_test, predict_split
+from hilum.evaluation import as_table, measure, n_openings, now, open_test, predict_split
+from hilum.export import Outputs
 from hilum.external import OtherData, evaluate_on
 from hilum.files import write_csv, write_json
 from hilum.inference import Model, load
@@ -32,6 +33,7 @@ from hilum.locks import LOCK_FILE, locked
 from hilum.map_checks import check_maps
 from hilum.networks import n_parameters
 from hilum.patient_figures import pool_predictions
+from hilum.pixels import Images
 from hilum.preparation import DataOptions, prepare
 from hilum.progress import LogProgress, Progress
 from hilum.records import (
@@ -308,6 +310,7 @@ def _work(run: Run, progress: Progress, command: Sequence[str]) -> Run:
             f"{settings.input_height}×{settings.input_width}. Start a new run with "
             "--set batch_size=… or a smaller input."
         ) from None
+    known: Known | None = None
     if not (run.folder / "model" / "model.json").exists():
         basis = Basis(
             dataset,
@@ -322,6 +325,7 @@ def _work(run: Run, progress: Progress, command: Sequence[str]) -> Run:
         # Before the model: once that is whole, a run that is resumed does not come here again.
         run.save(calibration=release.calibration)
         release.write(run.folder / "model")
+        known = Known(val_samples.pixels, release.val)
     run.save(
         status="trained",
         best_epochs=list(trained.best_epochs),
@@ -331,7 +335,7 @@ def _work(run: Run, progress: Progress, command: Sequence[str]) -> Run:
         explanation=check_maps(run.folder / "model", val_samples.pixels, _sizes(samples, "val")),
         elapsed_s=round(before + time.monotonic() - started, 1),
     )
-    _evaluate(run, progress, run.facts["command"])
+    _evaluate(run, progress, run.facts["command"], known)
     run.save(
         status="finished",
         finished=now(),
@@ -367,12 +371,29 @@ def _sizes(samples: pd.DataFrame, split: str) -> list[tuple[int, int]]:
     return list(zip(height, width, strict=True))
 
 
-def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
-    """Predict validation, then open the test split; write predictions and figures."""
+class Known(NamedTuple):
+    """What the model, just made, gave for the validation images."""
+
+    pixels: Images
+    outputs: Outputs
+
+
+def _evaluate(
+    run: Run, progress: Progress, command: Sequence[str], known: Known | None = None
+) -> None:
+    """Predict validation, then open the test split; write predictions and figures.
+
+    Where it is known what the model gives for the validation images it is not asked again.
+    """
     dataset, samples, settings = load_prepared(run)
     model = load(run.folder)
     point, points = model.facts.operating_point, model.facts.operating_points
-    val = predict_split(model, dataset, samples, "val", progress)
+    if known is None:
+        val = predict_split(model, dataset, samples, "val", progress)
+    else:
+        probs, features = known.outputs.probabilities, known.outputs.features
+        answers = list(model.judge(known.pixels, probs, features))
+        val = as_table(model, samples[samples["split"] == "val"], answers)
     n_test = int((samples["split"] == "test").sum())
     open_test(run.folder, n_test, model.facts, command=shlex.join(command))
     test = predict_split(model, dataset, samples, "test", progress)
@@ -380,7 +401,7 @@ def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
     if model.facts.patient_pooling is not None:
         by_patient = [pool_predictions(table, model.facts) for table in (val, test)]
         write_csv(run.folder / "patients.csv", pd.concat(by_patient, ignore_index=True))
-    known = dataset.patients.n_patients is not None
+    patients_known = dataset.patients.n_patients is not None
     metrics: dict[str, Any] = {
         "class_names": list(model.class_names),
         "positive_class": model.facts.positive_class,
@@ -388,7 +409,7 @@ def _evaluate(run: Run, progress: Progress, command: Sequence[str]) -> None:
     for split, table in (("val", val), ("test", test)):
         rows = samples[samples["split"] == split]
         metrics[split] = measure(
-            table, list(rows["group"]), model, patients_known=known, columns=rows
+            table, list(rows["group"]), model, patients_known=patients_known, columns=rows
         )
     metrics |= _robustness(run, model, dataset, samples, settings, progress)
     metrics["n_openings"] = n_openings(run.folder)
