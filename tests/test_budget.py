@@ -269,7 +269,7 @@ def test_where_time_starves_the_training_the_input_is_smaller(
 
     monkeypatch.setattr("hilum.planning.time_training", by_pixels)
     large = replace(facts(), median_height=500.0, median_width=500.0)
-    budget = Budget(20, is_given=True)
+    budget = Budget(10, is_given=True)
     plan = make_plan(large, CPU, budget=budget)
     assert plan.settings.input_height == plan.settings.input_width == 64
     assert plan.settings.stem_stride == 1  # the rules saw the size that is used

@@ -94,6 +94,20 @@ def test_few_images_are_seen_more_often() -> None:
     assert epochs[0] * 100 < epochs[2] * 5000
 
 
+def test_more_classes_are_learnt_from_for_longer() -> None:
+    two, twenty = (
+        values(class_counts=dict.fromkeys(map(str, range(n)), 50))["epochs"] for n in (2, 20)
+    )
+    assert twenty > 1.5 * two
+
+
+def test_thresholds_are_to_bear_changes() -> None:
+    assert values()["operating_point"] == "robust"
+    three = {"a": 1, "b": 2, "c": 3}
+    assert "operating_point" not in values(class_counts=three)
+    assert values({"target": "multilabel"}, class_counts=three)["operating_point"] == "robust"
+
+
 def test_images_that_were_made_square_are_stretched() -> None:
     square: dict[str, Any] = dict.fromkeys(
         ("min_height", "max_height", "min_width", "max_width"), 224.0
