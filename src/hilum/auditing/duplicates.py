@@ -157,7 +157,9 @@ def _alike(vectors: Floats, rng: np.random.Generator) -> NDArray[np.int64]:
     n = len(vectors)
     low, high = (min(rank, n // part) for rank, part in zip(USUAL_RANKS, (10, 4), strict=True))
     some = np.sort(rng.permutation(n)[:N_USUAL])
-    ranked = np.argsort(-(vectors[some] @ vectors.T), axis=1)[:, : high + 1]
+    # Copied, lest the places of all images be kept for each of them.
+    nearest = [np.argsort(-cosines)[: high + 1].copy() for cosines in vectors[some] @ vectors.T]
+    ranked = np.stack(nearest)
     rank = rng.integers(low, high + 1, len(some))
     return np.sort(np.stack([some, ranked[np.arange(len(some)), rank]], axis=1), axis=1)
 

@@ -35,6 +35,7 @@ MAX_COMPONENTS = 200
 _N_PATCHES = 20_000
 _N_TO_LEARN = 1000
 _CHUNK = 128
+_COLUMNS = 25  # whose spread is computed at once
 _PORTION = 8  # images whose responses fit a processor's cache
 _EPSILON = 1e-3  # variance of grey values in [0, 1] below which a patch counts as flat
 _WHITENING = 0.05
@@ -369,17 +370,34 @@ def out_of_fold(
     probs = np.zeros((len(y), n_classes))
     for k in np.unique(fold):
         learn, ask = fold != k, fold == k
-        known = np.concatenate([view[learn] for view in views])
-        mean, spread = known.mean(axis=0), known.std(axis=0)
-        scale = np.where(spread > 1e-6, spread, 1.0)
+        known = views[0][learn]
+        if len(views) > 1:
+            known = np.concatenate([known, *(view[learn] for view in views[1:])])
+        mean, scale = _standardise(known)
         model = LogisticRegression(C=strength, max_iter=300)
         with warnings.catch_warnings():
             # A fit that stops early ranks images hardly worse, and is judged on others anyway.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit((known - mean) / scale, np.tile(y[learn], len(views)))
+            model.fit(known, np.tile(y[learn], len(views)))
+        del known  # before the next fold's is made
         answers = [model.predict_proba((view[ask] - mean) / scale) for view in views]
         probs[np.ix_(ask, model.classes_)] = np.mean(answers, axis=0)
     return probs
+
+
+def _standardise(features: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Standardise columns in place; return what was taken off them and what they were divided by.
+
+    Nothing of the size of the features is made beside them: of many images they are the most that
+    an audit holds.
+    """
+    mean = features.mean(axis=0)
+    parts = np.array_split(features, max(1, features.shape[1] // _COLUMNS), axis=1)
+    spread = np.concatenate([part.std(axis=0) for part in parts])
+    scale = np.where(spread > 1e-6, spread, 1.0)
+    features -= mean
+    features /= scale
+    return mean, scale
 
 
 class Area(NamedTuple):
