@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 
 import hilum
+from hilum.allocator import give_back_pages
 from hilum.budget import overrun
 from hilum.cache import stored_images
 from hilum.crossvalidation import check_folds, work_folds
@@ -293,6 +294,25 @@ def _go_on(run: Run, progress: Progress, command: Sequence[str]) -> Run:
 
 
 def _work(run: Run, progress: Progress, command: Sequence[str]) -> Run:
+    """Train, evaluate, report; what one step held in memory is given back before the next."""
+    started, before = time.monotonic(), run.facts["elapsed_s"]
+    give_back_pages()
+    known = _learn(run, progress, command)
+    give_back_pages()
+    _evaluate(run, progress, run.facts["command"], known)
+    del known
+    run.save(
+        status="finished",
+        finished=now(),
+        elapsed_s=round(before + time.monotonic() - started, 1),
+    )
+    give_back_pages()
+    _report(run)
+    return run
+
+
+def _learn(run: Run, progress: Progress, command: Sequence[str]) -> Known | None:
+    """Train and write the model; return what it gave for the validation images, if it is new."""
     started, before = time.monotonic(), run.facts["elapsed_s"]
     dataset, samples, settings = load_prepared(run)
     # A run may be resumed on a machine that lacks the device; this tells.
@@ -310,6 +330,7 @@ def _work(run: Run, progress: Progress, command: Sequence[str]) -> Run:
             f"{settings.input_height}×{settings.input_width}. Start a new run with "
             "--set batch_size=… or a smaller input."
         ) from None
+    give_back_pages()
     known: Known | None = None
     if not (run.folder / "model" / "model.json").exists():
         basis = Basis(
@@ -335,14 +356,7 @@ def _work(run: Run, progress: Progress, command: Sequence[str]) -> Run:
         explanation=check_maps(run.folder / "model", val_samples.pixels, _sizes(samples, "val")),
         elapsed_s=round(before + time.monotonic() - started, 1),
     )
-    _evaluate(run, progress, run.facts["command"], known)
-    run.save(
-        status="finished",
-        finished=now(),
-        elapsed_s=round(before + time.monotonic() - started, 1),
-    )
-    _report(run)
-    return run
+    return known
 
 
 def split_samples(
