@@ -6,6 +6,7 @@ Done before anything else, so that a bad image is named at the start and not in 
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,14 +58,16 @@ def scan(dataset: Dataset, progress: Progress) -> Scan:
 
     paths = list(dataset.table["path"])
     looks = empty_looks(len(paths))
+    # By column: a dict for each image would take as much again as the table made of them.
+    found: dict[str, list[Any]] = {name: [] for name in (*FACTS, "excluded", "reason")}
     with progress.task("Reading images", len(paths)) as task:
-        rows = []
         for place, (row, look) in enumerate(in_threads(one, paths)):
-            rows.append(row)
+            for name, values in found.items():
+                values.append(row.get(name, np.nan))
             if look is not None:
                 looks[place] = look
             task.advance()
-    facts = pd.DataFrame(rows, columns=[*FACTS, "excluded", "reason"], index=dataset.table.index)
+    facts = pd.DataFrame(found, index=dataset.table.index)
     return Scan(dataset.table.join(facts), looks)
 
 
@@ -100,7 +103,7 @@ def _facts(picture: Picture) -> dict[str, Any]:
         "height": height,
         "width": width,
         "grey": picture.is_grey,
-        "dtype": picture.pixels.dtype.name,
+        "dtype": sys.intern(picture.pixels.dtype.name),  # made anew each time it is asked for
         "low": float(picture.pixels.min()),
         "high": float(picture.pixels.max()),
         "range_from": picture.facts.range_from,

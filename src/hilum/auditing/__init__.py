@@ -177,9 +177,9 @@ def find_flaws(dataset: Dataset, scanned: Scan, progress: Progress) -> Found:
 def readable(scanned: Scan) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
     """Return the samples that can be read, numbered from 0, and their looks."""
     good = ~scanned.samples["excluded"].to_numpy(bool)
-    samples = scanned.samples[good].reset_index(drop=True)
     if good.all():
-        return samples, scanned.looks
+        return scanned.samples.reset_index(drop=True), scanned.looks  # no copy of either
+    samples = scanned.samples[good].reset_index(drop=True)
     looks = empty_looks(len(samples))
     for place, row in enumerate(np.flatnonzero(good)):
         looks[place] = scanned.looks[row]
