@@ -1,38 +1,36 @@
 from __future__ import annotations
 
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from hilum.inference import Model
+from hilum.model import ModelFacts
 from hilum.progress import LogProgress
-from hilum.robustness import CHANGES, LEAST_IMAGES, changed, measure_robustness
+from hilum.robustness import (
+    CHANGES,
+    LEAST_IMAGES,
+    changed,
+    measure_robustness,
+    middle_level,
+    predict_changed,
+)
+
+FACTS = cast(
+    ModelFacts,
+    SimpleNamespace(
+        positive_index=1, class_names=("clear", "opacity"), target="classes", thresholds=0.5
+    ),
+)
 
 
-class Point:
-    threshold = 0.5
-
-
-class Facts:
-    operating_point = Point()
-    positive_index = 1
-    class_names = ("clear", "opacity")
-    target = "classes"
-    thresholds = Point.threshold
-
-
-class ByBrightness:
-    """A model that calls bright images ill."""
-
-    facts = Facts()
-    class_names = ("clear", "opacity")
-
-    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-        ill = pixels.mean(axis=(1, 2, 3)) / 255
-        return np.stack([1 - ill, ill], axis=1)
+def by_brightness(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Call bright images ill."""
+    ill = pixels.mean(axis=(1, 2, 3)) / 255
+    return np.stack([1 - ill, ill], axis=1)
 
 
 def pictures(n: int, side: int = 24, channels: int = 1, seed: int = 0) -> NDArray[np.uint8]:
@@ -72,15 +70,17 @@ def test_figures_at_the_locked_threshold() -> None:
     labels = (np.arange(40) % 2).astype(np.int64)
     images[labels == 1] += 20
     groups = [f"p{i // 2}" for i in range(40)]
-    model = cast(Model, ByBrightness())
-    found = measure_robustness(model, images, labels, groups, LogProgress(), n_trained=10**6)
+    under_change = predict_changed(
+        by_brightness, by_brightness(images), images, labels, groups, LogProgress(), n_trained=10**6
+    )
+    found = measure_robustness(under_change, FACTS, labels, groups)
     assert found["robustness_on"]["n"] == 40
     assert set(found["robustness"]) == set(CHANGES)
     for name, points in found["robustness"].items():
         assert [point["level"] for point in points] == [0, *CHANGES[name].levels]
         for point in points:
             pixels = changed(images, name, point["level"]) if point["level"] else images
-            score = model.probabilities(pixels)[:, 1]
+            score = by_brightness(pixels)[:, 1]
             assert point["auroc"]["value"] == pytest.approx(roc_auc_score(labels, score))
             called = score >= 0.5
             assert point["sensitivity"]["value"] == pytest.approx(called[labels == 1].mean())
@@ -93,11 +93,11 @@ def test_figures_at_the_locked_threshold() -> None:
         (10**6, 10**9, 400, 3),
         (0, 10**9, LEAST_IMAGES, 1),
         (10**6, 0, LEAST_IMAGES, 3),
-        # A tenth of 4,000 images, over 4 predictions an image.
-        (4000, 10**9, 100, 3),
-        # A tenth of 2,000 is too little for 4 predictions of 64 images.
-        (2040, 10**9, 68, 2),
-        (1600, 10**9, 80, 1),
+        # A tenth of 4,000 images, over 3 predictions an image.
+        (4000, 10**9, 132, 3),
+        # A tenth of 1,500 is too little for 3 predictions of 64 images.
+        (1500, 10**9, 76, 2),
+        (800, 10**9, 80, 1),
         (10**6, 120 * 8 * 8, 120, 3),
     ],
 )
@@ -108,22 +108,17 @@ def test_work_is_bounded_by_a_sample_of_patients(
     monkeypatch.setattr("hilum.robustness.CHANGES", {"darker": CHANGES["darker"]})
     predicted: list[int] = []
 
-    class Counting(ByBrightness):
-        def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-            predicted.append(len(pixels))
-            return super().probabilities(pixels)
+    def counting(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        predicted.append(len(pixels))
+        return by_brightness(pixels)
 
-    images = pictures(400, side=8)
-    labels = (np.arange(400) % 2).astype(np.int64)
-    groups = [f"p{i // 4}" for i in range(400)]
-    found: dict[str, Any] = measure_robustness(
-        cast(Model, Counting()), images, labels, groups, LogProgress(), n_trained=n_trained
+    images, labels, groups = pictures(400, side=8), *of_patients(400)
+    found = predict_changed(
+        counting, by_brightness(images), images, labels, groups, LogProgress(), n_trained=n_trained
     )
-    about = found["robustness_on"]
-    assert about["n"] == n
-    assert sum(predicted) == (1 + n_levels) * n
-    levels = [point["level"] for point in found["robustness"]["darker"]]
-    assert levels == [0, *CHANGES["darker"].levels[-n_levels:]]
+    assert len(found.chosen) == n
+    assert sum(predicted) == n_levels * n
+    assert list(found.changed["darker"]) == list(CHANGES["darker"].levels[-n_levels:])
     sample = (
         "All validation images."
         if n == 400
@@ -131,4 +126,26 @@ def test_work_is_bounded_by_a_sample_of_patients(
         "training."
     )
     few = "" if n_levels == 3 else " After so short a training, the strongest changes alone."
-    assert about["reason"] == sample + few
+    assert found.reason == sample + few
+
+
+def of_patients(n: int) -> tuple[NDArray[np.int64], list[str]]:
+    """Labels in turns, and patients of four images each."""
+    return (np.arange(n) % 2).astype(np.int64), [f"p{i // 4}" for i in range(n)]
+
+
+@pytest.mark.parametrize(("n_trained", "for_curves"), [(10**6, True), (0, True), (10**6, False)])
+def test_a_threshold_is_chosen_at_the_middle_level(n_trained: int, for_curves: bool) -> None:
+    images, labels, groups = pictures(80, side=8), *of_patients(80)
+    found = predict_changed(
+        *(by_brightness, by_brightness(images), images, labels, groups, LogProgress()),
+        n_trained=n_trained,
+        for_curves=for_curves,
+        for_threshold=True,
+    )
+    assert found.middling.shape == (len(CHANGES), len(found.chosen), 2)
+    for name, probs in zip(CHANGES, found.middling, strict=True):
+        again = by_brightness(changed(images[found.chosen], name, middle_level(name)))
+        assert np.array_equal(probs, again)
+    if not for_curves:
+        assert all(len(levels) == 1 for levels in found.changed.values())

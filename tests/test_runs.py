@@ -31,7 +31,8 @@ RUN_FILES = (
     "run.json", "samples.csv", "plan.json", "history.csv", "checkpoints/last.pt",
     "checkpoints/best.pt", "model/model.json", "model/weights.safetensors", "model/model.onnx",
     "model/references.safetensors", "model/README.md", "data_card.md",
-    "predictions.csv", "patients.csv", "metrics.json", "openings.jsonl", "report.html",
+    "predictions.csv", "patients.csv", "robustness.json", "metrics.json", "openings.jsonl",
+    "report.html",
 )  # fmt: skip
 
 

@@ -51,10 +51,6 @@ REPORT_S = 4.0
 # A heat map and those of the networks drawn anew, in forward passes.
 PASSES_A_MAP = 15
 
-# Images that are predicted after training, by network and by exported model, and then once more
-# for predictions.csv.
-PASSES_VAL, PASSES_TEST = 3, 1
-
 # Intervals and figures, seconds an image that is predicted.
 FIGURES_S = 0.001
 
@@ -304,15 +300,15 @@ def _n_passes(sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> 
         map_checks.MOST_PIXELS // area, map_checks.LEAST_IMAGES, map_checks.MOST_IMAGES
     )
     found = (
-        PASSES_VAL * sizes.n_val
-        + PASSES_TEST * sizes.n_test
+        sizes.n_val
+        + sizes.n_test
         + min(sizes.n_train, MAX_REFERENCES)
         + PASSES_A_MAP * min(sizes.n_val, int(n_maps))
     )
-    if budget.n_folds > 1:  # robustness is measured of a single model alone
-        return found
-    n_levels = 1 + sum(len(change.levels) for change in robustness.CHANGES.values())
-    affordable = robustness.MOST_WORK * epochs * sizes.n_train / n_levels
+    n_levels = sum(len(change.levels) for change in robustness.CHANGES.values())
+    if budget.n_folds > 1:  # for the threshold alone
+        n_levels = len(robustness.CHANGES) if settings.operating_point == "robust" else 0
+    affordable = robustness.MOST_WORK * epochs * sizes.n_train / max(1, n_levels)
     most = max(robustness.LEAST_IMAGES, min(affordable, robustness.MOST_PIXELS / area))
     return found + n_levels * min(sizes.n_val, most)
 

@@ -238,7 +238,8 @@ def choose_operating_point(
         'cost:FN:FP': least cost where a missed positive costs FN and a false alarm FP. 'fixed:X':
         that threshold.
     changed : Changed, optional
-        For 'robust', which is 'youden' without both classes among them. The other rules take no notice of it.
+        For 'robust', which is 'youden' without both classes among them. The other rules take no
+        notice of it.
     unit : str
         What the samples are, for the reason: 'image' or 'patient'.
 

@@ -17,13 +17,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hilum.calibration import choose_operating_point
 from hilum.conformal import describe_sets, prediction_sets
 from hilum.dataset import Dataset
 from hilum.errors import DataError
 from hilum.files import append_line
 from hilum.inference import Model, Prediction
-from hilum.model import LockedPoint, ModelFacts, seal_point
+from hilum.model import LockedPoint, ModelFacts
 from hilum.patient_figures import measure_patients
 from hilum.progress import Progress
 from hilum.referral import LockedRules, choose_rules, describe_referral, lock_rules
@@ -87,32 +86,6 @@ def as_table(model: Model, rows: pd.DataFrame, found: Sequence[Prediction]) -> p
     table["prediction_set"] = [prediction.set_text for prediction in found]
     table["reason"] = [prediction.reason for prediction in found]
     return table
-
-
-def lock_operating_point(
-    labels: Sequence[str], positive_probs: Sequence[float], positive: str, rule: str
-) -> LockedPoint:
-    """Choose the threshold on validation data by a rule, and seal it with the time and a hash."""
-    y_true = (np.asarray(labels) == positive).astype(int)
-    return seal_point(choose_operating_point(y_true, np.asarray(positive_probs), rule), now=now())
-
-
-def lock_label_points(
-    truth: NDArray[np.floating], probs: NDArray[np.float64], names: Sequence[str], rule: str
-) -> dict[str, LockedPoint]:
-    """Choose and seal the threshold of each label, on the validation images of which it is known.
-
-    Parameters
-    ----------
-    truth, probs : float arrays of shape (n_samples, n_labels)
-        0, 1 or NaN where unknown; probability of each label.
-    """
-    points = {}
-    for k, name in enumerate(names):
-        known = ~np.isnan(truth[:, k])
-        labels = ["+" if value == 1 else "-" for value in truth[known, k]]
-        points[name] = lock_operating_point(labels, list(probs[known, k]), "+", rule)
-    return points
 
 
 def lock_referral(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -130,6 +130,17 @@ def run_exported(onnx_bytes: bytes, pixels: Images) -> Outputs:
     session = _opened(onnx_bytes, "raw_logits")
     raw, probs, features = _run(session, Outputs._fields, pixels)
     return Outputs(raw, probs.astype(np.float64), features)
+
+
+def predictor(onnx_bytes: bytes) -> Callable[[Images], NDArray[np.float64]]:
+    """Return what gives the probabilities of a whole exported model for prepared images."""
+    session = _session(onnx.load_from_string(onnx_bytes))
+
+    def predict(pixels: Images) -> NDArray[np.float64]:
+        (probs,) = _run(session, ["probabilities"], pixels)
+        return probs.astype(np.float64)
+
+    return predict
 
 
 def decide(onnx_bytes: bytes, raw_logits: NDArray[np.float32]) -> NDArray[np.float64]:

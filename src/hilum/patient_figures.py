@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hilum.calibration import choose_operating_point
 from hilum.estimates import Study, study_of
-from hilum.model import LockedPoint, ModelFacts, PatientRules, seal_point
+from hilum.model import LockedPoint, ModelFacts, PatientRules
 from hilum.multilabel import LabelStudy, label_study
 from hilum.pooling import (
     NO_LABEL,
     LockedPooling,
+    Pooling,
     Target,
     choose_pooling,
     count_mixed,
@@ -30,8 +30,10 @@ from hilum.pooling import (
     pool_probabilities,
     seal,
 )
+from hilum.robustness import UnderChange
 from hilum.settings import Settings
 from hilum.targets import Labels, label_columns, truths
+from hilum.thresholds import Scored, lock_point
 
 MOST_MIXED = 0.05
 """Share of the patients that may be left out of the figures for having no one label."""
@@ -47,6 +49,7 @@ def lock_patients(
     target: Target,
     settings: Settings,
     *,
+    changed: UnderChange | None,
     now: str,
 ) -> PatientRules:
     """Fix on validation patients how images are pooled, and the threshold for patients.
@@ -57,6 +60,8 @@ def lock_patients(
         samples.csv: path, patient, label, split, and for several labels unknown.
     val_probs : float array of shape (n_val, n_classes)
         Calibrated probabilities of the validation images, in their order.
+    changed : UnderChange, optional
+        How some of them, whole patients, are answered when changed, for the rule 'robust'.
     now : str
         When it is locked.
 
@@ -71,8 +76,16 @@ def lock_patients(
     )
     val = known[known["split"] == "val"]
     names, index = number_patients(patient_names(val))
-    labels = pool_labels(truths(val, class_names, target.kind), index, target)
-    probs = pool_probabilities(val_probs, index, chosen.method, target)
+    labels = truths(val, class_names, target.kind)
+    pooled = _Pooled.of(labels, val_probs, index, chosen.method, target)
+    pooled_changed = None
+    if changed is not None:
+        _, some = number_patients(patient_names(val.iloc[changed.chosen]))
+        parts = [
+            _Pooled.of(labels[changed.chosen], probs, some, chosen.method, target)
+            for probs in changed.middling
+        ]
+        pooled_changed = _Pooled(parts[0].labels, np.stack([part.probs for part in parts]))
     pooling = LockedPooling(
         method=chosen.method,
         reason=chosen.reason,
@@ -81,26 +94,41 @@ def lock_patients(
         locked=now,
         sha256=seal(chosen.method, len(val), len(names)),
     )
-    rule = settings.operating_point
+
+    def lock(k: int) -> LockedPoint:
+        moved = None if pooled_changed is None else pooled_changed.scored(k, target)
+        rule = settings.operating_point
+        return lock_point(pooled.scored(k, target), moved, rule, now=now, unit="patient")
+
     if target.kind == "multilabel":
-        points = {
-            name: _lock_point(labels[:, k], probs[:, k], rule, now)
-            for k, name in enumerate(class_names)
-        }
-        return PatientRules(pooling, None, points)
-    if target.positive is None:
-        return PatientRules(pooling, None, None)
-    positive = (labels == target.positive).astype(np.float64)
-    return PatientRules(pooling, _lock_point(positive, probs[:, target.positive], rule, now), None)
+        return PatientRules(pooling, None, {name: lock(k) for k, name in enumerate(class_names)})
+    point = None if target.positive is None else lock(target.positive)
+    return PatientRules(pooling, point, None)
 
 
-def _lock_point(
-    has: NDArray[np.floating], probs: NDArray[np.float64], rule: str, now: str
-) -> LockedPoint:
-    """Lock the threshold on the patients of whom it is known whether they have it."""
-    known = ~np.isnan(has)
-    point = choose_operating_point(has[known].astype(int), probs[known], rule, unit="patient")
-    return seal_point(point, now=now)
+class _Pooled(NamedTuple):
+    """Labels of patients, and their probabilities of shape (..., n_patients, n_classes)."""
+
+    labels: NDArray[Any]
+    probs: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        labels: Labels,
+        probs: NDArray[np.float64],
+        index: NDArray[np.intp],
+        method: Pooling,
+        target: Target,
+    ) -> _Pooled:
+        return cls(
+            pool_labels(labels, index, target), pool_probabilities(probs, index, method, target)
+        )
+
+    def scored(self, k: int, target: Target) -> Scored:
+        """Return who has class or label k, and its probabilities."""
+        of_label = self.labels[:, k] if target.kind == "multilabel" else self.labels == k
+        return Scored(of_label.astype(np.float64), self.probs[..., k])
 
 
 def patient_names(rows: pd.DataFrame) -> list[str]:

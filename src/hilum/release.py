@@ -25,12 +25,13 @@ from hilum.calibrators import (
     choose_label_calibrators,
 )
 from hilum.dataset import Dataset
-from hilum.evaluation import lock_label_points, lock_operating_point, lock_referral, now
+from hilum.evaluation import lock_referral, now
 from hilum.export import (
     Outputs,
     check_agreement,
     check_resizing,
     decide,
+    predictor,
     run_exported,
     run_graph,
     to_graph,
@@ -41,8 +42,11 @@ from hilum.neighbours import References, choose_references, make_references, see
 from hilum.networks import NETWORK_SETTINGS, Classifier, members_of, n_parameters
 from hilum.patient_figures import lock_patients
 from hilum.pooling import Target
+from hilum.progress import Progress
 from hilum.referral import LockedRules
+from hilum.robustness import UnderChange, measure_robustness, predict_changed
 from hilum.settings import Settings
+from hilum.thresholds import Scored, lock_point
 from hilum.training import Samples, network_logits
 
 N_COMPARED = 64
@@ -83,6 +87,11 @@ class Basis:
         return None if self.positive is None else self.names.index(self.positive)
 
     @property
+    def has_thresholds(self) -> bool:
+        """Two classes have one, and several labels one each."""
+        return self.positive is not None or self.settings.target == "multilabel"
+
+    @property
     def val_rows(self) -> pd.DataFrame:
         """Rows of the validation images, in their order."""
         return self.table[self.table["split"] == "val"]
@@ -102,6 +111,9 @@ class Release:
         How probabilities were calibrated, and why so, for run.json.
     val : Outputs
         What the exported model gives for the validation images, so that it need not be asked twice.
+    robustness : dict
+        Figures of validation images under changes, as `measure_robustness` returns them; empty
+        where none were asked for.
     """
 
     facts: ModelFacts
@@ -110,6 +122,7 @@ class Release:
     references: bytes | None
     calibration: dict[str, Any]
     val: Outputs
+    robustness: dict[str, Any]
 
     def write(self, folder: Path) -> None:
         write_model(
@@ -130,11 +143,20 @@ class Thresholds(NamedTuple):
         return None if self.point is None else self.point.threshold
 
 
-def make_release(network: Classifier, basis: Basis) -> Release:
+def make_release(
+    network: Classifier, basis: Basis, progress: Progress, *, n_trained: int, curves: bool
+) -> Release:
     """Export, calibrate on validation data, lock thresholds and rules.
 
     Validation images go through the exported network once; calibration, thresholds, rules and
     the figures of the run rest on what it gives.
+
+    Parameters
+    ----------
+    n_trained : int
+        Images that training saw, in all epochs together.
+    curves : bool
+        Measure validation images under changes at several levels.
 
     Raises
     ------
@@ -150,9 +172,24 @@ def make_release(network: Classifier, basis: Basis) -> Release:
     _compare(network, onnx, found, calibrator, val)
     originals = [basis.dataset.picture(path) for path in basis.val_rows["path"][:N_ORIGINALS]]
     check_resizing(onnx, originals, settings.pixel_spec)
-    thresholds = _lock_thresholds(found.probabilities, basis)
+    for_threshold = settings.operating_point == "robust" and basis.has_thresholds
+    changed = None
+    if curves or for_threshold:
+        changed = predict_changed(
+            predictor(onnx),
+            found.probabilities,
+            val.pixels,
+            val.labels,
+            list(basis.val_rows["group"]),
+            progress,
+            n_trained=n_trained,
+            for_curves=curves,
+            for_threshold=for_threshold,
+        )
+    moved = changed if for_threshold else None
+    thresholds = _lock_thresholds(found.probabilities, moved, basis)
     rules, references = _lock_rules(graph, found, thresholds, basis)
-    patients = _lock_patients(found.probabilities, basis)
+    patients = _lock_patients(found.probabilities, moved, basis)
     facts = ModelFacts(
         hilum=hilum.__version__,
         created=now(),
@@ -187,6 +224,9 @@ def make_release(network: Classifier, basis: Basis) -> Release:
         references=None if references is None else references.to_bytes(),
         calibration=calibration,
         val=found,
+        robustness=measure_robustness(changed, facts, val.labels, list(basis.val_rows["group"]))
+        if changed is not None and curves
+        else {},
     )
 
 
@@ -224,15 +264,24 @@ def _describe(calibrator: Calibrator, why: str) -> dict[str, Any]:
     return {"method": calibrator.method, "temperature": temperature, "reason": why}
 
 
-def _lock_thresholds(probs: NDArray[np.float64], basis: Basis) -> Thresholds:
+def _lock_thresholds(
+    probs: NDArray[np.float64], changed: UnderChange | None, basis: Basis
+) -> Thresholds:
     names, rule = basis.names, basis.settings.operating_point
+
+    def lock(truth: NDArray[np.floating], column: int) -> LockedPoint:
+        moved = None
+        if changed is not None:
+            moved = Scored(truth[changed.chosen], changed.middling[..., column])
+        return lock_point(Scored(truth, probs[:, column]), moved, rule, now=now())
+
+    labels = basis.val.labels
     if basis.settings.target == "multilabel":
-        return Thresholds(None, lock_label_points(basis.val.labels, probs, names, rule))
-    if basis.positive is None:
+        return Thresholds(None, {name: lock(labels[:, k], k) for k, name in enumerate(names)})
+    if basis.positive_index is None:
         return Thresholds(None, None)
-    labels = [names[label] for label in basis.val.labels]
-    column = probs[:, names.index(basis.positive)]
-    return Thresholds(lock_operating_point(labels, list(column), basis.positive, rule), None)
+    has = (labels == basis.positive_index).astype(np.float64)
+    return Thresholds(lock(has, basis.positive_index), None)
 
 
 def _lock_rules(
@@ -262,12 +311,16 @@ def _lock_rules(
     return rules, references
 
 
-def _lock_patients(probs: NDArray[np.float64], basis: Basis) -> PatientRules:
+def _lock_patients(
+    probs: NDArray[np.float64], changed: UnderChange | None, basis: Basis
+) -> PatientRules:
     """Lock the rules for patients with several images, where patients are known."""
     if not basis.patients_known:
         return PatientRules(None, None, None)
     target = Target(basis.settings.target, basis.positive_index)
-    return lock_patients(basis.table, probs, basis.names, target, basis.settings, now=now())
+    return lock_patients(
+        basis.table, probs, basis.names, target, basis.settings, changed=changed, now=now()
+    )
 
 
 def _pixel_constant(network: Classifier, name: str) -> tuple[float, ...]:

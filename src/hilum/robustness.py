@@ -1,7 +1,8 @@
 """How well a model bears images that are worse, or from elsewhere: figures under changes of degree.
 
 Validation images are changed as other scanners, exposures and archives would change them, and
-predicted by the exported model at the locked threshold. The test split is not opened for it.
+predicted by the exported model. The figures are those at the locked threshold, which the rule
+'robust' chooses with some of these predictions. The test split is not opened for any of it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from hilum.estimates import Study, mean_of, study_of
-from hilum.inference import BATCH_SIZE, Model
 from hilum.intervals import Estimate
+from hilum.model import ModelFacts
 from hilum.multilabel import POSITIVE, LabelStudy, label_study, mean_over_labels
 from hilum.pixels import Images
 from hilum.progress import Progress
@@ -27,6 +28,7 @@ from hilum.targets import Labels
 from hilum.threads import in_threads
 
 Pixels = NDArray[np.uint8]
+Probs = NDArray[np.float64]
 
 MOST_PIXELS = 800 * 150 * 150
 """Of all images together; beyond that a sample of patients is taken."""
@@ -157,19 +159,59 @@ def changed(pixels: Images, name: str, level: float) -> Pixels:
     return np.stack(list(in_threads(lambda seed: apply(pixels[seed], level, seed), seeds)))
 
 
-def measure_robustness(
-    model: Model,
+@dataclass(frozen=True)
+class UnderChange:
+    """How a model answers some validation images, as they are and changed.
+
+    Attributes
+    ----------
+    chosen : int array of shape (n_chosen,)
+        Their places among the validation images.
+    reason : str
+        Why these, and why at these levels.
+    unchanged : float array of shape (n_chosen, n_classes)
+        Probabilities of the images as they are.
+    changed : dict
+        Change → level → probabilities of the same shape.
+    """
+
+    chosen: NDArray[np.intp]
+    reason: str
+    unchanged: Probs
+    changed: dict[str, dict[float, Probs]]
+
+    @property
+    def middling(self) -> Probs:
+        """Probabilities under each change at its middle level, (n_changes, n_chosen, n_classes)."""
+        return np.stack([found[middle_level(name)] for name, found in self.changed.items()])
+
+
+def middle_level(name: str) -> float:
+    """Return the level of a change that is seen in practice: neither slight nor the greatest."""
+    levels = CHANGES[name].levels
+    return levels[len(levels) // 2]
+
+
+def predict_changed(
+    predict: Callable[[Pixels], Probs],
+    unchanged: Probs,
     pixels: Images,
     labels: Labels,
     groups: Sequence[str],
     progress: Progress,
     *,
     n_trained: int,
-) -> dict[str, Any]:
-    """Measure a model on validation images under every change at every level.
+    for_curves: bool = True,
+    for_threshold: bool = False,
+) -> UnderChange:
+    """Predict validation images under every change.
 
     Parameters
     ----------
+    predict : callable
+        uint8 images of shape (n, height, width, channels) → probabilities (n, n_classes).
+    unchanged : float array of shape (n, n_classes)
+        What it gives for the images as they are.
     pixels : uint8 images of shape (n, height, width, channels)
         Prepared validation images.
     labels : array
@@ -178,6 +220,38 @@ def measure_robustness(
         Patient of each.
     n_trained : int
         Images that training saw, in all epochs together; the work here is bounded by it.
+    for_curves, for_threshold : bool
+        What the predictions are for: curves take all levels where there is time, a threshold the
+        middle one of each change.
+    """
+    levels, n_affordable = _levels(
+        int(MOST_WORK * n_trained), for_curves=for_curves, for_threshold=for_threshold
+    )
+    chosen, why = _sample(pixels, labels, groups, n_affordable)
+    n_levels = sum(map(len, levels.values()))
+    if for_curves and n_levels < sum(len(change.levels) for change in CHANGES.values()):
+        why += " After so short a training, the strongest changes alone."
+    images = np.asarray(pixels[chosen])
+    found: dict[str, dict[float, Probs]] = {name: {} for name in levels}
+    with progress.task("Changing validation images", n_levels) as task:
+        for name, kept in levels.items():
+            for level in kept:
+                found[name][level] = predict(changed(images, name, level))
+                task.advance()
+    return UnderChange(chosen, why, unchanged[chosen], found)
+
+
+def measure_robustness(
+    found: UnderChange, facts: ModelFacts, labels: Labels, groups: Sequence[str]
+) -> dict[str, Any]:
+    """Measure a model on validation images under every change at every level.
+
+    Parameters
+    ----------
+    facts : ModelFacts
+        With the thresholds, which are locked.
+    labels, groups
+        Of all validation images, as for `predict_changed`.
 
     Returns
     -------
@@ -185,41 +259,41 @@ def measure_robustness(
         'robustness': {change: [{'level', 'auroc', 'sensitivity', 'specificity'}]}, each beginning
         with level 0; 'robustness_on': how many images, and which.
     """
-    levels, n_affordable = _levels(int(MOST_WORK * n_trained))
-    n_levels = sum(map(len, levels.values()))
-    chosen, why = _sample(pixels, labels, groups, n_affordable)
-    if n_levels < sum(len(change.levels) for change in CHANGES.values()):
-        why += " After so short a training, the strongest changes alone."
-    images, true = np.asarray(pixels[chosen]), labels[chosen]
-    names = np.asarray(groups)[chosen]
-    found: dict[str, list[dict[str, Any]]] = {}
-    with progress.task("Changing validation images", n_levels) as task:
-        unchanged = {"level": 0.0} | _figures(model, images, true, names)
-        for name, kept in levels.items():
-            found[name] = [unchanged]
-            for level in kept:
-                figures = _figures(model, changed(images, name, level), true, names)
-                found[name].append({"level": float(level)} | figures)
-                task.advance()
+    true, names = labels[found.chosen], np.asarray(groups)[found.chosen]
+    unchanged = {"level": 0.0} | _figures(facts, found.unchanged, true, names)
+    curves = {
+        name: [
+            unchanged,
+            *(
+                {"level": float(level)} | _figures(facts, probs, true, names)
+                for level, probs in by_level.items()
+            ),
+        ]
+        for name, by_level in found.changed.items()
+    }
     about = {
         "split": "val",
-        "n": len(chosen),
-        "reason": why,
+        "n": len(found.chosen),
+        "reason": found.reason,
         "units": {name: change.unit for name, change in CHANGES.items()},
     }
-    return {"robustness": found, "robustness_on": about}
+    return {"robustness": curves, "robustness_on": about}
 
 
-def _levels(n_predictions: int) -> tuple[dict[str, tuple[float, ...]], int]:
+def _levels(
+    n_predictions: int, *, for_curves: bool, for_threshold: bool
+) -> tuple[dict[str, tuple[float, ...]], int]:
     """Choose levels of every change, and how many images can be predicted at all of them.
 
     The strongest levels tell whether a model bears a change. The others, which show how it gives
     way, are left out where so few predictions would leave too few images.
     """
+    if not for_curves:
+        return {name: (middle_level(name),) for name in CHANGES}, n_predictions // len(CHANGES)
     most = max(len(change.levels) for change in CHANGES.values())
-    for n_kept in range(most, 0, -1):
+    for n_kept in range(most, 1 if for_threshold else 0, -1):
         levels = {name: change.levels[-n_kept:] for name, change in CHANGES.items()}
-        n_affordable = n_predictions // (1 + sum(map(len, levels.values())))
+        n_affordable = n_predictions // sum(map(len, levels.values()))
         if n_affordable >= LEAST_IMAGES:
             break
     return levels, n_affordable
@@ -249,11 +323,8 @@ def _sample(
 
 
 def _figures(
-    model: Model, images: Pixels, labels: Labels, groups: NDArray[np.str_]
+    facts: ModelFacts, probs: Probs, labels: Labels, groups: NDArray[np.str_]
 ) -> dict[str, Any]:
-    batches = range(0, len(images), BATCH_SIZE)
-    probs = np.concatenate([model.probabilities(images[at : at + BATCH_SIZE]) for at in batches])
-    facts = model.facts
     if isinstance(facts.thresholds, dict):
         several = label_study(
             labels, probs, label_names=facts.class_names, thresholds=facts.thresholds, groups=groups

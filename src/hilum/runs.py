@@ -28,7 +28,7 @@ from hilum.errors import HilumError, RunError
 from hilum.evaluation import as_table, measure, n_openings, now, open_test, predict_split
 from hilum.export import Outputs
 from hilum.external import OtherData, evaluate_on
-from hilum.files import write_csv, write_json
+from hilum.files import read_json, write_csv, write_json
 from hilum.inference import Model, load
 from hilum.locks import LOCK_FILE, locked
 from hilum.map_checks import check_maps
@@ -47,11 +47,13 @@ from hilum.records import (
     several_models,
 )
 from hilum.release import Basis, make_release
-from hilum.robustness import measure_robustness
 from hilum.settings import Settings
 from hilum.subgroups import Subgroups, add_groups
 from hilum.targets import truths
 from hilum.training import Samples, train_network
+
+ROBUSTNESS_FILE = "robustness.json"
+"""Figures of validation images under changes, made with the model; a part of metrics.json."""
 
 
 def train(
@@ -342,9 +344,17 @@ def _learn(run: Run, progress: Progress, command: Sequence[str]) -> Known | None
             run.facts["positive_class"],
             run.facts["data"]["sha256"],
         )
-        release = make_release(trained.network, basis)
+        release = make_release(
+            trained.network,
+            basis,
+            progress,
+            n_trained=len(trained.history) * len(train_samples),
+            curves="fold" not in run.facts,  # of a fold they would take time from its training
+        )
         # Before the model: once that is whole, a run that is resumed does not come here again.
         run.save(calibration=release.calibration)
+        if release.robustness:
+            write_json(run.folder / ROBUSTNESS_FILE, release.robustness)
         release.write(run.folder / "model")
         known = Known(val_samples.pixels, release.val)
     run.save(
@@ -399,7 +409,7 @@ def _evaluate(
 
     Where it is known what the model gives for the validation images it is not asked again.
     """
-    dataset, samples, settings = load_prepared(run)
+    dataset, samples, _ = load_prepared(run)
     model = load(run.folder)
     point, points = model.facts.operating_point, model.facts.operating_points
     if known is None:
@@ -425,7 +435,8 @@ def _evaluate(
         metrics[split] = measure(
             table, list(rows["group"]), model, patients_known=patients_known, columns=rows
         )
-    metrics |= _robustness(run, model, dataset, samples, settings, progress)
+    under_change = run.folder / ROBUSTNESS_FILE
+    metrics |= read_json(under_change) if under_change.exists() else {}
     metrics["n_openings"] = n_openings(run.folder)
     write_json(run.folder / "metrics.json", metrics)
     rules = model.facts.referral
@@ -452,27 +463,6 @@ def _patient_rules(model: Model) -> dict[str, Any] | None:
         if points is not None
         else None,
     }
-
-
-def _robustness(
-    run: Run,
-    model: Model,
-    dataset: Dataset,
-    samples: pd.DataFrame,
-    settings: Settings,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Measure validation images under changes, once for each model; not in a fold, for its time."""
-    if "fold" in run.facts:
-        return {}
-    before = run.metrics if (run.folder / "metrics.json").exists() else {}
-    keys = ("robustness", "robustness_on")
-    if all(key in before for key in keys):
-        return {key: before[key] for key in keys}
-    val = split_samples(dataset, samples, "val", settings, progress)
-    groups = list(samples["group"][samples["split"] == "val"])
-    n_trained = run.facts["epochs_done"] * int((samples["split"] == "train").sum())
-    return measure_robustness(model, val.pixels, val.labels, groups, progress, n_trained=n_trained)
 
 
 def _measure_again(run: Run, prevalences: Sequence[float], subgroups: Sequence[str] | None) -> None:

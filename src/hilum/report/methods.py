@@ -519,7 +519,7 @@ def threshold(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
 def _rule_sources(points: Iterable[Mapping[str, Any]], cite: Callable[..., str]) -> str:
     """Cite where the rules of thresholds come from, and say where one was smoothed."""
     known = list(points)
-    if not any(str(point["rule"]) == "youden" for point in known):
+    if not any(str(point["rule"]) in ("youden", "robust") for point in known):
         return ""
     source = cite("youden")
     if any("normally distributed" in str(point.get("reason", "")) for point in known):

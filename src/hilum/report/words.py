@@ -247,6 +247,11 @@ def rule(text: str) -> str:
     name, _, wanted = text.partition(":")
     if name == "youden":
         return "Youden's rule (the largest sum of sensitivity and specificity)"
+    if name == "robust":
+        return (
+            "the rule “robust” (the largest sum of sensitivity and specificity, as the mean over "
+            "images as they are and changed as by another scanner)"
+        )
     if name in ("sensitivity", "specificity") and wanted:
         return f"the rule “{name} of at least {wanted} on validation”"
     return f"the rule “{text}”"

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import numpy as np
+
+from hilum.calibration import Changed, choose_operating_point
+from hilum.thresholds import Scored, lock_point
+
+TRUTH = np.array([0, 1, np.nan, 0, 1, 1, 0])
+PROBS = np.array([0.1, 0.9, 0.99, 0.3, 0.6, 0.8, 0.4])
+KNOWN = [0, 1, 3, 4, 5, 6]
+
+
+def test_what_is_unknown_chooses_no_threshold() -> None:
+    found = lock_point(Scored(TRUTH, PROBS), None, "youden", now="now")
+    wanted = choose_operating_point(TRUTH[KNOWN].astype(int), PROBS[KNOWN])
+    assert (found.threshold, found.n, found.locked) == (wanted.threshold, 6, "now")
+    assert "6 validation images" in found.reason
+
+
+def test_changed_samples_are_chosen_by_what_is_known_of_them_too() -> None:
+    rows = np.array([PROBS, np.minimum(PROBS + 0.2, 1)])
+    found = lock_point(
+        Scored(TRUTH, PROBS), Scored(TRUTH, rows), "robust", now="now", unit="patient"
+    )
+    known = TRUTH[KNOWN].astype(int)
+    wanted = choose_operating_point(
+        known, PROBS[KNOWN], "robust", changed=Changed(known, rows[:, KNOWN])
+    )
+    assert found.threshold == wanted.threshold
+    assert found.threshold > choose_operating_point(known, PROBS[KNOWN]).threshold
+    assert "6 validation patients as they are and the same under 2 changes" in found.reason
