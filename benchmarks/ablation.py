@@ -16,23 +16,30 @@ import re
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
 
+from hilum.calibration import apply_temperature
 from hilum.dataset import Dataset, load_dataset
 from hilum.fingerprint import take_fingerprint
 from hilum.hardware import find_hardware
 from hilum.losses import validation_scores
+from hilum.networks import Classifier
+from hilum.pixels import Images
 from hilum.planning import make_plan
 from hilum.progress import LogProgress
-from hilum.robustness import CHANGES, changed
+from hilum.robustness import CHANGES, changed, middle_level, predict_changed
 from hilum.runs import split_samples
 from hilum.scan import scan
 from hilum.settings import parse_assignments
 from hilum.splits import assign, join_groups
+from hilum.thresholds import Scored, lock_point
 from hilum.training import Samples, network_logits, train_network
 
 MOST_SCORED = 1500
@@ -116,8 +123,8 @@ def try_variant(cohort: Cohort, samples: pd.DataFrame, chosen: dict[str, Any]) -
     some = np.unique(np.linspace(0, len(scored) - 1, MOST_CHANGED).astype(int))
     pixels, labels = scored.pixels[some], scored.labels[some]
     worse = [
-        scores(Samples(changed(pixels, name, change.levels[1]), labels))["val_auroc"]
-        for name, change in CHANGES.items()
+        scores(Samples(changed(pixels, name, middle_level(name)), labels))["val_auroc"]
+        for name in CHANGES
     ]
     found = scores(scored)
     return {
@@ -127,8 +134,71 @@ def try_variant(cohort: Cohort, samples: pd.DataFrame, chosen: dict[str, Any]) -
         "log loss": found["val_loss"],
         "AUROC changed": float(np.mean(worse)),
         "worst change": float(min(worse)),
+        **at_thresholds(trained.network, val, scored, some),
         "minutes": (time.monotonic() - started) / 60,
     }
+
+
+def at_thresholds(
+    network: Classifier, val: Samples, scored: Samples, some: NDArray[np.intp]
+) -> dict[str, float]:
+    """Return balanced accuracies at thresholds that either rule chooses on validation images.
+
+    Of the scored images as they are ("youden", "robust"), and of some of them changed at the
+    strongest level ("strong") and in ways that no rule has seen ("moved"): as means over the
+    changes. Nothing where there are more than two classes.
+    """
+    if val.labels.ndim == 2 or np.concatenate([val.labels, scored.labels]).max() > 1:
+        return {}
+
+    def probs(pixels: Images) -> NDArray[np.float64]:
+        return apply_temperature(network_logits(network, pixels)[:, 0], 1.0)
+
+    groups = [str(number) for number in range(len(val))]
+    as_columns = predict_changed(
+        *(lambda pixels: probs(pixels)[:, None], probs(val.pixels)[:, None], val.pixels),
+        *(val.labels, groups, LogProgress()),
+        n_trained=10**9,
+        for_curves=False,
+    )
+    seen = Scored(val.labels[as_columns.chosen].astype(np.float64), as_columns.middling[..., 0])
+    own = Scored(val.labels.astype(np.float64), probs(val.pixels))
+    pixels, labels = np.asarray(scored.pixels[some]), scored.labels[some]
+    strong = [probs(changed(pixels, name, one.levels[-1])) for name, one in CHANGES.items()]
+    moved = [probs(move(pixels)) for move in MOVES.values()]
+    found: dict[str, float] = {}
+    for rule in ("youden", "robust"):
+        cut = lock_point(own, seen, rule, now="").threshold
+        found[rule] = balanced(scored.labels, probs(scored.pixels) >= cut)
+        for name, parts in (("strong", strong), ("moved", moved)):
+            shares = [balanced(labels, part >= cut) for part in parts]
+            found[f"{rule}, {name}"] = float(np.mean(shares))
+    return found
+
+
+def balanced(labels: NDArray[np.int64], called: NDArray[np.bool_]) -> float:
+    return float((called[labels == 1].mean() + (~called[labels == 0]).mean()) / 2)
+
+
+def squeezed(pixels: NDArray[np.uint8], *, wide: float, high: float) -> NDArray[np.uint8]:
+    """Enlarge images about their centre and cut off what does not fit."""
+    height, width = pixels.shape[1:3]
+    size = (round(width * wide), round(height * high))
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    box = (left, top, left + width, top + height)
+    parts = [
+        Image.fromarray(image.squeeze()).resize(size, Image.Resampling.BILINEAR).crop(box)
+        for image in pixels
+    ]
+    return np.stack([np.asarray(part).reshape(pixels.shape[1:]) for part in parts])
+
+
+MOVES = {
+    "wider": partial(squeezed, wide=1.2, high=1.0),
+    "higher": partial(squeezed, wide=1.0, high=1.2),
+    "nearer": partial(squeezed, wide=1.18, high=1.18),
+}
+"""Changes of place that `hilum.robustness` does not make."""
 
 
 def main() -> None:
