@@ -11,7 +11,7 @@ import dataclasses
 import math
 import os
 import tempfile
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,19 @@ def make_look(picture: Picture) -> NDArray[np.uint8]:
         spec = SPEC
     look: NDArray[np.uint8] = prepare(first, spec)[0, :, :, 0]
     return look
+
+
+def averaged(looks: NDArray[Any], factor: int) -> NDArray[np.float32]:
+    """Average images of shape (n, height, width) over squares of `factor` pixels a side."""
+    # Line by line: the mean over two axes of the squares takes numpy 25 times as long.
+    rows = looks[:, ::factor].astype(np.float32)
+    for place in range(1, factor):
+        rows += looks[:, place::factor]
+    means = rows[:, :, ::factor].copy()
+    for place in range(1, factor):
+        means += rows[:, :, place::factor]
+    means *= np.float32(1 / factor**2)
+    return means
 
 
 def empty_looks(n: int) -> NDArray[np.uint8]:

@@ -13,19 +13,18 @@ import copy
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import rfft2
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter1d
 
-from hilum.looks import LOOK_SIDE
+from hilum.looks import LOOK_SIDE, averaged
 
 Floats = NDArray[np.float32]
 
-TRIES = tuple(
-    (math.radians(angle), flipped) for flipped in (False, True) for angle in (-8, -4, 0, 4, 8)
-)
+ANGLES = tuple(math.radians(angle) for angle in (-8, -4, 0, 4, 8))
 MOST_SHIFT = 0.19  # of the side
 MOST_ZOOM = 0.2  # logarithm
 MOST_STEP_ANGLE = np.deg2rad(6.0)
@@ -190,19 +189,12 @@ def spectral_weights(looks: NDArray[np.uint8]) -> Floats:
     -------
     array of shape (FIRST_SIDE, FIRST_SIDE // 2 + 1)
     """
-    power = np.square(np.abs(rfft2(_faded(halved(looks))))).mean(axis=0)
+    power = np.square(np.abs(rfft2(_faded(averaged(looks, 2))))).mean(axis=0)
     down = np.fft.fftfreq(FIRST_SIDE, 1 / FIRST_SIDE)[:, None]
     radius = np.hypot(down, np.arange(FIRST_SIDE // 2 + 1))
     band = (radius > 1.5) * np.exp(-((radius / 9) ** 4))
     weights: Floats = (band / np.sqrt(power + 1e-4 * power.mean() + 1e-9)).astype(np.float32)
     return weights
-
-
-def halved(looks: NDArray[np.uint8] | Floats) -> Floats:
-    half = looks.shape[-1] // 2
-    blocks = np.asarray(looks, np.float32).reshape(len(looks), half, 2, half, 2)
-    mean: Floats = blocks.mean(axis=(2, 4))
-    return mean
 
 
 def lay_roughly(
@@ -227,24 +219,27 @@ def lay_roughly(
     Motion, array of shape (n,)
         The motion, and the height of the correlation's peak, 1 for equal images.
     """
-    n, side = len(seconds), FIRST_SIDE
-    best, where = np.full(n, -1.0, np.float32), np.zeros((n, 3), np.int64)
+    pairs = np.arange(len(seconds))
+    peaks, heights = [], []
     target = np.conj(_spectra(seconds, weights))
-    for which, (angle, flipped) in enumerate(TRIES):
-        spectra = _spectra(moved(firsts, _still(angle, flipped, aspects)), weights)
-        for turned, each in enumerate((spectra, np.conj(spectra) * HALF_TURN)):
-            heights = _near_heights(each[owner] * target).reshape(n, len(NEAR) ** 2)
-            peak = heights.argmax(axis=1)
-            height = heights[np.arange(n), peak]
-            rows, columns = np.divmod(peak, len(NEAR))
-            found = np.stack([np.full(n, 2 * which + turned), NEAR[rows], NEAR[columns]], axis=1)
-            better = height > best
-            best[better], where[better] = height[better], found[better]
-    chosen, upside_down = np.divmod(where[:, 0], 2)
-    angles, flips = (np.array(each)[chosen] for each in zip(*TRIES, strict=True))
-    motion = _still(angles + np.pi * upside_down, flips, aspects[owner])
-    shift = motion.linear() @ (where[:, 1:, None] / side)
-    return dataclasses.replace(motion, shift=shift[:, :, 0]), best
+    for angle in ANGLES:
+        turned = moved(firsts, _still(angle, False, aspects))
+        for image in (turned, turned[:, :, ::-1]):
+            spectra = _spectra(image, weights)
+            for each in (spectra, np.conj(spectra) * HALF_TURN):
+                near = _near_heights(each[owner] * target).reshape(-1, len(NEAR) ** 2)
+                peaks.append(near.argmax(axis=1))
+                heights.append(near[pairs, peaks[-1]])
+    best = np.argmax(heights, axis=0)
+    rows, columns = np.divmod(np.array(peaks)[best, pairs], len(NEAR))
+    which, upside_down = np.divmod(best, 2)
+    which, flipped = np.divmod(which, 2)
+    angles = np.array(ANGLES)[which] + np.pi * upside_down
+    motion = _still(angles, flipped.astype(bool), aspects[owner])
+    shift = motion.linear() @ (
+        np.stack([NEAR[rows], NEAR[columns]], axis=1)[..., None] / FIRST_SIDE
+    )
+    return dataclasses.replace(motion, shift=shift[:, :, 0]), np.array(heights)[best, pairs]
 
 
 def _still(
@@ -286,10 +281,15 @@ def _faded(images: Floats) -> Floats:
 
 def detail(images: Floats, fine: float, coarse: float) -> Floats:
     """Leave away what is finer or coarser than two widths (standard deviations in pixels)."""
-    blurred = [gaussian_filter(images, (0, sigma, sigma), mode="nearest", truncate=3.0)
-               for sigma in (fine, coarse)]  # fmt: skip
-    kept: Floats = blurred[0] - blurred[1]
-    return kept
+    one, other = (_blur(images.shape[-1], sigma) for sigma in (fine, coarse))
+    return np.asarray(one @ images @ one.T - other @ images @ other.T)
+
+
+@cache
+def _blur(side: int, sigma: float) -> Floats:
+    """Return what blurs along one axis as a matrix product: quicker than to filter small images."""
+    rows = gaussian_filter1d(np.eye(side), sigma, axis=0, mode="nearest", truncate=3.0)
+    return np.asarray(rows, np.float32)
 
 
 class Laying:
@@ -410,8 +410,13 @@ def agreement(firsts: Floats, seconds: Floats, motion: Motion, share: float) -> 
 
 def _tiles(images: Floats) -> Floats:
     """Average over tiles; shape (n, n_tiles)."""
-    n, side, _ = images.shape
+    across = _across(images.shape[-1])
+    mean: Floats = np.asarray(across.T @ images @ across)
+    return mean.reshape(len(images), -1)
+
+
+@cache
+def _across(side: int) -> Floats:
+    """Return what averages a line of pixels over the tiles across it, (side, TILES_ACROSS)."""
     tile = side // TILES_ACROSS
-    blocks = images.reshape(n, TILES_ACROSS, tile, TILES_ACROSS, tile)
-    mean: Floats = blocks.mean(axis=(2, 4))
-    return mean.reshape(n, -1)
+    return np.repeat(np.eye(TILES_ACROSS, dtype=np.float32), tile, axis=0) / np.float32(tile)

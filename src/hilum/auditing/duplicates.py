@@ -21,13 +21,13 @@ from hilum.auditing.alignment import (
     Motion,
     agreement,
     detail,
-    halved,
     joined,
     lay_roughly,
     spectral_weights,
 )
 from hilum.auditing.findings import N_EXAMPLES, Finding, Found, Severity, number_of
 from hilum.auditing.likeness import learn_likeness, neighbours
+from hilum.looks import averaged
 from hilum.progress import Progress
 from hilum.splits import join_groups
 from hilum.threads import in_threads
@@ -220,8 +220,8 @@ class Comparer:
     ) -> tuple[Floats, Motion]:
         agreed = np.full(len(pairs), -1, np.float32)
         firsts, owner = np.unique(pairs[:, 0], return_inverse=True)
-        seconds = halved(self.looks[pairs[:, 1]])
-        images = halved(self.looks[firsts])
+        seconds = averaged(self.looks[pairs[:, 1]], 2)
+        images = averaged(self.looks[firsts], 2)
         motion, height = lay_roughly(images, owner, seconds, self.aspects[firsts], self.weights)
         left = np.flatnonzero(height >= rough_least)
         one, other = detail(images[owner[left]], *SMALL_BAND), detail(seconds[left], *SMALL_BAND)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from hilum.auditing.alignment import Motion, moved
-from hilum.looks import LOOK_SIDE
+from hilum.looks import LOOK_SIDE, averaged
 from hilum.progress import Progress
 
 Floats = NDArray[np.float32]
@@ -123,8 +123,7 @@ def _nearest(
 def features(looks: NDArray[np.uint8] | Floats) -> Floats:
     """Describe looks so that neither a shift nor a flip nor brightness and contrast matter."""
     n = len(looks)
-    small = np.asarray(looks, np.float32).reshape(n, SIDE, 2, SIDE, 2).mean(axis=(2, 4))
-    amplitudes = np.abs(np.fft.rfft2(windowed(small)))
+    amplitudes = np.abs(np.fft.rfft2(windowed(averaged(looks, 2))))
     power = np.square(amplitudes).mean(axis=(1, 2), keepdims=True)
     logs = np.log(amplitudes / np.sqrt(power + 1e-6) + 0.5).astype(np.float32)
     ahead = np.arange(RADIUS + 1)

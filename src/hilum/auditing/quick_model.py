@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hilum.intervals import MIN_PATIENTS, Clusters, Floats, Ints, perfect_auroc, quantile_t
+from hilum.looks import averaged
 from hilum.splits import folds, join_groups
 from hilum.threads import in_threads, one_blas_thread
 
@@ -160,9 +161,7 @@ def _draw(labels: NDArray[Any], groups: NDArray[Any], usable: Ints, most: int, s
 
 def shrink(looks: Looks, side: int) -> Features:
     """Average looks down to `side` pixels a side, (n, side, side), grey values in [0, 1]."""
-    n, height, width = looks.shape
-    tiles = looks.reshape(n, side, height // side, side, width // side)
-    return np.asarray(tiles.mean(axis=(2, 4), dtype=np.float32) / 255, dtype=np.float32)
+    return averaged(looks, looks.shape[-1] // side) / np.float32(255)
 
 
 @dataclass(frozen=True)
@@ -300,27 +299,30 @@ def _pooled_responses(small: Features, filters: Features, scale: Scale) -> Featu
     """Return mean positive and negative responses (n, 2 × filters × regions²) by region."""
     windows = _windows(small, scale)
     m = windows.shape[1]
-    edges = np.linspace(0, m, scale.n_regions + 1).astype(int)
+    regions = _regions(m, scale.n_regions)
 
     def of(start: int) -> Features:
         patches = _even(windows[start : start + _PORTION].reshape(-1, len(filters)))
         response = (patches @ filters).reshape(-1, m, m, filters.shape[1])
         sides = []
-        for sign in (1, -1):
-            beyond = np.maximum(sign * response - _DEADBAND, 0)
-            for axis in (1, 2):
-                beyond = _summed(beyond, edges, axis)
-            sides.append(beyond.reshape(len(beyond), -1))
+        for beyond in (response - _DEADBAND, -_DEADBAND - response):
+            np.maximum(beyond, 0, out=beyond)
+            n = len(beyond)
+            by_row = regions @ beyond.reshape(n, m, -1)
+            by_both = regions @ by_row.reshape(n * len(regions), m, -1)
+            sides.append(by_both.reshape(n, -1))
         return np.hstack(sides)
 
     with one_blas_thread():
         return np.concatenate(list(in_threads(of, range(0, len(small), _PORTION))))
 
 
-def _summed(values: Features, edges: NDArray[np.intp], axis: int) -> Features:
-    """Sum the stretches between edges along an axis, one line after the other."""
-    parts = np.split(values, edges[1:-1], axis=axis)
-    return np.stack([part.sum(axis=axis) for part in parts], axis=axis)
+def _regions(n: int, n_regions: int) -> Features:
+    """Return what sums a line of `n` values over each region of it, (n_regions, n)."""
+    edges = np.linspace(0, n, n_regions + 1).astype(int)
+    place = np.arange(n)
+    inside = (place >= edges[:-1, None]) & (place < edges[1:, None])
+    return np.asarray(inside, dtype=np.float32)
 
 
 def _windows(small: Features, scale: Scale) -> Features:
