@@ -224,8 +224,10 @@ class RunFacts:
         """Find values of a samples' column that occur in several splits, with these splits."""
         used = self.samples[(self.samples["split"] != "") & (self.samples[column] != "")]
         pairs = used[[column, "split"]].drop_duplicates()
-        groups = pairs.groupby(column)["split"].agg(list)
-        return {str(value): splits for value, splits in groups.items() if len(splits) > 1}
+        # Before they are grouped: most have one split, and a group for each would take a while.
+        several = pairs[pairs[column].duplicated(keep=False)]
+        groups = several.groupby(column)["split"].agg(list)
+        return {str(value): splits for value, splits in groups.items()}
 
     @property
     def overlap(self) -> Overlap | None:
