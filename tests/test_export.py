@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from hilum.calibrators import Calibrator, LabelCalibrators
 from hilum.errors import ModelError
-from hilum.export import Outputs, check_agreement, check_resizing, run_exported, to_graph, to_onnx
+from hilum.export import (
+    Outputs,
+    check_agreement,
+    check_resizing,
+    decide,
+    run_exported,
+    run_graph,
+    to_graph,
+    to_onnx,
+)
 from hilum.networks import Network, build_network, log_probabilities
 from hilum.pixels import PixelSpec, resize
 from hilum.readers import Facts, Picture
@@ -96,6 +105,21 @@ def test_prepared_images_pass_unchanged_in_any_number() -> None:
         with torch.no_grad():
             seen = network.feature_map(images).mean(dim=(2, 3))
         assert found.features == pytest.approx(seen.numpy(), abs=1e-4)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_the_parts_of_a_model_give_what_the_whole_gives(n_classes: int) -> None:
+    settings = Settings(input_height=24, input_width=32, conv_channels=(4, 8))
+    torch.manual_seed(1)
+    network = build_network(settings, n_classes, mean=[90.0], std=[60.0]).eval()
+    graph = to_graph(network, settings.pixel_spec)
+    names = [f"class {i}" for i in range(n_classes)]
+    data = to_onnx(graph, settings.pixel_spec, names, calibrator=HALVED)
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 24, 32, 1), dtype=np.uint8)
+    seen, whole = run_graph(graph, pixels), run_exported(data, pixels)
+    np.testing.assert_array_equal(seen.raw_logits, whole.raw_logits)
+    np.testing.assert_array_equal(seen.features, whole.features)
+    np.testing.assert_array_equal(decide(data, seen.raw_logits), whole.probabilities)
 
 
 def test_disagreement_is_refused() -> None:

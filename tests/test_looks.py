@@ -10,8 +10,19 @@ import pytest
 from PIL import Image
 
 from hilum import HilumError
-from hilum.looks import LOOK_SIDE, empty_looks, make_look
+from hilum.looks import LOOK_SIDE, averaged, empty_looks, make_look
 from hilum.readers import read
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_averages_are_means_of_squares(factor: int) -> None:
+    looks = np.random.default_rng(0).integers(0, 256, (3, 8, 12), dtype=np.uint8)
+    found = averaged(looks, factor)
+    assert found.shape == (3, 8 // factor, 12 // factor)
+    for n, row, column in np.ndindex(found.shape):
+        down, right = factor * row, factor * column
+        square = looks[n, down : down + factor, right : right + factor]
+        assert found[n, row, column] == square.mean()
 
 
 def test_look_is_grey_and_stretched(tmp_path: Path) -> None:
