@@ -14,6 +14,7 @@ from hilum.robustness import (
     CHANGES,
     LEAST_IMAGES,
     changed,
+    choose_levels,
     measure_robustness,
     middle_level,
     predict_changed,
@@ -125,8 +126,25 @@ def test_work_is_bounded_by_a_sample_of_patients(
         else f"A sample of {n} of 400 validation images, whole patients, to keep this short beside "
         "training."
     )
-    few = "" if n_levels == 3 else " After so short a training, the strongest changes alone."
+    few = "" if n_levels == 3 else " After so short a training, without the slightest changes."
     assert found.reason == sample + few
+
+
+def test_middle_levels_stay_however_short_the_training() -> None:
+    kept = {
+        (for_curves, for_threshold): choose_levels(
+            0, for_curves=for_curves, for_threshold=for_threshold
+        )[0]["blur"]
+        for for_curves in (True, False)
+        for for_threshold in (True, False)
+    }
+    _, middle, strongest = CHANGES["blur"].levels
+    assert kept == {
+        (True, True): (middle, strongest),
+        (True, False): (strongest,),
+        (False, True): (middle,),
+        (False, False): (),
+    }
 
 
 def of_patients(n: int) -> tuple[NDArray[np.int64], list[str]]:

@@ -76,6 +76,20 @@ def test_a_run_folder_holds_what_the_contract_names(run: hilum.Run) -> None:
     assert left == set(RUN_FILES)
 
 
+@pytest.mark.parametrize("left", [[], ["robustness.json"]])
+def test_figures_under_changes_stay_when_the_test_is_opened_again(
+    run: hilum.Run, tmp_path: Path, left: list[str]
+) -> None:
+    """Older runs hold them in metrics.json alone."""
+    folder = tmp_path / "again"
+    shutil.copytree(run.folder, folder)
+    for name in left:
+        (folder / name).unlink()
+    found = hilum.evaluate(folder).metrics
+    assert found["robustness"] == run.metrics["robustness"]
+    assert found["robustness_on"] == run.metrics["robustness_on"]
+
+
 def test_no_patient_is_in_two_splits_and_every_sample_in_one(run: hilum.Run) -> None:
     samples = samples_of(run)
     assert (samples.groupby("patient")["split"].nunique() == 1).all()

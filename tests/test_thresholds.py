@@ -18,14 +18,16 @@ def test_what_is_unknown_chooses_no_threshold() -> None:
 
 
 def test_changed_samples_are_chosen_by_what_is_known_of_them_too() -> None:
-    rows = np.array([PROBS, np.minimum(PROBS + 0.2, 1)])
+    rng = np.random.default_rng(0)
+    truth = np.tile(TRUTH, 10)
+    probs = np.clip(np.tile(PROBS, 10) + rng.normal(0, 0.02, len(truth)), 0.01, 0.99)
+    rows = np.array([probs, np.minimum(probs + 0.2, 0.995)])
     found = lock_point(
-        Scored(TRUTH, PROBS), Scored(TRUTH, rows), "robust", now="now", unit="patient"
+        Scored(truth, probs), Scored(truth, rows), "robust", now="now", unit="patient"
     )
-    known = TRUTH[KNOWN].astype(int)
-    wanted = choose_operating_point(
-        known, PROBS[KNOWN], "robust", changed=Changed(known, rows[:, KNOWN])
-    )
+    known = ~np.isnan(truth)
+    y = truth[known].astype(int)
+    wanted = choose_operating_point(y, probs[known], "robust", changed=Changed(y, rows[:, known]))
     assert found.threshold == wanted.threshold
-    assert found.threshold > choose_operating_point(known, PROBS[KNOWN]).threshold
-    assert "6 validation patients as they are and the same under 2 changes" in found.reason
+    assert found.threshold > choose_operating_point(y, probs[known]).threshold
+    assert "60 validation patients as they are and the same under 2 changes" in found.reason

@@ -305,12 +305,13 @@ def _n_passes(sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> 
         + min(sizes.n_train, MAX_REFERENCES)
         + PASSES_A_MAP * min(sizes.n_val, int(n_maps))
     )
-    n_levels = sum(len(change.levels) for change in robustness.CHANGES.values())
-    if budget.n_folds > 1:  # for the threshold alone
-        n_levels = len(robustness.CHANGES) if settings.operating_point == "robust" else 0
-    affordable = robustness.MOST_WORK * epochs * sizes.n_train / max(1, n_levels)
-    most = max(robustness.LEAST_IMAGES, min(affordable, robustness.MOST_PIXELS / area))
-    return found + n_levels * min(sizes.n_val, most)
+    levels, n_affordable = robustness.choose_levels(
+        epochs * sizes.n_train,
+        for_curves=budget.n_folds == 1,
+        for_threshold=settings.operating_point == "robust",
+    )
+    most = max(robustness.LEAST_IMAGES, min(n_affordable, robustness.MOST_PIXELS / area))
+    return found + sum(map(len, levels.values())) * min(sizes.n_val, most)
 
 
 def whole_s(pace: Pace, sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> float:

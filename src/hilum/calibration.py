@@ -233,13 +233,13 @@ def choose_operating_point(
     rule : str
         'youden': greatest sensitivity + specificity, of normal distributions of the log-odds where
         these fit. 'robust': the same as a mean over the samples as they are and under each change,
-        but no lower on the samples as they are than their standard error allows.
+        but no lower on the samples as they are than its binomial standard error allows.
         'sensitivity:X', 'specificity:X': at least that, with as much of the other as can be had.
         'cost:FN:FP': least cost where a missed positive costs FN and a false alarm FP. 'fixed:X':
         that threshold.
     changed : Changed, optional
-        For 'robust', which is 'youden' without both classes among them. The other rules take no
-        notice of it.
+        For 'robust', which is 'youden', and said to be, where fewer than ten of either class are
+        among them. The other rules take no notice of it.
     unit : str
         What the samples are, for the reason: 'image' or 'patient'.
 
@@ -258,32 +258,41 @@ def choose_operating_point(
 
     Notes
     -----
-    Thresholds lie midway between neighbouring scores, so that rounding on another device does not
-    turn a decision; scores that differ by less than 1e-6 are not parted. Thresholds that call
-    everything positive or everything negative are no decision and not considered. Of thresholds
-    that keep a rule equally well, the one with the highest sensitivity is taken ('specificity:X':
-    with the highest specificity): a missed case is mostly the graver mistake, and the choice does
-    not hang on the order of the samples.
+    Thresholds lie midway between neighbouring scores (of 'robust': of samples as they are and
+    changed), so that rounding on another device does not turn a decision; scores that differ by
+    less than 1e-6 are not parted. Thresholds that call everything positive or everything negative
+    are no decision and not considered. Of thresholds that keep a rule equally well, the one with
+    the highest sensitivity is taken ('specificity:X': with the highest specificity): a missed case
+    is mostly the graver mistake, and the choice does not hang on the order of the samples.
     """
     kind, numbers = parse_rule(rule)
     score = np.asarray(y_score, dtype=np.float64)
     y = _labels(np.asarray(y_true), score, "y_score", 2)
-    if len(score) and (score.min() < -ROUNDING or score.max() > 1 + ROUNDING):
-        raise DataError(
-            f"y_score reaches from {score.min():.4g} to {score.max():.4g}: give probabilities in "
-            "[0, 1], not logits."
-        )
+    _check_range(score, "y_score")
     if kind == "fixed":
         return _point(rule, numbers[0], y, score, "The threshold was given, not chosen.")
     cuts = _Cuts.of(y, score)
     unable = _cannot_choose(cuts, unit)
     if unable:
         return _point(rule, 0.5, y, score, f"{unable}; the threshold stays at 0.5.")
-    if kind == "robust" and changed is not None and len(np.unique(changed.y_true)) == 2:
-        threshold = _robust(y, score, cuts.thresholds, changed)
-        return _point(rule, threshold, y, score, _robust_reason(len(y), changed, unit))
+    why_not = ""
+    if kind == "robust":
+        parts = _Changes.of(changed, y)
+        why_not = parts.too_few(unit)
+        if not why_not:
+            threshold = _robust(y, score, cuts.thresholds, parts)
+            return _point(rule, threshold, y, score, _robust_reason(len(y), parts, unit))
+        rule = "youden"
     best, reason = _best(cuts, _Sides.of(y, score), rule, unit)
-    return _point(rule, float(cuts.thresholds[best]), y, score, reason)
+    return _point(rule, float(cuts.thresholds[best]), y, score, reason + why_not)
+
+
+def _check_range(scores: Floats, name: str) -> None:
+    if scores.size and (scores.min() < -ROUNDING or scores.max() > 1 + ROUNDING):
+        raise DataError(
+            f"{name} reaches from {scores.min():.4g} to {scores.max():.4g}: give probabilities in "
+            "[0, 1], not logits."
+        )
 
 
 class Lockable(Protocol):
@@ -461,7 +470,37 @@ def _smooth_cut(thresholds: Floats, sides: _Sides) -> int | None:
     return best if is_alike else None
 
 
-def _robust(y: Ints, score: Floats, own: Floats, changed: Changed) -> float:
+class _Changes(NamedTuple):
+    """Checked labels of the changed samples, and their scores, a row a change."""
+
+    y: Ints
+    rows: Floats
+
+    @classmethod
+    def of(cls, changed: Changed | None, y: Ints) -> _Changes:
+        if changed is None:
+            return cls(y[:0], np.zeros((0, 0)))
+        rows = np.asarray(changed.y_scores, dtype=np.float64)
+        if rows.ndim != 2:
+            raise DataError(f"y_scores has shape {rows.shape}: give (n_changes, n_samples).")
+        _check_range(rows, "y_scores")
+        return cls(_labels(np.asarray(changed.y_true), rows.T, "y_scores", 2), rows)
+
+    def too_few(self, unit: str) -> str:
+        """Say why they cannot choose a threshold, '' when they can.
+
+        A few would outweigh all samples as they are, for there are many changes of each.
+        """
+        counts = [int((self.y == k).sum()) for k in (1, 0)]
+        if len(self.rows) and min(counts) >= MIN_PER_CLASS:
+            return ""
+        return (
+            f" The rule 'robust' needs {MIN_PER_CLASS} {unit}s of each class that were changed; "
+            f"there were {counts[0]} positive and {counts[1]} negative ones."
+        )
+
+
+def _robust(y: Ints, score: Floats, own: Floats, changes: _Changes) -> float:
     """Find the threshold of the greatest mean index over samples as they are and as changed.
 
     What another scanner does to images may move the scores of both classes alike; then they can be
@@ -474,30 +513,33 @@ def _robust(y: Ints, score: Floats, own: Floats, changed: Changed) -> float:
     own : float array
         Thresholds that part the samples as they are, rising.
     """
-    y_changed = np.asarray(changed.y_true, dtype=np.intp)
-    rows = np.asarray(changed.y_scores, dtype=np.float64)
     sides = _Sides.of(y, score)
-    others = [_Sides.of(y_changed, row) for row in rows]
-    every = _Cuts.of(np.r_[y, np.tile(y_changed, len(rows))], np.r_[score, rows.ravel()]).thresholds
-    inside = every[(every > score.min()) & (every < score.max())]
-    candidates = np.union1d(own, inside)
-    index = sides.youden(candidates)
-    kept = candidates[index >= index.max() - sides.error(candidates) - ROUNDING]
-    found = [part.smooth_youden(kept) for part in (sides, *others)]
-    smooth = [each for each in found if each is not None]
-    if len(smooth) < len(found):
-        smooth = [part.youden(kept) for part in (sides, *others)]
+    parts = [sides, *(_Sides.of(changes.y, row) for row in changes.rows)]
+    every = _Cuts.of(
+        np.r_[y, np.tile(changes.y, len(changes.rows))], np.r_[score, changes.rows.ravel()]
+    ).thresholds
+    candidates = np.union1d(own, every[(every > score.min()) & (every < score.max())])
+    index, error = sides.youden(candidates), sides.error(candidates)
+    kept = index >= index.max() - error - ROUNDING
+    candidates, error = candidates[kept], error[kept]
     # Rounded, so that equal sums are equal to the last digit: the lowest of them is taken.
-    return float(kept[np.mean(smooth, axis=0).round(9).argmax()])
+    counted = np.mean([part.youden(candidates) for part in parts], axis=0).round(9)
+    smooth = [part.smooth_youden(candidates) for part in parts]
+    fitted = [each for each in smooth if each is not None]
+    if len(fitted) == len(parts):
+        best = int(np.mean(fitted, axis=0).argmax())
+        if counted.max() - counted[best] <= error[best]:
+            return float(candidates[best])
+    return float(candidates[counted.argmax()])
 
 
-def _robust_reason(n: int, changed: Changed, unit: str) -> str:
-    n_changes, n_changed = np.shape(changed.y_scores)
+def _robust_reason(n: int, changes: _Changes, unit: str) -> str:
+    n_changes, n_changed = changes.rows.shape
     some = "the same" if n_changed == n else f"{n_changed:,} of them"
     return (
         f"It gives the greatest sum of sensitivity and specificity on {n:,} validation {unit}s as "
         f"they are and {some} under {n_changes} changes of exposure, sharpness and place, as the "
-        "mean of all these; no less on those as they are than their standard error allows."
+        "mean of all these; no less on those as they are than the binomial standard error allows."
     )
 
 

@@ -224,16 +224,15 @@ def predict_changed(
         What the predictions are for: curves take all levels where there is time, a threshold the
         middle one of each change.
     """
-    levels, n_affordable = _levels(
-        int(MOST_WORK * n_trained), for_curves=for_curves, for_threshold=for_threshold
+    levels, n_affordable = choose_levels(
+        n_trained, for_curves=for_curves, for_threshold=for_threshold
     )
     chosen, why = _sample(pixels, labels, groups, n_affordable)
-    n_levels = sum(map(len, levels.values()))
-    if for_curves and n_levels < sum(len(change.levels) for change in CHANGES.values()):
-        why += " After so short a training, the strongest changes alone."
+    if for_curves and any(levels[name] != change.levels for name, change in CHANGES.items()):
+        why += " After so short a training, without the slightest changes."
     images = np.asarray(pixels[chosen])
     found: dict[str, dict[float, Probs]] = {name: {} for name in levels}
-    with progress.task("Changing validation images", n_levels) as task:
+    with progress.task("Changing validation images", sum(map(len, levels.values()))) as task:
         for name, kept in levels.items():
             for level in kept:
                 found[name][level] = predict(changed(images, name, level))
@@ -280,21 +279,34 @@ def measure_robustness(
     return {"robustness": curves, "robustness_on": about}
 
 
-def _levels(
-    n_predictions: int, *, for_curves: bool, for_threshold: bool
+def choose_levels(
+    n_trained: int, *, for_curves: bool, for_threshold: bool
 ) -> tuple[dict[str, tuple[float, ...]], int]:
     """Choose levels of every change, and how many images can be predicted at all of them.
 
     The strongest levels tell whether a model bears a change. The others, which show how it gives
-    way, are left out where so few predictions would leave too few images.
+    way, are left out where so few predictions would leave too few images; the middle ones stay
+    where a threshold is chosen by them.
+
+    Parameters
+    ----------
+    n_trained, for_curves, for_threshold
+        As for `predict_changed`.
     """
-    if not for_curves:
-        return {name: (middle_level(name),) for name in CHANGES}, n_predictions // len(CHANGES)
-    most = max(len(change.levels) for change in CHANGES.values())
-    for n_kept in range(most, 1 if for_threshold else 0, -1):
-        levels = {name: change.levels[-n_kept:] for name, change in CHANGES.items()}
-        n_affordable = n_predictions // sum(map(len, levels.values()))
-        if n_affordable >= LEAST_IMAGES:
+    n_predictions = int(MOST_WORK * n_trained)
+    most = max(len(change.levels) for change in CHANGES.values()) if for_curves else 0
+    for n_strongest in range(most, -1, -1):
+        levels = {
+            name: tuple(
+                level
+                for place, level in enumerate(change.levels)
+                if place >= len(change.levels) - n_strongest
+                or (for_threshold and level == middle_level(name))
+            )
+            for name, change in CHANGES.items()
+        }
+        n_affordable = n_predictions // max(1, sum(map(len, levels.values())))
+        if n_affordable >= LEAST_IMAGES or n_strongest == 1:
             break
     return levels, n_affordable
 

@@ -435,8 +435,7 @@ def _evaluate(
         metrics[split] = measure(
             table, list(rows["group"]), model, patients_known=patients_known, columns=rows
         )
-    under_change = run.folder / ROBUSTNESS_FILE
-    metrics |= read_json(under_change) if under_change.exists() else {}
+    metrics |= _robustness(run)
     metrics["n_openings"] = n_openings(run.folder)
     write_json(run.folder / "metrics.json", metrics)
     rules = model.facts.referral
@@ -448,6 +447,15 @@ def _evaluate(
         referral=rules.model_dump(mode="json") if rules else None,
         patient_rules=_patient_rules(model),
     )
+
+
+def _robustness(run: Run) -> dict[str, Any]:
+    """Return the figures made with the model; of an older run, from its figures of before."""
+    for name in (ROBUSTNESS_FILE, "metrics.json"):
+        if (run.folder / name).exists():
+            found = read_json(run.folder / name)
+            return {key: found[key] for key in ("robustness", "robustness_on") if key in found}
+    return {}
 
 
 def _patient_rules(model: Model) -> dict[str, Any] | None:

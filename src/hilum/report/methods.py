@@ -653,8 +653,15 @@ def _robustness(facts: RunFacts) -> str:
     on = f"{int(n):,} validation images" if n else "validation images"
     return (
         f"Robustness was measured on {on} changed in {words.plural(len(changes), 'way')}, each in "
-        "several degrees."
+        f"several degrees{_chose_threshold(facts)}."
     )
+
+
+def _chose_threshold(facts: RunFacts) -> str:
+    """Say that a threshold rests on some of the changed images, where it does."""
+    if not any(point["rule"] == "robust" for point in facts.points.values()):
+        return ""
+    return ", of which the middle one had helped to choose the threshold"
 
 
 def _explanation(facts: RunFacts, sources: _Bibliography) -> str:
