@@ -73,7 +73,7 @@ LEAST_MEMBERS, MOST_MEMBERS = 3, 5
 """Networks of an ensemble that a longer budget buys: fewer average little, more add little."""
 
 STARVED = 2 / 3
-"""Share of the wanted epochs below which a smaller input is the better use of the time."""
+"""Share of the wanted epochs below which a smaller input is the better use of the time; a guess."""
 
 
 @dataclass(frozen=True)
