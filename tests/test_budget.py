@@ -295,7 +295,7 @@ def test_by_default_a_plan_that_surely_fits_is_not_timed(timed: list[str]) -> No
     one = make_plan(facts(60), CPU, chosen={"members": 1}, budget=limit)
     assert one.settings == free.settings
     assert few.reasons["epochs"] == (
-        f"{free.reasons['epochs']} Well within 10 minutes, the limit by default on this machine."
+        f"{free.reasons['epochs']} Well within 15 minutes, the limit by default on this machine."
     )
     assert timed == []
     many = make_plan(facts(50_000), CPU, budget=limit)

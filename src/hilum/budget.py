@@ -31,7 +31,7 @@ from hilum.settings import Settings
 from hilum.targets import Labels
 from hilum.training import Samples, network_logits, train_network
 
-DEFAULT_MINUTES: dict[Device, float] = {"cpu": 10.0, "mps": 10.0, "cuda": 10.0}
+DEFAULT_MINUTES: dict[Device, float] = {"cpu": 15.0, "mps": 15.0, "cuda": 10.0}
 """Of the whole command, where the user gives none: what a person waits for without planning to."""
 
 FIRST_STEPS = 2
