@@ -160,6 +160,7 @@ def at_thresholds(
         *(val.labels, groups, LogProgress()),
         n_trained=10**9,
         for_curves=False,
+        for_threshold=True,
     )
     seen = Scored(val.labels[as_columns.chosen].astype(np.float64), as_columns.middling[..., 0])
     own = Scored(val.labels.astype(np.float64), probs(val.pixels))
