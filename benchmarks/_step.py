@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hilum.allocator import keep_pages
 from hilum.losses import make_loss
 from hilum.networks import Network, build_network
 from hilum.settings import Settings
 from hilum.training import (
     MEMORY_FORMATS,
-    keep_pages,
     make_fabric,
     make_optimizer,
 )

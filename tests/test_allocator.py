@@ -1,15 +1,16 @@
-"""Free memory given back to the system."""
+"""Free memory kept, and given back to the system."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from hilum.allocator import give_back_pages
+from hilum.allocator import give_back_pages, keep_pages
 
 N = 2000
 
@@ -37,3 +38,32 @@ def test_another_allocator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
     give_back_pages()
+    keep_pages()
+
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # as malloc.h has them
+
+
+@pytest.mark.parametrize(
+    ("most", "calls"),
+    [
+        (1 << 30, [(MMAP_THRESHOLD, 1 << 30), (TRIM_THRESHOLD, 1 << 30)]),
+        (
+            1 << 25,
+            [(MMAP_THRESHOLD, 1 << 30), (MMAP_THRESHOLD, 1 << 25), (TRIM_THRESHOLD, 1 << 30)],
+        ),
+        (0, [(MMAP_THRESHOLD, 1 << 30), (MMAP_THRESHOLD, 1 << 25)]),
+    ],
+)
+def test_pages_are_kept_as_far_as_the_allocator_allows(
+    monkeypatch: pytest.MonkeyPatch, most: int, calls: list[tuple[int, int]]
+) -> None:
+    made: list[tuple[int, int]] = []
+
+    def mallopt(name: int, value: int) -> int:
+        made.append((name, value))
+        return int(name == TRIM_THRESHOLD or value <= most)
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=mallopt))
+    keep_pages()
+    assert made == calls

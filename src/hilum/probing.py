@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from hilum.allocator import keep_pages
 from hilum.cache import cache_folder
 from hilum.errors import HilumError
 from hilum.files import read_json, write_json
@@ -26,7 +27,7 @@ from hilum.hardware import Hardware
 from hilum.losses import make_loss
 from hilum.networks import NETWORK_SETTINGS, build_network
 from hilum.settings import Settings
-from hilum.training import keep_pages, make_optimizer
+from hilum.training import make_optimizer
 
 Precision = Literal["float32", "bfloat16"]
 Layout = Literal["channels_last", "contiguous"]

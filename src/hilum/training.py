@@ -8,7 +8,6 @@ generators seeded by the run's seed and the epoch's number, so no generator stat
 from __future__ import annotations
 
 import copy
-import ctypes
 import io
 import logging
 import math
@@ -34,6 +33,7 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
 )
 
+from hilum.allocator import keep_pages
 from hilum.augment import augment
 from hilum.backbones import Backbone, freeze, parameter_groups
 from hilum.errors import RunError
@@ -300,24 +300,6 @@ def make_fabric(settings: Settings) -> Fabric:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Fabric(accelerator=settings.accelerator, devices=1, precision=cast(Any, precision))
-
-
-def keep_pages() -> None:
-    """Have glibc's allocator keep freed memory instead of giving it back after every step.
-
-    Giving it back makes the kernel clear the same pages for each step again, a third of the time
-    of a step on a processor. It holds for the whole process from then on. Elsewhere than on Linux
-    with glibc nothing is done.
-    """
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    trim_threshold, mmap_threshold, gigabyte = -1, -3, 1 << 30
-    # Older versions allow no more than 32 MiB. Where neither is taken the rest is left alone too:
-    # to set it would switch off that glibc raises both by itself.
-    if mallopt(mmap_threshold, gigabyte) or mallopt(mmap_threshold, 1 << 25):
-        mallopt(trim_threshold, gigabyte)
 
 
 def pixel_statistics(pixels: Images) -> tuple[list[float], list[float]]:
