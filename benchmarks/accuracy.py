@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hilum import metrics
-from hilum.calibration import choose_operating_point
+from hilum.operating_points import choose_operating_point
 from hilum.records import load_prepared, open_run, read_back
 from hilum.splits import SPLITS, fold_name
 

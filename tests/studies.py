@@ -36,3 +36,10 @@ def study(n_patients: int, seed: int = 0) -> tuple[Ints, Floats, Ints]:
     y = rng.integers(0, 2, size=n_patients)[groups]
     x = 1.5 * y + rng.normal(size=n_patients)[groups] + rng.normal(size=len(y))
     return y, 1 / (1 + np.exp(1 - 1.5 * x)), groups
+
+
+def bells(n: int, *, separation: float, ratio: float, seed: int) -> tuple[Floats, Ints]:
+    """Log-odds of n negatives, standard normal, and n positives, apart and `ratio` as wide."""
+    rng = np.random.default_rng(seed)
+    z = np.r_[rng.normal(0, 1, n), rng.normal(separation, ratio, n)]
+    return z, np.repeat([0, 1], n)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from hilum.calibration import apply_temperature, choose_operating_point, fit_temperature
+from hilum.calibration import apply_temperature, fit_temperature
 from hilum.calibrators import (
     MOST_SLOPE,
     Calibrator,
@@ -19,6 +19,7 @@ from hilum.calibrators import (
     fit_isotonic,
     fit_platt,
 )
+from hilum.operating_points import choose_operating_point
 from hilum.ranking import Ranking
 
 Floats = NDArray[np.float64]

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from hilum.calibration import OperatingPoint, choose_operating_point, lock
 from hilum.calibrators import Calibrator
 from hilum.errors import ModelError
 from hilum.model import (
@@ -19,6 +18,7 @@ from hilum.model import (
     seal_point,
     write_model,
 )
+from hilum.operating_points import OperatingPoint, choose_operating_point, lock
 from hilum.pixels import PixelSpec
 
 CHOSEN = OperatingPoint("youden", 0.4, 0.9, 0.8, n=50, n_positive=20, reason="It is best.")

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from hilum.calibration import Changed, choose_operating_point
 from hilum.model import ModelFacts
+from hilum.operating_points import choose_operating_point
 from hilum.patient_figures import lock_patients, measure_patients, pool_predictions
 from hilum.pooling import Target
+from hilum.robust_threshold import CorruptedScores
 from hilum.robustness import UnderChange, middle_level
 from hilum.settings import Settings
 
@@ -153,7 +154,7 @@ def test_the_robust_threshold_is_chosen_on_changed_images_pooled_by_patient() ->
         [label == "opacity" for label in val.groupby("patient", sort=False)["label"].first()],
         own,
         "robust",
-        changed=Changed(np.array(y_true, dtype=int), np.array(scores)),
+        corrupted=CorruptedScores(np.array(y_true, dtype=int), np.array(scores)),
     )
     assert held.threshold == pytest.approx(wanted.threshold)
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hilum.calibration import Changed, choose_operating_point
+from hilum.operating_points import choose_operating_point
+from hilum.robust_threshold import CorruptedScores
 from hilum.thresholds import Scored, lock_point
 
 TRUTH = np.array([0, 1, np.nan, 0, 1, 1, 0])
@@ -17,7 +18,7 @@ def test_what_is_unknown_chooses_no_threshold() -> None:
     assert "6 validation images" in found.reason
 
 
-def test_changed_samples_are_chosen_by_what_is_known_of_them_too() -> None:
+def test_corrupted_samples_are_chosen_by_what_is_known_of_them_too() -> None:
     rng = np.random.default_rng(0)
     truth = np.tile(TRUTH, 10)
     probs = np.clip(np.tile(PROBS, 10) + rng.normal(0, 0.02, len(truth)), 0.01, 0.99)
@@ -27,7 +28,8 @@ def test_changed_samples_are_chosen_by_what_is_known_of_them_too() -> None:
     )
     known = ~np.isnan(truth)
     y = truth[known].astype(int)
-    wanted = choose_operating_point(y, probs[known], "robust", changed=Changed(y, rows[:, known]))
+    corrupted = CorruptedScores(y, rows[:, known])
+    wanted = choose_operating_point(y, probs[known], "robust", corrupted=corrupted)
     assert found.threshold == wanted.threshold
     assert found.threshold > choose_operating_point(y, probs[known]).threshold
     assert "60 validation patients as they are and the same under 2 changes" in found.reason

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hilum.calibration import OperatingPoint, lock
 from hilum.calibrators import Calibrator
 from hilum.errors import ModelError, SettingError
 from hilum.files import write_bytes, write_text
+from hilum.operating_points import OperatingPoint, lock
 from hilum.pixels import PIXEL_PATH_VERSION, PixelSpec
 from hilum.pooling import LockedPooling
 from hilum.referral import LockedRules, certainty

@@ -12,8 +12,8 @@ from typing import Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hilum.calibration import parse_rule
 from hilum.errors import SettingError, did_you_mean
+from hilum.operating_points import parse_rule
 from hilum.pixels import PixelSpec, Resize
 from hilum.targets import TargetKind
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.calibration import Changed, choose_operating_point
 from hilum.model import LockedPoint, seal_point
+from hilum.operating_points import choose_operating_point
+from hilum.robust_threshold import CorruptedScores
 
 Floats = NDArray[np.float64]
 
@@ -36,20 +37,20 @@ class Scored(NamedTuple):
 
 
 def lock_point(
-    scored: Scored, changed: Scored | None, rule: str, *, now: str, unit: str = "image"
+    scored: Scored, corrupted: Scored | None, rule: str, *, now: str, unit: str = "image"
 ) -> LockedPoint:
     """Choose a threshold by a rule, and seal it with the time and a hash.
 
     Parameters
     ----------
-    changed : Scored, optional
-        Some of them after each change, probabilities of shape (n_changes, n), for the rule
+    corrupted : Scored, optional
+        Some of them under each corruption, probabilities of shape (n_corruptions, n), for the rule
         'robust'.
     now : str
         When it is locked.
     unit : str
         What they are: 'image' or 'patient'.
     """
-    some = None if changed is None else Changed(*changed.known())
-    point = choose_operating_point(*scored.known(), rule, changed=some, unit=unit)
+    some = None if corrupted is None else CorruptedScores(*corrupted.known())
+    point = choose_operating_point(*scored.known(), rule, corrupted=some, unit=unit)
     return seal_point(point, now=now)
