@@ -1,8 +1,9 @@
 """Which settings of the plan hold? Variants compared on training patients; no test split is opened.
 
-Some patients are held out and scored, as their images are and under changes of scanner and
-exposure; the rest are learnt from. With --shift the images to score are those whose path matches:
-another source, another kind of case. A test split that comes with the data is left aside.
+Some patients are held out and scored, as their images are and under corruptions such as another
+scanner or exposure brings; the rest are learnt from. With --shift the images to score are those
+whose path matches: another source, another kind of case. A test split that comes with the data is
+left aside.
 
     python -m benchmarks.ablation DATA --images 300 VARIANT...
 
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hilum.calibration import apply_temperature
+from hilum.corruptions import CORRUPTIONS, corrupt, middle_level
 from hilum.dataset import Dataset, load_dataset
 from hilum.fingerprint import take_fingerprint
 from hilum.hardware import find_hardware
@@ -34,7 +36,7 @@ from hilum.networks import Classifier
 from hilum.pixels import Images
 from hilum.planning import make_plan
 from hilum.progress import LogProgress
-from hilum.robustness import CHANGES, changed, middle_level, predict_changed
+from hilum.robustness import choose_levels, predict_corrupted
 from hilum.runs import split_samples
 from hilum.scan import scan
 from hilum.settings import parse_assignments
@@ -43,7 +45,7 @@ from hilum.thresholds import Scored, lock_point
 from hilum.training import Samples, network_logits, train_network
 
 MOST_SCORED = 1500
-MOST_CHANGED = 500
+MOST_CORRUPTED = 500
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,11 @@ def try_variant(cohort: Cohort, samples: pd.DataFrame, chosen: dict[str, Any]) -
             network_logits(trained.network, samples.pixels), samples.labels, settings
         )
 
-    some = np.unique(np.linspace(0, len(scored) - 1, MOST_CHANGED).astype(int))
+    some = np.unique(np.linspace(0, len(scored) - 1, MOST_CORRUPTED).astype(int))
     pixels, labels = scored.pixels[some], scored.labels[some]
     worse = [
-        scores(Samples(changed(pixels, name, middle_level(name)), labels))["val_auroc"]
-        for name in CHANGES
+        scores(Samples(corrupt(pixels, name, middle_level(name)), labels))["val_auroc"]
+        for name in CORRUPTIONS
     ]
     found = scores(scored)
     return {
@@ -144,7 +146,7 @@ def at_thresholds(
 ) -> dict[str, float]:
     """Return balanced accuracies at thresholds that either rule chooses on validation images.
 
-    Of the scored images as they are ("youden", "robust"), and of some of them changed at the
+    Of the scored images as they are ("youden", "robust"), and of some of them corrupted at the
     strongest level ("strong") and in ways that no rule has seen ("moved"): as means over the
     changes. Nothing where there are more than two classes.
     """
@@ -154,18 +156,18 @@ def at_thresholds(
     def probs(pixels: Images) -> NDArray[np.float64]:
         return apply_temperature(network_logits(network, pixels)[:, 0], 1.0)
 
-    groups = [str(number) for number in range(len(val))]
-    as_columns = predict_changed(
-        *(lambda pixels: probs(pixels)[:, None], probs(val.pixels)[:, None], val.pixels),
-        *(val.labels, groups, LogProgress()),
-        n_trained=10**9,
-        for_curves=False,
-        for_threshold=True,
+    as_columns = predict_corrupted(
+        lambda pixels: probs(pixels)[:, None],
+        probs(val.pixels)[:, None],
+        Samples(val.pixels, val.labels),
+        choose_levels(10**9, for_curves=False, for_threshold=True),
+        LogProgress(),
     )
-    seen = Scored(val.labels[as_columns.chosen].astype(np.float64), as_columns.middling[..., 0])
+    truth = val.labels[as_columns.chosen].astype(np.float64)
+    seen = Scored(truth, as_columns.at_middle_level[..., 0])
     own = Scored(val.labels.astype(np.float64), probs(val.pixels))
     pixels, labels = np.asarray(scored.pixels[some]), scored.labels[some]
-    strong = [probs(changed(pixels, name, one.levels[-1])) for name, one in CHANGES.items()]
+    strong = [probs(corrupt(pixels, name, one.levels[-1])) for name, one in CORRUPTIONS.items()]
     moved = [probs(move(pixels)) for move in MOVES.values()]
     found: dict[str, float] = {}
     for rule in ("youden", "robust"):
@@ -199,7 +201,7 @@ MOVES = {
     "higher": partial(squeezed, wide=1.0, high=1.2),
     "nearer": partial(squeezed, wide=1.18, high=1.18),
 }
-"""Changes of place that `hilum.robustness` does not make."""
+"""Changes of place that `hilum.corruptions` does not make."""
 
 
 def main() -> None:

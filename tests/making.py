@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 
@@ -51,3 +52,9 @@ def medmnist(n: int = 6, *, n_classes: int = 2, size: int = 8, seed: int = 0) ->
         arrays[f"{split}_images"] = rng.integers(0, 256, (n, size, size), dtype=np.uint8)
         arrays[f"{split}_labels"] = (np.arange(n) % n_classes)[:, None].astype(np.uint8)
     return arrays
+
+
+def pictures(n: int, side: int = 24, channels: int = 1, seed: int = 0) -> NDArray[np.uint8]:
+    """Noise of middle greys, of shape (n, side, side, channels)."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(60, 190, (n, side, side, channels), dtype=np.uint8)

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from hilum.corruptions import middle_level
 from hilum.model import ModelFacts
 from hilum.operating_points import choose_operating_point
 from hilum.patient_figures import lock_patients, measure_patients, pool_predictions
 from hilum.pooling import Target
 from hilum.robust_threshold import CorruptedScores
-from hilum.robustness import UnderChange, middle_level
+from hilum.robustness import CorruptedPredictions
 from hilum.settings import Settings
 
 NAMES = ("clear", "opacity")
@@ -50,7 +51,9 @@ def make_facts(
 ) -> ModelFacts:
     """Lock the rules on some validation rows; of model.json only what patients need."""
     probs = val[[f"p_{name}" for name in names]].to_numpy(float)
-    rules = lock_patients(val, probs, names, target, Settings(**settings), changed=None, now="now")
+    rules = lock_patients(
+        val, probs, names, target, Settings(**settings), corrupted=None, now="now"
+    )
     values: dict[str, Any] = {
         "class_names": names,
         "positive_class": None if target.positive is None else names[target.positive],
@@ -108,7 +111,7 @@ def test_the_threshold_is_chosen_on_validation_patients() -> None:
     probs = val[COLUMNS].to_numpy()
     for rule in ("youden", "sensitivity:0.95"):
         settings = Settings(operating_point=rule)
-        rules = lock_patients(val, probs, NAMES, TWO, settings, changed=None, now="now")
+        rules = lock_patients(val, probs, NAMES, TWO, settings, corrupted=None, now="now")
         assert rules.pooling is not None
         assert rules.point is not None
         assert (rules.pooling.n_patients, rules.pooling.n_images) == (60, len(val))
@@ -120,23 +123,23 @@ def test_the_threshold_is_chosen_on_validation_patients() -> None:
     assert (rules.point.sensitivity or 0) >= 0.95
 
 
-def test_the_robust_threshold_is_chosen_on_changed_images_pooled_by_patient() -> None:
+def test_the_robust_threshold_is_chosen_on_corrupted_images_pooled_by_patient() -> None:
     val = make_rows(60, seed=1, split="val")
     probs = val[COLUMNS].to_numpy()
-    # Whole patients, out of order; every change moves the scores up.
+    # Whole patients, out of order; every corruption moves the scores up.
     patients = val["patient"].unique()[10:50]
     chosen = np.flatnonzero(val["patient"].isin(patients))
     odds = probs[chosen, 1] / probs[chosen, 0]
     moved = [odds * factor / (1 + odds * factor) for factor in (5.0, 8.0)]
-    changed = {
+    corrupted = {
         name: {middle_level(name): np.stack([1 - p, p], axis=1)}
         for name, p in zip(("blur", "noise"), moved, strict=True)
     }
-    under_change = UnderChange(chosen, "", probs[chosen], changed)
+    predictions = CorruptedPredictions(chosen, "", probs[chosen], corrupted)
     settings = Settings(operating_point="robust")
     alone, held = (
-        lock_patients(val, probs, NAMES, TWO, settings, changed=each, now="now").point
-        for each in (None, under_change)
+        lock_patients(val, probs, NAMES, TWO, settings, corrupted=each, now="now").point
+        for each in (None, predictions)
     )
     assert alone is not None
     assert held is not None
@@ -167,9 +170,9 @@ def _pooled_log_odds(rows: pd.DataFrame) -> list[float]:
 def test_test_rows_do_not_touch_the_rule() -> None:
     val, test = make_rows(40, seed=1, split="val"), make_rows(40, seed=2)
     probs = val[COLUMNS].to_numpy()
-    alone = lock_patients(val, probs, NAMES, TWO, Settings(), changed=None, now="now")
+    alone = lock_patients(val, probs, NAMES, TWO, Settings(), corrupted=None, now="now")
     both = pd.concat([val, test.assign(label="opacity")], ignore_index=True)
-    assert lock_patients(both, probs, NAMES, TWO, Settings(), changed=None, now="now") == alone
+    assert lock_patients(both, probs, NAMES, TWO, Settings(), corrupted=None, now="now") == alone
 
 
 def test_rows_of_patients_keep_truth_decision_and_number_of_images(facts: ModelFacts) -> None:

@@ -8,17 +8,20 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from hilum.corruptions import CORRUPTIONS, corrupt, middle_level
 from hilum.model import ModelFacts
+from hilum.pixels import Images
 from hilum.progress import LogProgress
 from hilum.robustness import (
-    CHANGES,
     LEAST_IMAGES,
-    changed,
     choose_levels,
     measure_robustness,
-    middle_level,
-    predict_changed,
+    predict_corrupted,
 )
+from hilum.training import Samples
+from making import pictures
+
+ALL_LEVELS = choose_levels(10**6, for_curves=True, for_threshold=False)
 
 FACTS = cast(
     ModelFacts,
@@ -28,59 +31,27 @@ FACTS = cast(
 )
 
 
-def by_brightness(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+def by_brightness(pixels: Images) -> NDArray[np.float64]:
     """Call bright images ill."""
-    ill = pixels.mean(axis=(1, 2, 3)) / 255
+    ill = np.asarray(pixels).mean(axis=(1, 2, 3)) / 255
     return np.stack([1 - ill, ill], axis=1)
-
-
-def pictures(n: int, side: int = 24, channels: int = 1, seed: int = 0) -> NDArray[np.uint8]:
-    rng = np.random.default_rng(seed)
-    return rng.integers(60, 190, (n, side, side, channels), dtype=np.uint8)
-
-
-@pytest.mark.parametrize("name", CHANGES)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_change_grows_with_its_level_and_repeats(name: str, channels: int) -> None:
-    images = pictures(4, channels=channels)
-    before = images.copy()
-    far = []
-    for level in CHANGES[name].levels:
-        found = changed(images, name, level)
-        assert found.shape == images.shape
-        assert found.dtype == np.uint8
-        assert np.array_equal(found, changed(images, name, level))
-        far.append(float(np.abs(found.astype(int) - images).mean()))
-    assert far[0] > 0
-    # Turning noise further makes it no more unlike itself.
-    assert far == sorted(far) or name == "rotation"
-    assert np.array_equal(images, before)
-
-
-def test_brightness_contrast_and_gamma_by_hand() -> None:
-    image = np.array([[[[10], [100]], [[200], [250]]]], dtype=np.uint8)  # mean 140
-    assert changed(image, "darker", 20).ravel().tolist() == [0, 49, 149, 199]
-    assert changed(image, "brighter", 20).ravel().tolist() == [61, 151, 251, 255]
-    assert changed(image, "less_contrast", 40).ravel().tolist() == [62, 116, 176, 206]
-    expected = np.rint(255 * (image / 255) ** 2).ravel().tolist()
-    assert changed(image, "gamma_above_1", 100).ravel().tolist() == expected
 
 
 def test_figures_at_the_locked_threshold() -> None:
     images = pictures(40, seed=1)
     labels = (np.arange(40) % 2).astype(np.int64)
     images[labels == 1] += 20
-    groups = [f"p{i // 2}" for i in range(40)]
-    under_change = predict_changed(
-        by_brightness, by_brightness(images), images, labels, groups, LogProgress(), n_trained=10**6
+    val = Samples(images, labels, tuple(f"p{i // 2}" for i in range(40)))
+    predictions = predict_corrupted(
+        by_brightness, by_brightness(images), val, ALL_LEVELS, LogProgress()
     )
-    found = measure_robustness(under_change, FACTS, labels, groups)
+    found = measure_robustness(predictions, FACTS, val)
     assert found["robustness_on"]["n"] == 40
-    assert set(found["robustness"]) == set(CHANGES)
+    assert set(found["robustness"]) == set(CORRUPTIONS)
     for name, points in found["robustness"].items():
-        assert [point["level"] for point in points] == [0, *CHANGES[name].levels]
+        assert [point["level"] for point in points] == [0, *CORRUPTIONS[name].levels]
         for point in points:
-            pixels = changed(images, name, point["level"]) if point["level"] else images
+            pixels = corrupt(images, name, point["level"]) if point["level"] else images
             score = by_brightness(pixels)[:, 1]
             assert point["auroc"]["value"] == pytest.approx(roc_auc_score(labels, score))
             called = score >= 0.5
@@ -106,20 +77,19 @@ def test_work_is_bounded_by_a_sample_of_patients(
     monkeypatch: pytest.MonkeyPatch, n_trained: int, most_pixels: int, n: int, n_levels: int
 ) -> None:
     monkeypatch.setattr("hilum.robustness.MOST_PIXELS", most_pixels)
-    monkeypatch.setattr("hilum.robustness.CHANGES", {"darker": CHANGES["darker"]})
+    monkeypatch.setattr("hilum.robustness.CORRUPTIONS", {"darker": CORRUPTIONS["darker"]})
     predicted: list[int] = []
 
     def counting(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         predicted.append(len(pixels))
         return by_brightness(pixels)
 
-    images, labels, groups = pictures(400, side=8), *of_patients(400)
-    found = predict_changed(
-        counting, by_brightness(images), images, labels, groups, LogProgress(), n_trained=n_trained
-    )
+    val = of_patients(400)
+    levels = choose_levels(n_trained, for_curves=True, for_threshold=False)
+    found = predict_corrupted(counting, by_brightness(val.pixels), val, levels, LogProgress())
     assert len(found.chosen) == n
     assert sum(predicted) == n_levels * n
-    assert list(found.changed["darker"]) == list(CHANGES["darker"].levels[-n_levels:])
+    assert list(found.corrupted["darker"]) == list(CORRUPTIONS["darker"].levels[-n_levels:])
     sample = (
         "All validation images."
         if n == 400
@@ -134,11 +104,11 @@ def test_middle_levels_stay_however_short_the_training() -> None:
     kept = {
         (for_curves, for_threshold): choose_levels(
             0, for_curves=for_curves, for_threshold=for_threshold
-        )[0]["blur"]
+        ).by_corruption["blur"]
         for for_curves in (True, False)
         for for_threshold in (True, False)
     }
-    _, middle, strongest = CHANGES["blur"].levels
+    _, middle, strongest = CORRUPTIONS["blur"].levels
     assert kept == {
         (True, True): (middle, strongest),
         (True, False): (strongest,),
@@ -147,23 +117,35 @@ def test_middle_levels_stay_however_short_the_training() -> None:
     }
 
 
-def of_patients(n: int) -> tuple[NDArray[np.int64], list[str]]:
-    """Labels in turns, and patients of four images each."""
-    return (np.arange(n) % 2).astype(np.int64), [f"p{i // 4}" for i in range(n)]
+def of_patients(n: int) -> Samples:
+    """Images with labels in turns, and patients of four images each."""
+    labels = (np.arange(n) % 2).astype(np.int64)
+    return Samples(pictures(n, side=8), labels, tuple(f"p{i // 4}" for i in range(n)))
 
 
 @pytest.mark.parametrize(("n_trained", "for_curves"), [(10**6, True), (0, True), (10**6, False)])
 def test_a_threshold_is_chosen_at_the_middle_level(n_trained: int, for_curves: bool) -> None:
-    images, labels, groups = pictures(80, side=8), *of_patients(80)
-    found = predict_changed(
-        *(by_brightness, by_brightness(images), images, labels, groups, LogProgress()),
-        n_trained=n_trained,
-        for_curves=for_curves,
-        for_threshold=True,
-    )
-    assert found.middling.shape == (len(CHANGES), len(found.chosen), 2)
-    for name, probs in zip(CHANGES, found.middling, strict=True):
-        again = by_brightness(changed(images[found.chosen], name, middle_level(name)))
+    val = of_patients(80)
+    levels = choose_levels(n_trained, for_curves=for_curves, for_threshold=True)
+    found = predict_corrupted(by_brightness, by_brightness(val.pixels), val, levels, LogProgress())
+    assert found.at_middle_level.shape == (len(CORRUPTIONS), len(found.chosen), 2)
+    for name, probs in zip(CORRUPTIONS, found.at_middle_level, strict=True):
+        again = by_brightness(corrupt(val.pixels[found.chosen], name, middle_level(name)))
         assert np.array_equal(probs, again)
     if not for_curves:
-        assert all(len(levels) == 1 for levels in found.changed.values())
+        assert all(len(levels) == 1 for levels in found.corrupted.values())
+        assert found.reason == "All validation images."
+
+
+def test_where_no_patient_is_known_each_image_is_one_of_its_own() -> None:
+    val = of_patients(400)
+    levels = choose_levels(0, for_curves=True, for_threshold=False)
+    alone = Samples(val.pixels, val.labels)
+    named = Samples(val.pixels, val.labels, tuple(str(i) for i in range(400)))
+    found, again = (
+        predict_corrupted(by_brightness, by_brightness(each.pixels), each, levels, LogProgress())
+        for each in (alone, named)
+    )
+    assert np.array_equal(found.chosen, again.chosen)
+    figures = measure_robustness(found, FACTS, alone)
+    assert figures == measure_robustness(again, FACTS, named)

@@ -30,7 +30,7 @@ from hilum.pooling import (
     pool_probabilities,
     seal,
 )
-from hilum.robustness import UnderChange
+from hilum.robustness import CorruptedPredictions
 from hilum.settings import Settings
 from hilum.targets import Labels, label_columns, truths
 from hilum.thresholds import Scored, lock_point
@@ -49,7 +49,7 @@ def lock_patients(
     target: Target,
     settings: Settings,
     *,
-    changed: UnderChange | None,
+    corrupted: CorruptedPredictions | None,
     now: str,
 ) -> PatientRules:
     """Fix on validation patients how images are pooled, and the threshold for patients.
@@ -60,8 +60,8 @@ def lock_patients(
         samples.csv: path, patient, label, split, and for several labels unknown.
     val_probs : float array of shape (n_val, n_classes)
         Calibrated probabilities of the validation images, in their order.
-    changed : UnderChange, optional
-        How some of them, whole patients, are answered when changed, for the rule 'robust'.
+    corrupted : CorruptedPredictions, optional
+        How some of them, whole patients, are answered under corruptions, for the rule 'robust'.
     now : str
         When it is locked.
 
@@ -78,14 +78,14 @@ def lock_patients(
     names, index = number_patients(patient_names(val))
     labels = truths(val, class_names, target.kind)
     pooled = _Pooled.of(labels, val_probs, index, chosen.method, target)
-    pooled_changed = None
-    if changed is not None:
-        _, some = number_patients(patient_names(val.iloc[changed.chosen]))
+    pooled_corrupted = None
+    if corrupted is not None:
+        _, some = number_patients(patient_names(val.iloc[corrupted.chosen]))
         parts = [
-            _Pooled.of(labels[changed.chosen], probs, some, chosen.method, target)
-            for probs in changed.middling
+            _Pooled.of(labels[corrupted.chosen], probs, some, chosen.method, target)
+            for probs in corrupted.at_middle_level
         ]
-        pooled_changed = _Pooled(parts[0].labels, np.stack([part.probs for part in parts]))
+        pooled_corrupted = _Pooled(parts[0].labels, np.stack([part.probs for part in parts]))
     pooling = LockedPooling(
         method=chosen.method,
         reason=chosen.reason,
@@ -96,9 +96,9 @@ def lock_patients(
     )
 
     def lock(k: int) -> LockedPoint:
-        moved = None if pooled_changed is None else pooled_changed.scored(k, target)
+        some = None if pooled_corrupted is None else pooled_corrupted.scored(k, target)
         rule = settings.operating_point
-        return lock_point(pooled.scored(k, target), moved, rule, now=now, unit="patient")
+        return lock_point(pooled.scored(k, target), some, rule, now=now, unit="patient")
 
     if target.kind == "multilabel":
         return PatientRules(pooling, None, {name: lock(k) for k, name in enumerate(class_names)})

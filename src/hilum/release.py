@@ -44,7 +44,12 @@ from hilum.patient_figures import lock_patients
 from hilum.pooling import Target
 from hilum.progress import Progress
 from hilum.referral import LockedRules
-from hilum.robustness import UnderChange, measure_robustness, predict_changed
+from hilum.robustness import (
+    CorruptedPredictions,
+    choose_levels,
+    measure_robustness,
+    predict_corrupted,
+)
 from hilum.settings import Settings
 from hilum.thresholds import Scored, lock_point
 from hilum.training import Samples, network_logits
@@ -112,7 +117,7 @@ class Release:
     val : Outputs
         What the exported model gives for the validation images, so that it need not be asked twice.
     robustness : dict
-        Figures of validation images under changes, as `measure_robustness` returns them; empty
+        Figures of validation images under corruptions, as `measure_robustness` returns them; empty
         where none were asked for.
     """
 
@@ -156,7 +161,7 @@ def make_release(
     n_trained : int
         Images that training saw, in all epochs together.
     curves : bool
-        Measure validation images under changes at several levels.
+        Measure validation images under corruptions at several levels.
 
     Raises
     ------
@@ -173,23 +178,14 @@ def make_release(
     originals = [basis.dataset.picture(path) for path in basis.val_rows["path"][:N_ORIGINALS]]
     check_resizing(onnx, originals, settings.pixel_spec)
     for_threshold = settings.operating_point == "robust" and basis.has_thresholds
-    changed = None
+    corrupted = None
     if curves or for_threshold:
-        changed = predict_changed(
-            predictor(onnx),
-            found.probabilities,
-            val.pixels,
-            val.labels,
-            list(basis.val_rows["group"]),
-            progress,
-            n_trained=n_trained,
-            for_curves=curves,
-            for_threshold=for_threshold,
-        )
-    moved = changed if for_threshold else None
-    thresholds = _lock_thresholds(found.probabilities, moved, basis)
+        levels = choose_levels(n_trained, for_curves=curves, for_threshold=for_threshold)
+        corrupted = predict_corrupted(predictor(onnx), found.probabilities, val, levels, progress)
+    choosing = corrupted if for_threshold else None
+    thresholds = _lock_thresholds(found.probabilities, choosing, basis)
     rules, references = _lock_rules(graph, found, thresholds, basis)
-    patients = _lock_patients(found.probabilities, moved, basis)
+    patients = _lock_patients(found.probabilities, choosing, basis)
     facts = ModelFacts(
         hilum=hilum.__version__,
         created=now(),
@@ -224,8 +220,8 @@ def make_release(
         references=None if references is None else references.to_bytes(),
         calibration=calibration,
         val=found,
-        robustness=measure_robustness(changed, facts, val.labels, list(basis.val_rows["group"]))
-        if changed is not None and curves
+        robustness=measure_robustness(corrupted, facts, val)
+        if corrupted is not None and curves
         else {},
     )
 
@@ -265,15 +261,15 @@ def _describe(calibrator: Calibrator, why: str) -> dict[str, Any]:
 
 
 def _lock_thresholds(
-    probs: NDArray[np.float64], changed: UnderChange | None, basis: Basis
+    probs: NDArray[np.float64], corrupted: CorruptedPredictions | None, basis: Basis
 ) -> Thresholds:
     names, rule = basis.names, basis.settings.operating_point
 
     def lock(truth: NDArray[np.floating], column: int) -> LockedPoint:
-        moved = None
-        if changed is not None:
-            moved = Scored(truth[changed.chosen], changed.middling[..., column])
-        return lock_point(Scored(truth, probs[:, column]), moved, rule, now=now())
+        some = None
+        if corrupted is not None:
+            some = Scored(truth[corrupted.chosen], corrupted.at_middle_level[..., column])
+        return lock_point(Scored(truth, probs[:, column]), some, rule, now=now())
 
     labels = basis.val.labels
     if basis.settings.target == "multilabel":
@@ -312,14 +308,14 @@ def _lock_rules(
 
 
 def _lock_patients(
-    probs: NDArray[np.float64], changed: UnderChange | None, basis: Basis
+    probs: NDArray[np.float64], corrupted: CorruptedPredictions | None, basis: Basis
 ) -> PatientRules:
     """Lock the rules for patients with several images, where patients are known."""
     if not basis.patients_known:
         return PatientRules(None, None, None)
     target = Target(basis.settings.target, basis.positive_index)
     return lock_patients(
-        basis.table, probs, basis.names, target, basis.settings, changed=changed, now=now()
+        basis.table, probs, basis.names, target, basis.settings, corrupted=corrupted, now=now()
     )
 
 
