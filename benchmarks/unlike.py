@@ -25,8 +25,8 @@ from PIL import Image, ImageDraw
 from sklearn.metrics import roc_auc_score
 
 import hilum
-from hilum.dataset import images_below
 from hilum.evaluation import figure_text
+from hilum.folders import images_below
 from hilum.neighbours import VIEWS, References, see
 
 Pixels = NDArray[np.uint8]

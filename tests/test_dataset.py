@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilum import Columns, DataError, Dataset, MissingExtraError, UnreadableError, load_dataset
-from hilum.dataset import FACTS, images_below, open_picture, split_name
+from hilum.dataset import FACTS, open_picture
+from hilum.folders import images_below, split_name
 from hilum.readers import read_arrays
 from making import medmnist, write_folder, write_image, write_npz, write_table
 
@@ -475,7 +476,7 @@ def test_threads_share_one_loading_of_an_npz(
         time.sleep(0.05)
         return read_arrays(source, **limits)
 
-    monkeypatch.setattr("hilum.dataset.read_arrays", slow)
+    monkeypatch.setattr("hilum.npz.read_arrays", slow)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda row: open_picture(path, "npz", f"train/{row % 4}"), range(8)))
     assert loaded == [path]

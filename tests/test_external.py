@@ -9,7 +9,7 @@ import pytest
 
 import hilum
 import tiny
-from hilum.dataset import Columns
+from hilum.columns import Columns
 from hilum.errors import DataError, SettingError
 from hilum.external import _own_columns, map_labels, match_classes, match_labels
 

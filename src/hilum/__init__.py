@@ -22,8 +22,9 @@ from hilum.errors import (
 
 if TYPE_CHECKING:
     from hilum.auditing import Audit, Finding, audit
+    from hilum.columns import Columns
     from hilum.comparing import Comparison, compare
-    from hilum.dataset import Columns, Dataset, load_dataset
+    from hilum.dataset import Dataset, load_dataset
     from hilum.explanation import Explanation, explain
     from hilum.fetching import fetch
     from hilum.inference import Model, Prediction, load, predict
@@ -93,8 +94,9 @@ __all__ = [
 
 _MODULES = {
     "auditing": ("Audit", "Finding", "audit"),
+    "columns": ("Columns",),
     "comparing": ("Comparison", "compare"),
-    "dataset": ("Columns", "Dataset", "load_dataset"),
+    "dataset": ("Dataset", "load_dataset"),
     "explanation": ("Explanation", "explain"),
     "fetching": ("fetch",),
     "inference": ("Model", "Prediction", "load", "predict"),

@@ -38,7 +38,7 @@ from hilum.printing import (
 )
 
 if TYPE_CHECKING:
-    from hilum.dataset import Columns
+    from hilum.columns import Columns
     from hilum.inference import Model, Prediction
     from hilum.preparation import DataOptions
     from hilum.targets import TargetKind

@@ -18,7 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hilum.auditing.drift import describe, find_drift_between, judge
-from hilum.dataset import Columns, Dataset, load_dataset, usual_columns
+from hilum.columns import Columns, usual_columns
+from hilum.dataset import Dataset, load_dataset
 from hilum.errors import DataError, HilumError, RunError, SettingError, did_you_mean
 from hilum.evaluation import measure, now, predict_split
 from hilum.files import read_json, write_csv, write_json

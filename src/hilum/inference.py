@@ -423,7 +423,7 @@ def find_inputs(item: str | Path) -> list[tuple[str, Opener]]:
 
 
 def _folder_inputs(path: Path) -> list[tuple[str, Opener]]:
-    from hilum.dataset import images_below
+    from hilum.folders import images_below
 
     images, left = images_below(path)
     if not images:
@@ -436,7 +436,7 @@ def _folder_inputs(path: Path) -> list[tuple[str, Opener]]:
 
 
 def _table_inputs(path: Path) -> list[tuple[str, Opener]]:
-    from hilum.dataset import plain_path, usual_columns
+    from hilum.columns import plain_path, usual_columns
     from hilum.tables import read_table
 
     table = read_table(path)
@@ -457,7 +457,8 @@ def _table_inputs(path: Path) -> list[tuple[str, Opener]]:
 
 
 def _npz_inputs(path: Path) -> list[tuple[str, Opener]]:
-    from hilum.dataset import npz_paths, open_picture
+    from hilum.dataset import open_picture
+    from hilum.npz import npz_paths
 
     try:
         names = npz_paths(path)

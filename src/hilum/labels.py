@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -161,6 +162,33 @@ def _note(parts: list[list[str]], held: list[list[str]]) -> tuple[str, ...]:
         f"{len(empty):,} image{' has' if len(empty) == 1 else 's have'} none of the labels "
         f"(written as {spelled}).",
     )
+
+
+def check_several(read: Several, source: Path, *, to_learn: bool) -> None:
+    """Refuse labels that are no several, or of which there is nothing to learn.
+
+    Raises
+    ------
+    DataError
+        If a label is named twice, there is one alone, or, to learn from, one is present in no image
+        or absent from none.
+    """
+    twice = [name for name, count in Counter(read.names).items() if count > 1]
+    if twice:
+        raise DataError(f"--classes names '{twice[0]}' more than once. Name each label once.")
+    if len(read.names) < 2:
+        raise DataError(
+            f"{source}: one label, '{read.names[0]}', is two classes. Give its column with "
+            "--label-column, without --target and without the rows in which it is unknown."
+        )
+    for k, name in enumerate(read.names):
+        for value, missing in ((1, "present in"), (0, "absent from")):
+            # A model may be evaluated on images that all lack a label.
+            if to_learn and not (read.targets[:, k] == value).any():
+                raise DataError(
+                    f"{source}: the label '{name}' is known to be {missing} no image, so "
+                    "it cannot be learnt. Leave it out, or add such images."
+                )
 
 
 def grade_order(found: Sequence[str], source: Path) -> tuple[str, ...]:

@@ -179,7 +179,7 @@ def _stated(path: Path, n: int, wanted: str | None) -> list[str]:
     """Return the patient that a table states for each of its images, '' where there is none."""
     if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
         return [""] * n
-    from hilum.dataset import usual_columns
+    from hilum.columns import usual_columns
     from hilum.tables import read_table
 
     table = read_table(path)

@@ -14,7 +14,8 @@ import pandas as pd
 from hilum.auditing import Finding, Found, find_flaws
 from hilum.backbones import check_backbone
 from hilum.budget import DEFAULT_MINUTES, Budget, check_minutes
-from hilum.dataset import Columns, Dataset, load_dataset
+from hilum.columns import Columns
+from hilum.dataset import Dataset, load_dataset
 from hilum.errors import DataError, SettingError, did_you_mean
 from hilum.fingerprint import take_fingerprint
 from hilum.hardware import find_hardware

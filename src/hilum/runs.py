@@ -22,8 +22,9 @@ import hilum
 from hilum.allocator import give_back_pages
 from hilum.budget import overrun
 from hilum.cache import stored_images
+from hilum.columns import Columns
 from hilum.crossvalidation import check_folds, work_folds
-from hilum.dataset import Columns, Dataset
+from hilum.dataset import Dataset
 from hilum.errors import HilumError, RunError
 from hilum.evaluation import as_table, measure, n_openings, now, open_test, predict_split
 from hilum.export import Outputs

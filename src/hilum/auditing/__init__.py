@@ -25,7 +25,8 @@ from hilum.auditing.labels import find_label_errors
 from hilum.auditing.memory import Detector, Memory
 from hilum.auditing.several import ask_by_label, check_labels
 from hilum.auditing.shortcuts import find_shortcuts
-from hilum.dataset import Columns, Dataset, load_dataset
+from hilum.columns import Columns
+from hilum.dataset import Dataset, load_dataset
 from hilum.headers import add_header_columns
 from hilum.looks import empty_looks
 from hilum.patients import Patients
