@@ -10,6 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hilum import Dataset
+
+
+def counts(dataset: Dataset) -> dict[tuple[str, str], int]:
+    """Count the samples of each split and class."""
+    return dict(dataset.table.groupby(["given_split", "label"]).size())
+
 
 def write_image(path: Path, seed: int = 0, *, size: int = 8, channels: int = 1) -> Path:
     """Write noise; equal seeds give identical files."""

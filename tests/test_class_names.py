@@ -1,0 +1,95 @@
+"""Order and names of classes; more that is refused stands in test_bad_input.py."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from hilum import DataError, load_dataset
+from making import medmnist, write_folder, write_npz, write_table
+
+
+@pytest.mark.parametrize(
+    "name", ["No finding", "<b>ill</b>", "größe", "肺炎", "a & b, c", "'quoted'", "100%"]
+)
+def test_class_names_of_all_kinds(tmp_path: Path, name: str) -> None:
+    # '<b>ill</b>' is a folder named '<b>ill<' with one named 'b>' inside.
+    dataset = load_dataset(write_folder(tmp_path, {name: 1, "other": 1}))
+    assert sorted(dataset.class_names) == sorted([name.partition("/")[0], "other"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "Refer",
+            "the very word by which a model says that it gives no answer ('refer' to a person, "
+            "'refused' as unreadable). Call the class otherwise, such as 'referable'.",
+        ),
+        (
+            "refused",
+            "the very word by which a model says that it gives no answer ('refer' to a person, "
+            "'refused' as unreadable). Call the class otherwise, such as 'referable'.",
+        ),
+        (
+            "a|b",
+            "and '|' stands between the classes of a prediction set. Call the class otherwise, "
+            "such as 'a-b'; or, if it joins several labels of an image, pass --target multilabel.",
+        ),
+    ],
+)
+def test_names_that_answers_could_not_be_told_from(tmp_path: Path, name: str, message: str) -> None:
+    table = tmp_path / "t.csv"
+    write_table(table, [["path", "label"], ["0.png", name], ["1.png", "well"]], n_images=2)
+    npz = write_npz(tmp_path / "x.npz", **medmnist(2))
+    for source, classes in ((table, None), (npz, ("well", name))):
+        with pytest.raises(DataError) as error:
+            load_dataset(source, classes=classes)
+        assert str(error.value) == f"{source} holds the class '{name}', {message}"
+    assert name in load_dataset(table, min_classes=1).class_names
+
+
+def test_accents_stored_in_two_ways_are_one_class(tmp_path: Path) -> None:
+    composed, parted = (unicodedata.normalize(form, "Läsion") for form in ("NFC", "NFD"))
+    write_folder(tmp_path, {f"train/{composed}": 1, f"test/{parted}": 1, "train/b": 1, "test/b": 1})
+    dataset = load_dataset(tmp_path)
+    assert dataset.class_names == (composed, "b") or dataset.class_names == ("b", composed)
+    assert all(dataset.picture(path).n_frames == 1 for path in dataset.table["path"])
+    ordered = load_dataset(tmp_path, classes=[parted, "b"])
+    assert ordered.class_names == (composed, "b")
+
+
+def test_numbers_are_ordered_by_value(tmp_path: Path) -> None:
+    write_folder(tmp_path, {str(n): 1 for n in range(12)} | {"none": 1})
+    assert load_dataset(tmp_path).class_names == (*map(str, range(12)), "none")
+
+
+def test_classes_give_the_order(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 1, "b": 1, "c": 1})
+    dataset = load_dataset(tmp_path, classes=["c", "a", "b"])
+    assert (dataset.class_names, dataset.target_kind) == (("c", "a", "b"), "classes")
+
+
+def test_labels_as_numbers(tmp_path: Path) -> None:
+    rows = [["path", "label"], *([f"{n}.png", str(n % 11)] for n in range(22))]
+    assert load_dataset(write_table(tmp_path / "t.csv", rows)).class_names == tuple(
+        map(str, range(11))
+    )
+
+
+def test_classes_that_may_be_slips_are_asked_about(tmp_path: Path) -> None:
+    labels = ["benign"] * 5 + ["malignant"] * 5 + ["T1"] * 5 + ["bening", "malignat", "T2", "cyst"]
+    rows = [["path", "label"], *([f"{n}.png", label] for n, label in enumerate(labels))]
+    dataset = load_dataset(write_table(tmp_path / "t.csv", rows))
+    assert dataset.notes == (
+        "The class 'bening' has 1 image (row 17). Did you mean 'benign'?",
+        "The class 'malignat' has 1 image (row 18). Did you mean 'malignant'?",
+    )
+    chosen = load_dataset(tmp_path / "t.csv", classes=sorted(set(labels)))
+    assert chosen.notes == ()
+    folder = write_folder(tmp_path / "folder", {"normal": 5, "ill": 5, "norml": 2})
+    assert load_dataset(folder).notes == (
+        "The class 'norml' has 2 images (norml/0.png, norml/1.png). Did you mean 'normal'?",
+    )
