@@ -1,4 +1,4 @@
-"""Youden's index against loops, and its rule where normal distributions fit and where not."""
+"""Youden's index by hand, and its rule where normal distributions fit and where not."""
 
 from __future__ import annotations
 
