@@ -18,6 +18,7 @@ from hilum.auditing.quick_model import (
     Looks,
     Study,
     area,
+    early_stops,
     make_study,
     out_of_fold,
     patient_groups,
@@ -114,7 +115,8 @@ def _drift(samples: pd.DataFrame, looks: Looks | _Both, which: pd.Series) -> dic
     seen = np.asarray(looks[study.rows])
     grey = _histograms(seen)
     features = np.hstack([picture_features(seen), np.sqrt(grey)])
-    probs = out_of_fold(features, is_second.astype(np.intp), study.fold, 2)
+    with early_stops():
+        probs = out_of_fold(features, is_second.astype(np.intp), study.fold, 2)
     labels = _labels(samples)
     known = which.to_numpy(dtype=object) != ""
     second = which.to_numpy(dtype=object) == study.names[int(study.y[is_second][0])]

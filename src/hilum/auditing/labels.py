@@ -21,6 +21,7 @@ from hilum.auditing.quick_model import (
     Looks,
     Study,
     area,
+    early_stops,
     make_study,
     out_of_fold,
     picture_features,
@@ -116,7 +117,9 @@ def find_label_errors(samples: pd.DataFrame, looks: Looks, *, progress: Progress
     if isinstance(study, str):
         progress.say(f"Wrong labels were not looked for: {study}.")
         return Found(not_looked_for={"label_errors": study})
-    probs = predict_labels(looks if len(study) == len(looks) else looks[study.rows], study)
+    seen = looks if len(study) == len(looks) else looks[study.rows]
+    with early_stops():
+        probs = predict_labels(seen, study)
     quality = area(study.y, probs, study.clusters)
     if quality.value < LEAST_AUROC:
         why = (

@@ -23,6 +23,7 @@ from hilum.cache import cache_room
 from hilum.errors import HilumError
 from hilum.files import read_json, write_json
 from hilum.progress import Progress, Task
+from hilum.threads import one_blas_thread
 
 Detector = Callable[..., Found]
 
@@ -48,7 +49,9 @@ class Memory:
                 progress.say(line)
             return found
         listener = _Listener(progress)
-        found = detector(self._samples, self._looks, progress=listener)
+        # Detectors work in threads of their own, on matrices too small to be shared among more.
+        with one_blas_thread():
+            found = detector(self._samples, self._looks, progress=listener)
         answer = {"found": found.to_dict(), "said": listener.said}
         # A cache that cannot be written costs time alone.
         with contextlib.suppress(HilumError, OSError):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -364,8 +366,12 @@ def out_of_fold(
     -------
     float array of shape (n, n_classes)
         Probabilities; 0 for a class that the other folds lack.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a fit stops early; see `early_stops`.
     """
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     views = [features] if mirrored is None else [features, mirrored]
@@ -377,14 +383,24 @@ def out_of_fold(
             known = np.concatenate([known, *(view[learn] for view in views[1:])])
         mean, scale = _standardise(known)
         model = LogisticRegression(C=strength, max_iter=300)
-        with warnings.catch_warnings():
-            # A fit that stops early ranks images hardly worse, and is judged on others anyway.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(known, np.tile(y[learn], len(views)))
+        model.fit(known, np.tile(y[learn], len(views)))
         del known  # before the next fold's is made
         answers = [model.predict_proba((view[ask] - mean) / scale) for view in views]
         probs[np.ix_(ask, model.classes_)] = np.mean(answers, axis=0)
     return probs
+
+
+@contextmanager
+def early_stops() -> Iterator[None]:
+    """Allow fits of `out_of_fold` to stop early: they rank images hardly worse for it.
+
+    Outside the threads that fit, for in threads that overlap Python mixes up what is ignored.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
 
 
 def _standardise(features: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -7,8 +7,9 @@ training, calibration or a choice of model.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from hilum.auditing.quick_model import (
     Looks,
     Study,
     area,
+    early_stops,
     flat_features,
     make_study,
     out_of_fold,
@@ -32,6 +34,7 @@ from hilum.dataset import RESERVED
 from hilum.intervals import Floats, wilson
 from hilum.names import quoted
 from hilum.progress import Progress
+from hilum.threads import in_threads
 
 MOST_IMAGES = 3000
 """Images that are looked at: more would sharpen intervals that are narrow enough."""
@@ -41,6 +44,8 @@ CORNER = 16
 HIDDEN = 40  # side of the square that is hidden in the middle
 THUMBNAIL = 16
 MARK = 7  # marks are found that are thinner than this, in pixels of a look
+
+OF_PICTURES, OF_FEW_VALUES = 0.03, 0.3  # strengths of the models that tell the label
 
 N_BINS = 12
 LEAST_HOLDERS = 3  # patients that must share a value of a column before it can be learnt from
@@ -91,6 +96,31 @@ class Clue:
 
     def to_dict(self) -> dict[str, Any]:
         return {"name": self.name, "words": self.words, "auroc": self.area.to_dict()}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A clue that is not measured yet.
+
+    Attributes
+    ----------
+    features : function
+        Returns what the label is to be told by, a row an image; called when it is its turn, so
+        that not all are held at once.
+    strength : float
+        As `out_of_fold` takes it.
+    """
+
+    name: str
+    words: str
+    family: Family
+    features: Callable[[], NDArray[Any]]
+    strength: float
+
+    def measure(self, study: Study) -> Clue:
+        return Clue(
+            self.name, self.words, self.family, _measure(self.features(), study, self.strength)
+        )
 
 
 @dataclass(frozen=True)
@@ -163,22 +193,14 @@ def measure_clues(samples: pd.DataFrame, seen: Looks, study: Study) -> Clues:
     study : Study
     """
     rows = samples.iloc[study.rows]
-    clues = [*_file_clues(rows, study), *_picture_clues(seen, study)]
-    restated = []
-    for column in (name for name in rows.columns if name not in RESERVED):
-        values = rows[column].astype(str).str.strip()
-        if _restates(column, values, study):
-            restated.append(str(column))
-            continue
-        features = _column_features(values, study)
-        if features is not None:
-            measured = _measure(features, study, strength=0.3)
-            clues.append(Clue(f"column:{column}", f"the column '{column}'", "column", measured))
-    picture = _measure(picture_features(seen), study)
-    return Clues(study, picture, tuple(clues), tuple(restated))
+    columns, restated = _column_trials(rows, study)
+    trials = [*_file_trials(rows, study), *_picture_trials(seen), *columns, _whole(seen)]
+    with early_stops():
+        *clues, whole = in_threads(lambda trial: trial.measure(study), trials)
+    return Clues(study, whole.area, tuple(clues), tuple(restated))
 
 
-def _measure(features: NDArray[Any], study: Study, strength: float = 0.03) -> Area:
+def _measure(features: NDArray[Any], study: Study, strength: float) -> Area:
     probs = out_of_fold(features, study.y, study.fold, len(study.names), strength=strength)
     return area(study.y, probs, study.clusters)
 
@@ -186,7 +208,7 @@ def _measure(features: NDArray[Any], study: Study, strength: float = 0.03) -> Ar
 # -- clues beside the picture ---------------------------------------------------------------------
 
 
-def _file_clues(rows: pd.DataFrame, study: Study) -> Iterator[Clue]:
+def _file_trials(rows: pd.DataFrame, study: Study) -> Iterator[Trial]:
     height, width = (rows[name].to_numpy(float) for name in ("height", "width"))
     quality = pd.to_numeric(rows["jpeg_quality"], errors="coerce").to_numpy(float)
     kinds = rows[["format", "mode", "bits"]].astype(str).agg(" ".join, axis=1)
@@ -201,7 +223,26 @@ def _file_clues(rows: pd.DataFrame, study: Study) -> Iterator[Clue]:
     }
     for name, (words, features) in tried.items():
         if features is not None:
-            yield Clue(name, words, "file", _measure(features, study, strength=0.3))
+            yield Trial(name, words, "file", partial(_given, features), OF_FEW_VALUES)
+
+
+def _column_trials(rows: pd.DataFrame, study: Study) -> tuple[list[Trial], list[str]]:
+    """Return what to try of the data's own columns, and those that say the label."""
+    trials, restated = [], []
+    for column in (name for name in rows.columns if name not in RESERVED):
+        values = rows[column].astype(str).str.strip()
+        if _restates(column, values, study):
+            restated.append(str(column))
+            continue
+        features = _column_features(values, study)
+        if features is not None:
+            given, words = partial(_given, features), f"the column '{column}'"
+            trials.append(Trial(f"column:{column}", words, "column", given, OF_FEW_VALUES))
+    return trials, restated
+
+
+def _given(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    return features
 
 
 def _bins(values: Floats) -> NDArray[np.float32] | None:
@@ -271,23 +312,44 @@ def _plain(text: str) -> str:
 # -- clues in the picture -------------------------------------------------------------------------
 
 
-def _picture_clues(seen: Looks, study: Study) -> Iterator[Clue]:
+def _picture_trials(seen: Looks) -> Iterator[Trial]:
+    parts: list[tuple[str, str, Family, Callable[[Looks], NDArray[np.float32]]]] = [
+        ("border", "the outermost 6 % at each edge", "rim", _border_features),
+        *(
+            (f"corner:{name}", f"the {name} corner", "rim", partial(_corner_features, place=place))
+            for name, place in CORNERS.items()
+        ),
+        ("centre_hidden", "the picture with its middle 40 % hidden", "rim", _outer_features),
+        ("thumbnail", "a thumbnail of 16×16 pixels", "coarse", _thumbnail_features),
+    ]
+    for name, words, family, describe in parts:
+        yield Trial(name, words, family, partial(describe, seen), OF_PICTURES)
+
+
+def _whole(seen: Looks) -> Trial:
+    """What all clues are held against: what the picture itself gives."""
+    return Trial("", "the whole picture", "coarse", partial(picture_features, seen), OF_PICTURES)
+
+
+def _border_features(seen: Looks) -> NDArray[np.float32]:
     edge = np.ones(seen.shape[1:], dtype=bool)
     edge[RIM:-RIM, RIM:-RIM] = False
-    border = flat_features(seen[:, edge].astype(np.float32))
-    yield Clue("border", "the outermost 6 % at each edge", "rim", _measure(border, study))
-    for name, place in CORNERS.items():
-        corner = seen[:, *place].reshape(len(seen), -1).astype(np.float32)
-        measured = _measure(flat_features(corner), study)
-        yield Clue(f"corner:{name}", f"the {name} corner", "rim", measured)
+    return flat_features(seen[:, edge].astype(np.float32))
+
+
+def _corner_features(seen: Looks, place: tuple[slice, slice]) -> NDArray[np.float32]:
+    return flat_features(seen[:, *place].reshape(len(seen), -1).astype(np.float32))
+
+
+def _outer_features(seen: Looks) -> NDArray[np.float32]:
     hidden = seen.copy()
     inner = slice((hidden.shape[1] - HIDDEN) // 2, (hidden.shape[1] + HIDDEN) // 2)
     hidden[:, inner, inner] = 128
-    outside = _measure(picture_features(hidden), study)
-    yield Clue("centre_hidden", "the picture with its middle 40 % hidden", "rim", outside)
-    thumbnail = shrink(seen, THUMBNAIL).reshape(len(seen), -1)
-    measured = _measure(flat_features(thumbnail), study)
-    yield Clue("thumbnail", "a thumbnail of 16×16 pixels", "coarse", measured)
+    return picture_features(hidden)
+
+
+def _thumbnail_features(seen: Looks) -> NDArray[np.float32]:
+    return flat_features(shrink(seen, THUMBNAIL).reshape(len(seen), -1))
 
 
 # -- alarms ---------------------------------------------------------------------------------------
