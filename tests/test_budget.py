@@ -14,8 +14,10 @@ from hilum.budget import (
     LEAST_MEMBERS,
     LONGEST,
     MOST_MEMBERS,
+    STARVED,
     Budget,
     Pace,
+    Paces,
     Sizes,
     check_minutes,
     choose_epochs,
@@ -24,6 +26,7 @@ from hilum.budget import (
     overrun,
     sizes_of,
     surely_fits,
+    time_one,
     time_training,
     whole_s,
 )
@@ -37,6 +40,7 @@ from hilum.settings import Settings, make_settings
 CPU = Hardware("cpu", "a processor", 2, has_bfloat16=False)
 SIZES = Sizes(n_train=960, n_val=120, n_test=240)
 PACE = Pace(step_s=0.2, validation_s=0.004, checkpoint_s=0.1, predict_s=0.004)
+PACES = {1: PACE}
 EPOCH_S = 1.05 * (30 * 0.2 + 120 * 0.004 + 0.1)
 
 
@@ -61,38 +65,39 @@ def tiny(**changes: object) -> Settings:
 def test_the_most_epochs_that_fit_are_taken(minutes: float) -> None:
     """Held against trying one after another."""
     budget = Budget(minutes, is_given=True, elapsed_s=12, read_s=0.002, n_test=240)
-    chosen = choose_epochs(PACE, SIZES, settings(), budget)
+    chosen = choose_epochs(PACES, SIZES, settings(), budget)
     tried = LEAST_EPOCHS
     while (
-        tried < 20 * LONGEST and whole_s(PACE, SIZES, settings(), tried + 1, budget) <= 60 * minutes
+        tried < 20 * LONGEST
+        and whole_s(PACES, SIZES, settings(), tried + 1, budget) <= 60 * minutes
     ):
         tried += 1
     assert chosen.epochs == tried
-    assert chosen.expected_s == whole_s(PACE, SIZES, settings(), tried, budget)
+    assert chosen.expected_s == whole_s(PACES, SIZES, settings(), tried, budget)
 
 
 def test_an_epoch_costs_its_steps_validation_and_checkpoint() -> None:
     budget = Budget(10, is_given=True)
     # So many that robustness has reached its limit: what is left is the epoch itself.
-    more, fewer = (whole_s(PACE, SIZES, settings(), epochs, budget) for epochs in (301, 300))
+    more, fewer = (whole_s(PACES, SIZES, settings(), epochs, budget) for epochs in (301, 300))
     assert more - fewer == pytest.approx(EPOCH_S)
     assert PACE.epoch_s(SIZES, settings()) == pytest.approx(EPOCH_S)
 
 
 def test_time_that_is_gone_is_not_spent_again() -> None:
     fresh, late = (
-        choose_epochs(PACE, SIZES, settings(), Budget(4, is_given=True, elapsed_s=gone)).epochs
+        choose_epochs(PACES, SIZES, settings(), Budget(4, is_given=True, elapsed_s=gone)).epochs
         for gone in (0.0, 10 * EPOCH_S)
     )
     assert 7 <= fresh - late <= 10  # robustness shrinks with the epochs
 
 
 def test_a_limit_is_not_filled_but_a_given_budget_is() -> None:
-    assert choose_epochs(PACE, SIZES, settings(), Budget(60, is_given=False)).epochs == 20
-    given = choose_epochs(PACE, SIZES, settings(), Budget(4, is_given=True))
+    assert choose_epochs(PACES, SIZES, settings(), Budget(60, is_given=False)).epochs == 20
+    given = choose_epochs(PACES, SIZES, settings(), Budget(4, is_given=True))
     assert 20 < given.epochs < 20 * LONGEST
     assert 3.7 * 60 < given.expected_s <= 4 * 60
-    endless = choose_epochs(PACE, SIZES, settings(), Budget(600, is_given=True))
+    endless = choose_epochs(PACES, SIZES, settings(), Budget(600, is_given=True))
     assert endless.epochs == 20 * LONGEST
     assert endless.reason.startswith("0.2 s a step, 30 steps an epoch: 40 epochs are done in ")
     assert endless.reason.endswith(
@@ -100,49 +105,64 @@ def test_a_limit_is_not_filled_but_a_given_budget_is() -> None:
     )
 
 
-@pytest.mark.parametrize(("minutes", "members"), [(2, 1), (6, 1), (9, 3), (11, 4), (60, 5)])
+@pytest.mark.parametrize(("minutes", "members"), [(2, 1), (4, 1), (6, 3), (9, 3), (11, 4), (60, 5)])
 def test_a_longer_budget_buys_an_ensemble(minutes: float, members: int) -> None:
     budget = Budget(minutes, is_given=True)
-    assert choose_members(PACE, SIZES, settings(), budget) == members
+    assert choose_members(PACES, SIZES, settings(), budget) == members
     ensemble = settings(members=members)
+    epochs = 20 if members > LEAST_MEMBERS else math.ceil(20 * STARVED)
     if members > 1:
-        assert whole_s(PACE, SIZES, ensemble, 20, budget) <= 60 * minutes
-    by_default = choose_members(PACE, SIZES, settings(), Budget(minutes, is_given=False))
+        assert whole_s(PACES, SIZES, ensemble, epochs, budget) <= 60 * minutes
+    by_default = choose_members(PACES, SIZES, settings(), Budget(minutes, is_given=False))
     assert by_default == min(members, LEAST_MEMBERS)
 
 
+def test_networks_that_see_less_cost_what_they_cost() -> None:
+    """Held against adding up by hand: 2 of 1, 2 of 1/2 and 1 of 1/4 of the side."""
+    paces = {1: PACE, 2: Pace(0.05, 0.001, 0.1, 0.001), 4: Pace(0.01, 0.0002, 0.1, 0.0002)}
+    five = settings(members=5, reductions=(1, 2, 4))
+    budget = Budget(10, is_given=True)
+    more, fewer = (whole_s(paces, SIZES, five, epochs, budget) for epochs in (301, 300))
+    epochs_s = [paces[factor].epoch_s(SIZES, five) for factor in (1, 2, 4, 1, 2)]
+    assert more - fewer == pytest.approx(sum(epochs_s))
+    before = whole_s({factor: Pace(0, 0, 0, 0) for factor in paces}, SIZES, five, 0, budget)
+    predicted = whole_s(paces, SIZES, five, 0, budget) - before
+    alone = whole_s(PACES, SIZES, settings(), 0, budget) - before
+    assert predicted / alone == pytest.approx((0.004 + 0.001) * 2 / 0.004 + 0.0002 / 0.004)
+
+
 def test_reasons_say_the_numbers() -> None:
-    chosen = choose_epochs(PACE, SIZES, settings(), Budget(4, is_given=True))
-    kept = whole_s(PACE, SIZES, settings(), 0, Budget(4, is_given=True)) / 60
+    chosen = choose_epochs(PACES, SIZES, settings(), Budget(4, is_given=True))
+    kept = whole_s(PACES, SIZES, settings(), 0, Budget(4, is_given=True)) / 60
     assert chosen.reason == (
         f"0.2 s a step, 30 steps an epoch: {chosen.epochs} epochs fit in 4 minutes, of which "
         f"{kept:.1f} are kept for all but training."
     )
-    by_default = choose_epochs(PACE, SIZES, settings(), Budget(1.5, is_given=False))
+    by_default = choose_epochs(PACES, SIZES, settings(), Budget(1.5, is_given=False))
     assert " epochs fit in 1.5 minutes, the limit by default, of which " in by_default.reason
 
 
 def test_a_budget_that_nothing_fits_takes_the_least_and_says_so() -> None:
-    chosen = choose_epochs(PACE, SIZES, settings(), Budget(0.1, is_given=True))
+    chosen = choose_epochs(PACES, SIZES, settings(), Budget(0.1, is_given=True))
     assert chosen.epochs == LEAST_EPOCHS
     assert chosen.reason == (
         "0.2 s a step, 30 steps an epoch: 3 epochs, the least worth training, take about "
         f"{chosen.expected_s / 60:.1f} minutes in all and not 0.1."
     )
-    one = choose_epochs(PACE, SIZES, settings(epochs=1), Budget(0.1, is_given=True))
+    one = choose_epochs(PACES, SIZES, settings(epochs=1), Budget(0.1, is_given=True))
     assert one.epochs == 1
 
 
 def test_members_and_folds_share_the_time() -> None:
     budget = Budget(5, is_given=True)
-    alone = choose_epochs(PACE, SIZES, settings(), budget).epochs
-    three = choose_epochs(PACE, SIZES, settings(members=3), budget)
+    alone = choose_epochs(PACES, SIZES, settings(), budget).epochs
+    three = choose_epochs(PACES, SIZES, settings(members=3), budget)
     assert three.epochs < alone / 2
     assert ", 3 networks: " in three.reason
     budget = Budget(5, is_given=True, n_folds=5)
     sizes = sizes_of(1320, 0, budget, settings(val_share=0.15))
     assert sizes == Sizes(n_train=898, n_val=158, n_test=264)
-    folds = choose_epochs(PACE, sizes, settings(), budget)
+    folds = choose_epochs(PACES, sizes, settings(), budget)
     assert folds.epochs < alone / 4
     assert ", 5 folds: " in folds.reason
     assert folds.expected_s <= 5 * 60
@@ -188,11 +208,19 @@ def test_a_late_end_is_told() -> None:
 
 @pytest.mark.parametrize("target", ["classes", "ordinal", "multilabel"])
 def test_a_training_of_any_kind_can_be_timed(target: str) -> None:
-    pace = time_training(tiny(target=target), 3, Sizes(20, 5, 5))
+    pace = time_one(tiny(target=target), 3, Sizes(20, 5, 5))
     for name, seconds in vars(pace).items():
         assert 0 <= seconds < 5, name
     assert pace.step_s > 0
     assert pace.predict_s > 0
+
+
+def test_each_resolution_of_an_ensemble_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hilum.budget.TIMED_S", 0.2)
+    whole = tiny(input_height=128, input_width=128, reductions=(1, 4, 1), batch_size=32)
+    paces = time_training(whole, 2, Sizes(64, 4, 4))
+    assert list(paces) == [1, 4]
+    assert paces[1].step_s > 2 * paces[4].step_s
 
 
 def test_timing_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +238,7 @@ def test_timing_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_larger_batch_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hilum.budget.TIMED_S", 0.2)
     small, large = (
-        time_training(tiny(input_height=64, input_width=64, batch_size=n), 2, Sizes(512, 4, 4))
+        time_one(tiny(input_height=64, input_width=64, batch_size=n), 2, Sizes(512, 4, 4))
         for n in (4, 128)
     )
     assert large.step_s > 2 * small.step_s
@@ -229,9 +257,9 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Time nothing, and tell what was to be timed."""
     calls: list[str] = []
 
-    def answer(*_: object) -> Pace:
+    def answer(settings: Settings, *_: object) -> Paces:
         calls.append("training")
-        return PACE
+        return dict.fromkeys(settings.reductions, PACE)
 
     monkeypatch.setattr("hilum.planning.time_training", answer)
     monkeypatch.setattr(
@@ -263,9 +291,12 @@ def test_where_time_starves_the_training_the_input_is_smaller(
 ) -> None:
     """Steps that cost by the pixel; images large enough for every side."""
 
-    def by_pixels(settings: Settings, *_: object) -> Pace:
+    def by_pixels(settings: Settings, *_: object) -> Paces:
         share = settings.input_height * settings.input_width / 128**2
-        return Pace(step_s=6 * share, validation_s=0.0, checkpoint_s=0.0, predict_s=0.0)
+        return {
+            factor: Pace(6 * share / factor**2, validation_s=0.0, checkpoint_s=0.0, predict_s=0.0)
+            for factor in settings.reductions
+        }
 
     monkeypatch.setattr("hilum.planning.time_training", by_pixels)
     large = replace(facts(), median_height=500.0, median_width=500.0)
@@ -276,6 +307,40 @@ def test_where_time_starves_the_training_the_input_is_smaller(
     assert plan.reasons["input_height"].startswith("64 pixels, less than these images have: with")
     kept = make_plan(large, CPU, chosen={"input_height": 128}, budget=budget)
     assert kept.settings.input_height == 128
+
+
+def test_an_ensemble_on_smaller_images_goes_before_one_network_on_larger_ones(
+    timed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_pixels(settings: Settings, *_: object) -> Paces:
+        share = settings.input_height * settings.input_width / 128**2
+        return {
+            factor: Pace(share / factor**2, validation_s=0.0, checkpoint_s=0.0, predict_s=0.0)
+            for factor in settings.reductions
+        }
+
+    monkeypatch.setattr("hilum.planning.time_training", by_pixels)
+    large = replace(facts(), median_height=500.0, median_width=500.0)
+    found = {
+        minutes: make_plan(large, CPU, budget=Budget(minutes, is_given=True)).settings
+        for minutes in (5, 11, 16)
+    }
+    sides = {minutes: settings.input_height for minutes, settings in found.items()}
+    networks = {minutes: settings.members for minutes, settings in found.items()}
+    assert sides == {5: 64, 11: 128, 16: 128}
+    assert networks == {5: 3, 11: 3, 16: 3}
+    one = make_plan(large, CPU, chosen={"members": 1}, budget=Budget(11, is_given=True))
+    assert (one.settings.input_height, one.settings.members) == (128, 1)
+
+
+def test_each_of_the_folds_learns_for_as_long_as_if_it_were_alone(timed: list[str]) -> None:
+    """Of 960 images in five folds, less a validation split, 653 are learnt from."""
+    whole, folds = (
+        make_plan(facts(), CPU, budget=Budget(300, is_given=False, n_folds=n)) for n in (1, 5)
+    )
+    assert whole.settings.epochs == 21
+    assert folds.settings.epochs == 31
+    assert "20 steps an epoch for 653 images" in folds.reasons["batch_size"]
 
 
 def test_epochs_of_the_user_stay(timed: list[str]) -> None:
@@ -295,12 +360,12 @@ def test_by_default_a_plan_that_surely_fits_is_not_timed(timed: list[str]) -> No
     one = make_plan(facts(60), CPU, chosen={"members": 1}, budget=limit)
     assert one.settings == free.settings
     assert few.reasons["epochs"] == (
-        f"{free.reasons['epochs']} Well within 15 minutes, the limit by default on this machine."
+        f"{free.reasons['epochs']} Well within 10 minutes, the limit by default on this machine."
     )
     assert timed == []
     many = make_plan(facts(50_000), CPU, budget=limit)
     assert timed == ["training"]
-    assert "the limit by default" in many.reasons["epochs"] or "not 15" in many.reasons["epochs"]
+    assert "the limit by default" in many.reasons["epochs"] or "not 10" in many.reasons["epochs"]
 
 
 def test_made_up_labels_hold_every_class() -> None:

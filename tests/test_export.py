@@ -21,8 +21,14 @@ from hilum.export import (
     to_graph,
     to_onnx,
 )
-from hilum.networks import Network, build_network, log_probabilities
-from hilum.pixels import PixelSpec, resize
+from hilum.networks import (
+    Network,
+    build_classifier,
+    build_network,
+    log_probabilities,
+    members_of,
+)
+from hilum.pixels import PixelSpec, ReducedImages, resize
 from hilum.readers import Facts, Picture
 from hilum.settings import Settings
 
@@ -105,6 +111,26 @@ def test_prepared_images_pass_unchanged_in_any_number() -> None:
         with torch.no_grad():
             seen = network.feature_map(images).mean(dim=(2, 3))
         assert found.features == pytest.approx(seen.numpy(), abs=1e-4)
+
+
+def test_networks_of_an_ensemble_get_their_images_reduced_in_the_graph_as_in_training() -> None:
+    torch.manual_seed(0)
+    settings = Settings(
+        input_height=24, input_width=32, conv_channels=(4, 8), members=3, reductions=(1, 2, 4)
+    )
+    ensemble = build_classifier(settings, 2).eval()
+    graph = to_graph(ensemble, settings.pixel_spec)
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 24, 32, 1), dtype=np.uint8)
+    logits, features = [], []
+    for network, factor in members_of(ensemble):
+        reduced = ReducedImages(pixels, factor)[:] if factor > 1 else pixels
+        with torch.no_grad():
+            found = network.examine(torch.from_numpy(reduced.copy()).permute(0, 3, 1, 2).float())
+        logits.append(found[0].numpy())
+        features.append(found[1].numpy())
+    seen = run_graph(graph, pixels)
+    assert seen.raw_logits == pytest.approx(np.mean(logits, axis=0), abs=1e-5)
+    assert seen.features == pytest.approx(np.concatenate(features, axis=1), abs=1e-4)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

@@ -21,9 +21,10 @@ from hilum.heatmaps import (
     last_stage,
     log_odds,
     make_mapper,
+    regrid,
 )
 from hilum.inference import Model
-from hilum.networks import Network, build_network
+from hilum.networks import Ensemble, Member, Network, build_network, reduce
 from hilum.pixels import PixelSpec
 from hilum.placement import Axis, place
 from hilum.settings import Settings
@@ -127,6 +128,49 @@ def test_more_images_than_a_batch_get_the_maps_that_each_gets_alone() -> None:
     mapper, images, classes = HiResCam(make("flat")), draw(70), np.arange(70) % 2
     alone = [mapper.maps(images[i : i + 1], classes[i : i + 1])[0] for i in (0, 33, 69)]
     assert mapper.maps(images, classes)[[0, 33, 69]] == pytest.approx(np.stack(alone), abs=1e-5)
+
+
+def test_the_map_of_an_ensemble_is_the_mean_of_its_members_on_the_finest_grid() -> None:
+    whole, half = make("residual"), make("residual", side=12)
+    images, classes = draw(3), np.array([0, 1, 1])
+    small = reduce(torch.from_numpy(images).permute(0, 3, 1, 2).float(), 2)
+    small_images = small.permute(0, 2, 3, 1).numpy().astype(np.uint8)
+    mapper = HiResCam(Ensemble([Member(whole, 1), Member(half, 2)]))
+    fine, coarse = HiResCam(whole), HiResCam(half)
+    assert mapper.grid == fine.grid
+    maps = fine.maps(images, classes)
+    spread = regrid(
+        coarse.maps(small_images, classes), coarse.grid.enlarged(2), fine.grid, *maps.shape[1:]
+    )
+    assert mapper.maps(images, classes) == pytest.approx((maps + spread) / 2, abs=1e-6)
+
+
+def test_a_map_on_another_grid_lies_in_the_same_place_and_adds_up_to_as_much() -> None:
+    coarse, fine = Grid(start=3.5, step=8), Grid(start=1.5, step=4)
+    rng = np.random.default_rng(0)
+    maps = rng.normal(size=(2, 5, 6)).astype(np.float32)
+    found = regrid(maps, coarse, fine, 10, 12)
+    for row, column in np.ndindex(10, 12):
+        # Bilinear between the four cells around, the outermost beyond them.
+        at = [np.clip((1.5 + 4 * k - 3.5) / 8, 0, n - 1) for k, n in ((row, 5), (column, 6))]
+        low = [int(np.floor(a)) for a in at]
+        high = [min(k + 1, n - 1) for k, n in zip(low, (5, 6), strict=True)]
+        down, across = at[0] - low[0], at[1] - low[1]
+        above, below = (
+            (1 - across) * maps[:, k, low[1]] + across * maps[:, k, high[1]]
+            for k in (low[0], high[0])
+        )
+        value = (1 - down) * above + down * below
+        assert found[:, row, column] == pytest.approx(value / 4, abs=1e-6)
+    even = regrid(np.ones((1, 5, 6), np.float32), coarse, fine, 10, 12)
+    assert even.sum() == pytest.approx(30)
+    assert np.array_equal(regrid(maps, coarse, coarse, 5, 6), maps)
+
+
+def test_cells_of_a_reduced_image_lie_in_the_middle_of_the_pixels_they_stand_for() -> None:
+    # Pixels 0 and 1 of a reduced image stand for 0 to 3 and 4 to 7 of the whole one.
+    assert [*Grid().enlarged(4).centres(2)] == [1.5, 5.5]
+    assert Grid(start=1, step=2).enlarged(2) == Grid(start=2.5, step=4)
 
 
 def test_the_last_stage_begins_after_the_last_but_one_halving() -> None:

@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from hilum.errors import SettingError
-from hilum.networks import build_network, layers, log_probabilities, n_parameters
+from hilum.networks import (
+    Ensemble,
+    build_classifier,
+    build_network,
+    layers,
+    log_probabilities,
+    members_of,
+    n_parameters,
+    reduce,
+)
+from hilum.pixels import ReducedImages
 from hilum.settings import Settings
 
 CLASSIC = Settings(
@@ -48,6 +59,40 @@ def test_any_input_size_gives_logits(
     )
     logits = build_network(settings, n_classes)(torch.rand(2, 3, *size) * 255)
     assert logits.shape == (2, n_outputs)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+def test_tensors_and_stored_images_are_reduced_to_the_same_grey_levels(factor: int) -> None:
+    pixels = np.random.default_rng(factor).integers(0, 256, (9, 16, 24, 3), dtype=np.uint8)
+    reduced = reduce(torch.from_numpy(pixels).permute(0, 3, 1, 2).float(), factor)
+    expected = ReducedImages(pixels, factor)[:] if factor > 1 else pixels
+    assert np.array_equal(reduced.permute(0, 2, 3, 1).numpy(), expected)
+
+
+def test_an_ensemble_gives_the_mean_of_the_logits_and_all_features() -> None:
+    torch.manual_seed(0)
+    settings = Settings(
+        input_height=32, input_width=48, conv_channels=(4, 8), members=3, reductions=(1, 2, 4)
+    )
+    ensemble = build_classifier(settings, 3).eval()
+    assert isinstance(ensemble, Ensemble)
+    images = torch.randint(256, (5, 1, 32, 48)).float()
+    # A reduced network has a stage at full resolution instead of the stem that halves.
+    stems = [layers(network)[0] for network, _ in members_of(ensemble)]
+    halving, keeping = (f"convolution 3×3, {channels} channels, padded" for channels in (4, 2))
+    assert stems == [f"{halving}, stride 2", keeping, keeping]
+    parts = [network.examine(reduce(images, f)) for network, f in members_of(ensemble)]
+    logits, features = ensemble.examine(images)
+    torch.testing.assert_close(logits, sum(part[0] for part in parts) / 3)
+    torch.testing.assert_close(features, torch.cat([part[1] for part in parts], dim=1))
+    torch.testing.assert_close(ensemble(images), logits)
+
+
+def test_one_network_is_no_ensemble() -> None:
+    settings = Settings(input_height=32, input_width=32, reductions=(1, 2))
+    network = build_classifier(settings, 2)
+    assert not isinstance(network, Ensemble)
+    assert members_of(network) == [(network, 1)]
 
 
 def test_input_too_small_for_the_blocks_is_refused() -> None:

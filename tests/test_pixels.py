@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from hilum.pixels import PixelSpec, prepare, resize, to_8_bits, to_channels
+from hilum.pixels import PixelSpec, ReducedImages, prepare, resize, to_8_bits, to_channels
 from hilum.readers import Facts, Picture
 from hilum.report.gallery import Album
 
@@ -152,6 +152,21 @@ def test_crop_equals_resizing_everything_and_cutting() -> None:
         top, left = (inner[0] - 24) // 2, (inner[1] - 32) // 2
         wanted = np.asarray(whole)[top : top + 24, left : left + 32].astype(int)
         assert np.abs(found - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_reduced_images_are_means_of_squares_rounded_to_even(factor: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 12, 3), dtype=np.uint8)
+    reduced = ReducedImages(images, factor)
+    assert reduced.shape == (6, 8 // factor, 12 // factor, 3)
+    assert len(reduced) == 6
+    for image, index in zip(reduced, range(6), strict=True):
+        assert image.dtype == np.uint8
+        for row, column, channel in np.ndindex(*image.shape):
+            square = images[index, row * factor :, column * factor :, channel][:factor, :factor]
+            assert image[row, column, channel] == round(float(square.mean()))
+    some = np.array([4, 0, 4])
+    assert np.array_equal(reduced[some], reduced[:][some])
 
 
 def test_same_size_is_left_alone() -> None:

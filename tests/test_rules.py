@@ -56,6 +56,20 @@ def test_small_inputs_keep_their_resolution() -> None:
     assert (large["input_height"], large["stem_stride"]) == (SIDES[-1], 2)
 
 
+@pytest.mark.parametrize(
+    ("side", "reductions"), [(28, (1,)), (48, (1, 2)), (64, (1, 2)), (96, (1, 2, 4)), (150, (1, 2))]
+)
+def test_networks_see_halves_and_quarters_that_still_show_something(
+    side: int, reductions: tuple[int, ...]
+) -> None:
+    given = {"input_height": side, "input_width": side}
+    found, why = apply_rules(facts(), given)["reductions"]
+    assert found == reductions
+    if side == 96:
+        assert why.startswith("Networks that see 96, 48 and 24 pixels a side err less alike")
+    assert "reductions" not in apply_rules(facts(), {**given, "backbone": "timm:resnet18"})
+
+
 def test_rules_take_into_account_what_the_user_set() -> None:
     """A network for the size that is used, not for the one that would have been chosen."""
     chosen = values({"input_height": 48, "input_width": 48})

@@ -85,6 +85,21 @@ def test_a_name_like_no_other() -> None:
             "The settings do not fit together: dense_units holds 100000; 1 to 8192 is possible.",
         ),
         (
+            {"reductions": [2, 1]},
+            "The settings do not fit together: reductions must begin with 1: the first network "
+            "gets images whole.",
+        ),
+        (
+            {"reductions": [1, 4], "input_height": 150, "input_width": 152},
+            "The settings do not fit together: reductions holds 4, which does not divide the "
+            "input of 150×152 pixels.",
+        ),
+        (
+            {"reductions": [1, 2], "backbone": "timm:resnet18"},
+            "The settings do not fit together: a backbone has an input of one size, so leave "
+            "reductions [1].",
+        ),
+        (
             {"ranges": {"uint16": [5, 5]}},
             "The settings do not fit together: ranges of uint16 is (5, 5); black must be below "
             "white.",
@@ -168,6 +183,18 @@ def test_assignments_that_are_none(assignment: str, text: str) -> None:
 def test_settings_survive_json() -> None:
     given = make_settings({"ranges": {"uint16": [0, 4095]}, "conv_channels": [8, 16]})
     assert make_settings(given.model_dump(mode="json")) == given
+
+
+def test_networks_of_an_ensemble_take_their_turns_in_reductions() -> None:
+    settings = Settings(members=5, reductions=(1, 2, 4), blur=1.0, input_height=64)
+    assert [settings.reduction(number) for number in range(1, 6)] == [1, 2, 4, 1, 2]
+    whole, quarter = settings.reduced(1), settings.reduced(4)
+    assert whole == settings.model_copy(update={"members": 1, "reductions": (1,)})
+    assert (quarter.input_height, quarter.input_width) == (16, 32)
+    assert quarter.blur == 0.25  # pixels, of which there are fewer
+    assert (quarter.stem_stride, quarter.conv_channels) == (1, (16, 32, 64, 128, 256))
+    kept = Settings(reductions=(1, 2), stem_stride=1, conv_channels=(8, 16)).reduced(2)
+    assert (kept.stem_stride, kept.conv_channels) == (1, (8, 16))
 
 
 def test_settings_are_frozen() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 import hilum.training
@@ -124,7 +125,7 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(
 def test_an_ensemble_averages_networks_that_were_trained_apart(tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"members": 3})
     trained, alone = fit(tmp_path / "three", settings), fit(tmp_path / "one")
-    members = members_of(trained.network)
+    members = [member.network for member in members_of(trained.network)]
     assert len(members) == len(trained.best_epochs) == 3
     # The first is the network that would have been trained alone, the others are not.
     for name, value in alone.network.state_dict().items():
@@ -138,6 +139,32 @@ def test_an_ensemble_averages_networks_that_were_trained_apart(tmp_path: Path) -
     pd.testing.assert_frame_equal(
         pd.read_csv(tmp_path / "three" / "history.csv"), trained.history, check_dtype=False
     )
+
+
+def test_networks_of_an_ensemble_learn_from_images_reduced_in_turn(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"members": 3, "reductions": (1, 2)})
+    trained, alone = fit(tmp_path / "three", settings), fit(tmp_path / "one")
+    assert [member.reduction for member in members_of(trained.network)] == [1, 2, 1]
+    first, second, third = (member.network for member in members_of(trained.network))
+    for name, value in alone.network.state_dict().items():
+        assert torch.equal(value, first.state_dict()[name]), name
+    pixels = np.asarray(blobs(5, 2, seed=2).pixels)
+    each = [
+        network_logits(network, images)
+        for network, images in ((first, pixels), (second, halved(pixels)), (third, pixels))
+    ]
+    np.testing.assert_allclose(network_logits(trained.network, pixels), np.mean(each, 0), atol=1e-6)
+
+
+def halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Average 2 × 2 pixels, one square after another."""
+    n, height, width, channels = pixels.shape
+    found = np.empty((n, height // 2, width // 2, channels), dtype=np.uint8)
+    for place in np.ndindex(*found.shape):
+        i, row, column, channel = place
+        square = pixels[i, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2, channel]
+        found[place] = round(float(square.mean()))  # to even, as everywhere
+    return found
 
 
 def test_an_ensemble_killed_in_its_second_member_ends_as_an_uninterrupted_one(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ from hilum.settings import Settings
 from hilum.targets import Labels
 from hilum.training import Samples, network_logits, train_network
 
-DEFAULT_MINUTES: dict[Device, float] = {"cpu": 15.0, "mps": 15.0, "cuda": 10.0}
+DEFAULT_MINUTES: dict[Device, float] = {"cpu": 10.0, "mps": 10.0, "cuda": 10.0}
 """Of the whole command, where the user gives none: what a person waits for without planning to."""
 
 FIRST_STEPS = 2
@@ -73,7 +73,8 @@ LEAST_MEMBERS, MOST_MEMBERS = 3, 5
 """Networks of an ensemble that a longer budget buys: fewer average little, more add little."""
 
 STARVED = 2 / 3
-"""Share of the wanted epochs below which a smaller input is the better use of the time; a guess."""
+"""Share of the wanted epochs below which one network, or a smaller input, is the better use of the
+time; a guess."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,10 @@ class Pace:
         )
 
 
+Paces = Mapping[int, Pace]
+"""What training costs by the factor by which a network gets its images reduced."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """Epochs that were chosen, and why, with the seconds that the whole command will take."""
@@ -197,7 +202,24 @@ def sizes_of(n_train: int, n_val: int, budget: Budget, settings: Settings) -> Si
 # -- timing --------------------------------------------------------------------------------------
 
 
-def time_training(settings: Settings, n_classes: int, sizes: Sizes) -> Pace:
+def time_training(settings: Settings, n_classes: int, sizes: Sizes) -> Paces:
+    """Time training at each of the resolutions that the networks of an ensemble see.
+
+    Parameters
+    ----------
+    settings : Settings
+        Resolved: nothing is 'auto'.
+
+    Returns
+    -------
+    mapping of int to Pace
+        By the factor of reduction.
+    """
+    factors = dict.fromkeys(settings.reductions)
+    return {factor: time_one(settings.reduced(factor), n_classes, sizes) for factor in factors}
+
+
+def time_one(settings: Settings, n_classes: int, sizes: Sizes) -> Pace:
     """Time an epoch of the real training on made-up images, after one that warms up.
 
     Parameters
@@ -236,7 +258,7 @@ class _Clock:
 
 def _timed(settings: Settings, n_classes: int, sizes: Sizes, n_steps: int) -> Pace:
     # Made-up images must not make the loss diverge; every epoch must be run, and every layer learn.
-    once = {"epochs": 2, "early_stopping": None, "frozen_epochs": 0, "members": 1}
+    once = {"epochs": 2, "early_stopping": None, "frozen_epochs": 0}
     quiet = settings.model_copy(update={**once, "learning_rate": 1e-6})
     n_val = min(sizes.n_val, MOST_TIMED_VALIDATION)
     train = _made_up(settings, n_classes, min(sizes.n_train, n_steps * settings.batch_size))
@@ -285,12 +307,19 @@ def _made_up(settings: Settings, n_classes: int, n: int) -> Samples:
 # -- choosing ------------------------------------------------------------------------------------
 
 
-def after_s(pace: Pace, sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> float:
+def of_all(paces: Paces, settings: Settings, cost_s: Callable[[Pace], float]) -> float:
+    """Add up what something costs with each network of the ensemble, in seconds."""
+    factors = (settings.reduction(number) for number in range(1, settings.members + 1))
+    return sum(cost_s(paces[factor]) for factor in factors)
+
+
+def after_s(paces: Paces, sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> float:
     """Estimate the seconds from the end of one training to the end of its report."""
-    n_passes = settings.members * _n_passes(sizes, settings, epochs, budget)
+    n_passes = _n_passes(sizes, settings, epochs, budget)
+    passes_s = of_all(paces, settings, lambda pace: n_passes * pace.predict_s)
     # Test images are read anew.
     of_images = sizes.n_test * budget.read_s + (sizes.n_val + sizes.n_test) * FIGURES_S
-    return EXPORT_S + REPORT_S + of_images + n_passes * pace.predict_s
+    return EXPORT_S + REPORT_S + of_images + passes_s
 
 
 def _n_passes(sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> float:
@@ -314,11 +343,11 @@ def _n_passes(sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> 
     return found + sum(map(len, levels.values())) * min(sizes.n_val, most)
 
 
-def whole_s(pace: Pace, sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> float:
+def whole_s(paces: Paces, sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> float:
     """Estimate the seconds of the whole command, from its beginning."""
     decoding = (sizes.n_train + sizes.n_val) * budget.read_s
-    training = settings.members * epochs * pace.epoch_s(sizes, settings)
-    one = training + after_s(pace, sizes, settings, epochs, budget)
+    training = of_all(paces, settings, lambda pace: epochs * pace.epoch_s(sizes, settings))
+    one = training + after_s(paces, sizes, settings, epochs, budget)
     if budget.n_folds > 1:
         decoding += sizes.n_test * budget.read_s
         one = budget.n_folds * one + REPORT_S
@@ -337,21 +366,24 @@ def surely_fits(n_seen: int, probed: Probe, budget: Budget) -> bool:
     return n_seen / rate < (60 * budget.minutes - budget.elapsed_s) * CLEARLY
 
 
-def choose_members(pace: Pace, sizes: Sizes, settings: Settings, budget: Budget) -> int:
-    """Choose how many networks there is time for, each trained for the epochs that are wanted.
+def choose_members(paces: Paces, sizes: Sizes, settings: Settings, budget: Budget) -> int:
+    """Choose how many networks there is time for.
 
-    A given budget is filled; the limit by default allows an ensemble of the least size.
+    The least ensemble may have somewhat fewer epochs than are wanted; more networks may not. A
+    given budget is filled; the limit by default allows an ensemble of the least size.
     """
     most = MOST_MEMBERS if budget.is_given else LEAST_MEMBERS
 
     def fits(members: int) -> bool:
+        share = STARVED if members == LEAST_MEMBERS else 1.0
+        epochs = math.ceil(share * settings.epochs)
         ensemble = settings.model_copy(update={"members": members})
-        return whole_s(pace, sizes, ensemble, settings.epochs, budget) <= 60 * budget.minutes
+        return whole_s(paces, sizes, ensemble, epochs, budget) <= 60 * budget.minutes
 
     return max((m for m in range(LEAST_MEMBERS, most + 1) if fits(m)), default=1)
 
 
-def choose_epochs(pace: Pace, sizes: Sizes, settings: Settings, budget: Budget) -> Choice:
+def choose_epochs(paces: Paces, sizes: Sizes, settings: Settings, budget: Budget) -> Choice:
     """Choose how many epochs to train.
 
     Parameters
@@ -364,14 +396,14 @@ def choose_epochs(pace: Pace, sizes: Sizes, settings: Settings, budget: Budget) 
     most = LONGEST * wanted if budget.is_given else wanted
 
     def needed(epochs: int) -> float:
-        return whole_s(pace, sizes, settings, epochs, budget)
+        return whole_s(paces, sizes, settings, epochs, budget)
 
     least = min(LEAST_EPOCHS, wanted)
     fitting = [epochs for epochs in range(least, most + 1) if needed(epochs) <= room]
     epochs = fitting[-1] if fitting else least
     expected = needed(epochs)
     rate = (
-        f"{pace.step_s:.2g} s a step, {sizes.n_steps(settings):,} steps an epoch"
+        f"{paces[1].step_s:.2g} s a step, {sizes.n_steps(settings):,} steps an epoch"
         + (f", {settings.members} networks" if settings.members > 1 else "")
         + (f", {budget.n_folds} folds" if budget.n_folds > 1 else "")
     )

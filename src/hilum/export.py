@@ -240,8 +240,7 @@ class _WithFeatures(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        seen = self.network.feature_map(images)
-        return self.network.classify(seen), seen.mean(dim=(2, 3))
+        return self.network.examine(images)
 
 
 def _core(network: Classifier, spec: PixelSpec) -> onnx.ModelProto:

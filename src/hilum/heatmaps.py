@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from hilum.backbones import Backbone
-    from hilum.networks import Classifier
+    from hilum.networks import Classifier, Member
 
 Method = Literal["gradcam", "occlusion"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -56,6 +56,13 @@ class Grid:
 
     start: float = 0.0
     step: float = 1.0
+
+    def enlarged(self, factor: int) -> Grid:
+        """Return where the cells lie in the image that was reduced to this one."""
+        return Grid(self.start * factor + (factor - 1) / 2, self.step * factor)
+
+    def centres(self, n_cells: int) -> NDArray[np.float64]:
+        return self.start + self.step * np.arange(n_cells, dtype=np.float64)
 
 
 class Mapper(Protocol):
@@ -114,9 +121,8 @@ class HiResCam:
     def __init__(self, network: Classifier) -> None:
         from hilum.networks import members_of
 
-        members = members_of(network.eval())
-        self._members = [(member, *watch(member.backbone)) for member in members]
-        self.grid = self._members[0][2]  # members are built alike
+        self._watched = [_Watched(member) for member in members_of(network.eval())]
+        self.grid = self._watched[0].grid  # the first network gets images whole
 
     def maps(self, pixels: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
         """Compute one map for each image.
@@ -143,15 +149,52 @@ class HiResCam:
         import torch
 
         images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
-        maps = []
-        for member, watched, _ in self._members:
+        maps: list[NDArray[np.float32]] = []
+        for watched in self._watched:
             with torch.enable_grad():
-                features, seen = watched(member.normalise(images))
-                scores = class_scores(member.classify(seen), torch.from_numpy(classes))
+                features, logits = watched(images)
+                scores = class_scores(logits, torch.from_numpy(classes))
                 (gradient,) = torch.autograd.grad(scores.sum(), features)
             maps.append((gradient * features.detach()).sum(dim=1).numpy())
+        height, width = maps[0].shape[1:]
+        on_one_grid = [
+            regrid(found, watched.grid, self.grid, height, width)
+            for found, watched in zip(maps, self._watched, strict=True)
+        ]
         # An ensemble's logit is the mean of its members', and so is the map of it.
-        return np.asarray(np.mean(maps, axis=0), dtype=np.float32)
+        return np.asarray(np.mean(on_one_grid, axis=0), dtype=np.float32)
+
+
+class _Watched:
+    """A member of an ensemble, and where the cells of its map lie in the whole image."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self._watch, grid = watch(member.network.backbone)
+        self.grid = grid.enlarged(member.reduction)
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features that enter the last stage, and the logits computed from them."""
+        from hilum.networks import reduce
+
+        network, reduction = self._member
+        features, seen = self._watch(network.normalise(reduce(images, reduction)))
+        return features, network.classify(seen)
+
+
+def regrid(
+    maps: NDArray[np.float32], grid: Grid, onto: Grid, height: int, width: int
+) -> NDArray[np.float32]:
+    """Bring maps (n, h, w) onto another grid of that many cells, linearly between the centres.
+
+    What a cell adds to the score is spread over the smaller ones that lie in its place.
+    """
+    down, across = (
+        _between(onto.centres(n), n_cells, grid)
+        for n, n_cells in ((height, maps.shape[1]), (width, maps.shape[2]))
+    )
+    share = np.float32((onto.step / grid.step) ** 2)
+    return np.asarray(share * (down @ maps @ across.T), dtype=np.float32)
 
 
 def watch(backbone: nn.Module) -> tuple[Callable[[Tensor], tuple[Tensor, Tensor]], Grid]:

@@ -8,7 +8,7 @@ logit of the second), else one for each class; for multi-label data one for each
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ NETWORK_SETTINGS = (
     *("target", "input_height", "input_width", "channels", "normalisation", "network"),
     *("conv_channels", "kernel_size", "stem_stride"),
     *("padding", "activation", "batch_norm", "pool", "dropout_conv", "dense_units"),
-    *("dropout_dense", "blocks_per_stage", "backbone", "members"),
+    *("dropout_dense", "blocks_per_stage", "backbone", "members", "reductions"),
 )
 """The settings that a network is built from; stored with its weights."""
 
@@ -90,6 +90,11 @@ class Network(nn.Module):
         """Turn the last feature map, (n, channels, h, w), into logits, (n, n_outputs)."""
         return cast(Tensor, self.head(self.gather(seen)))
 
+    def examine(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits, (n, n_outputs), and the last map's spatial mean, (n, channels)."""
+        seen = self.feature_map(images)
+        return self.classify(seen), seen.mean(dim=(2, 3))
+
     def forward(self, images: Tensor) -> Tensor:
         return self.classify(self.feature_map(images))
 
@@ -101,37 +106,51 @@ def build_parts(settings: Settings) -> tuple[nn.Module, nn.Module, int]:
     return {"classic": classic_backbone, "residual": residual_backbone}[settings.network](settings)
 
 
+def reduce(images: Tensor, factor: int) -> Tensor:
+    """Make images (n, c, h, w) of whole grey levels smaller, as `pixels.ReducedImages` does."""
+    return images if factor == 1 else F.avg_pool2d(images, factor).round()
+
+
+class Member(NamedTuple):
+    """A network of an ensemble, and the factor by which it gets its images reduced."""
+
+    network: Network
+    reduction: int
+
+
 class Ensemble(nn.Module):
-    """Networks of one kind that were trained apart; its logits are the mean of theirs."""
+    """Networks that were trained apart, some on reduced images; its logits are the mean of theirs.
 
-    def __init__(self, members: Sequence[Network]) -> None:
+    Parameters
+    ----------
+    members : sequence of Member
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
         super().__init__()
-        self.members = nn.ModuleList(members)
+        self.members = nn.ModuleList(member.network for member in members)
+        self.reductions = tuple(member.reduction for member in members)
 
-    def networks(self) -> list[Network]:
-        return [cast(Network, member) for member in self.members]
-
-    def feature_map(self, images: Tensor) -> Tensor:
-        """Return the members' maps one behind the other, of shape (n, members * channels, h, w)."""
-        return torch.cat([member.feature_map(images) for member in self.networks()], dim=1)
-
-    def classify(self, seen: Tensor) -> Tensor:
-        """Turn the members' maps into the mean of their logits, (n, n_outputs)."""
-        parts = seen.chunk(len(self.members), dim=1)
-        logits = [m.classify(part) for m, part in zip(self.networks(), parts, strict=True)]
-        return torch.stack(logits).mean(dim=0)
+    def examine(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean of the logits, and the members' features one behind the other."""
+        found = [m.network.examine(reduce(images, m.reduction)) for m in members_of(self)]
+        logits, features = zip(*found, strict=True)
+        return torch.stack(logits).mean(dim=0), torch.cat(features, dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.classify(self.feature_map(images))
+        return self.examine(images)[0]
 
 
 Classifier = Network | Ensemble
 """What is trained, exported and stored as one model."""
 
 
-def members_of(network: Classifier) -> list[Network]:
+def members_of(network: Classifier) -> list[Member]:
     """Return the networks whose logits are averaged: one, where it is no ensemble."""
-    return network.networks() if isinstance(network, Ensemble) else [network]
+    if isinstance(network, Network):
+        return [Member(network, 1)]
+    networks = (cast(Network, each) for each in network.members)
+    return [Member(*pair) for pair in zip(networks, network.reductions, strict=True)]
 
 
 def build_network(
@@ -159,7 +178,8 @@ def build_classifier(settings: Settings, n_classes: int) -> Classifier:
     """
     if settings.members == 1:
         return build_network(settings, n_classes)
-    return Ensemble([build_network(settings, n_classes) for _ in range(settings.members)])
+    factors = [settings.reduction(number) for number in range(1, settings.members + 1)]
+    return Ensemble([Member(build_network(settings.reduced(f), n_classes), f) for f in factors])
 
 
 def n_outputs(n_classes: int, target: TargetKind = "classes") -> int:

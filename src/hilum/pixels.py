@@ -9,6 +9,7 @@ plain uint8 images that a person can look at.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -41,6 +42,45 @@ class Images(Protocol):
     def __getitem__(self, index: Any, /) -> NDArray[np.uint8]: ...
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]: ...
+
+
+@dataclass(frozen=True)
+class ReducedImages:
+    """Images made smaller when indexed: each pixel the mean of factor × factor, rounded.
+
+    `networks.reduce` does the same to tensors, to the last bit.
+
+    Attributes
+    ----------
+    images : Images
+        Height and width are multiples of the factor.
+    factor : int
+        A power of two, so that means are exact.
+    """
+
+    images: Images
+    factor: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        n, height, width, channels = self.images.shape
+        return n, height // self.factor, width // self.factor, channels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Any) -> NDArray[np.uint8]:
+        found, factor = self.images[index], self.factor
+        # Image by image or many at once: rows and columns are the axes before the last.
+        sums = sum(
+            found[..., row::factor, column::factor, :].astype(np.uint16)
+            for row in range(factor)
+            for column in range(factor)
+        )
+        return np.rint(sums / factor**2).astype(np.uint8)
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return (self[index] for index in range(len(self)))
 
 
 class PixelSpec(BaseModel):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from hilum.budget import (
     LEAST_MEMBERS,
     STARVED,
     Budget,
+    Sizes,
     choose_epochs,
     choose_members,
     in_words,
@@ -58,6 +60,8 @@ def make_plan(
 
     Parameters
     ----------
+    fingerprint : Fingerprint
+        Where folds take turns, of all images that any of them may learn from.
     budget : Budget, optional
         Time for the whole command; without one nothing but precision and layout is timed.
 
@@ -66,88 +70,133 @@ def make_plan(
     SettingError
         If the user's settings are unknown or impossible, alone or together.
     """
-    given = dict(chosen or {})
-    plan = _propose(fingerprint, hardware, recipe, given)
+    asked = _Asked(fingerprint, hardware, recipe, dict(chosen or {}))
+    plan = _propose(asked)
     if budget is None or plan.settings.probe:
         return plan
-    by_whom = "user" if "epochs" in given else "recipe" if recipe is not None else "rules"
-    fitted = _within(plan, fingerprint, hardware, budget, by_whom, given)
-    while (smaller := _smaller_side(plan, fitted, by_whom, given)) is not None:
-        why = (
-            f"{smaller} pixels, less than these images have: with {plan.settings.input_height} "
-            f"only {fitted.settings.epochs} of {plan.settings.epochs} epochs would fit in the time."
-        )
-        sides = dict.fromkeys(("input_height", "input_width"), smaller)
-        plan = _propose(fingerprint, hardware, recipe, given | sides)
-        plan = Plan(plan.settings, plan.reasons | dict.fromkeys(sides, why))
-        fitted = _within(plan, fingerprint, hardware, budget, by_whom, given)
-    return fitted
+    sizes = sizes_of(fingerprint.n_train, fingerprint.n_val, budget, plan.settings)
+    if budget.n_folds > 1:
+        asked = replace(asked, facts=replace(fingerprint, n_train=sizes.n_train))
+        plan = _propose(asked)
+    return _within(plan, asked, sizes, budget)
 
 
-def _propose(
-    fingerprint: Fingerprint, hardware: Hardware, recipe: Recipe | None, given: dict[str, Any]
-) -> Plan:
+@dataclass(frozen=True)
+class _Asked:
+    """What a plan is made from.
+
+    Attributes
+    ----------
+    facts : Fingerprint
+        Its training images are those that one training learns from.
+    """
+
+    facts: Fingerprint
+    hardware: Hardware
+    recipe: Recipe | None
+    given: dict[str, Any]
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.facts.class_counts)
+
+
+def _propose(asked: _Asked) -> Plan:
     """Make the plan that such data ask for, whatever the time that it takes."""
-    found = apply_rules(fingerprint, given) if recipe is None else _of_recipe(fingerprint, recipe)
+    facts, recipe, given = asked.facts, asked.recipe, asked.given
+    found = apply_rules(facts, given) if recipe is None else _of_recipe(facts, recipe)
     if recipe is None:
-        found |= choose_for_backbone(given, found, fingerprint)
-    found["accelerator"] = (hardware.device, f"The fastest device found is {hardware.name}.")
+        found |= choose_for_backbone(given, found, facts)
+    device = asked.hardware.device
+    found["accelerator"] = (device, f"The fastest device found is {asked.hardware.name}.")
     values = {name: value for name, (value, _) in found.items()}
     settings = make_settings({**values, **given})
-    _check_network(settings, len(fingerprint.class_counts))
+    _check_network(settings, asked.n_classes)
     reasons = {name: _default_reason(name) for name in Settings.model_fields} | {
         name: reason for name, (_, reason) in found.items()
     }
     reasons |= dict.fromkeys(given, "Set by the user.")
-    return _resolved(Plan(settings, reasons), len(fingerprint.class_counts), hardware)
+    return _resolved(Plan(settings, reasons), asked.n_classes, asked.hardware)
 
 
-def _smaller_side(plan: Plan, fitted: Plan, by_whom: str, given: Mapping[str, Any]) -> int | None:
-    """Return the next smaller input where time starves the training, None where it does not."""
-    free = by_whom == "rules" and not {"input_height", "input_width", "backbone"} & given.keys()
-    if not free or fitted.settings.epochs >= STARVED * plan.settings.epochs:
-        return None
-    # Smaller ones would not be much faster, and blind to more.
-    sides = [s for s in SIDES if FULL_RESOLUTION <= s < plan.settings.input_height]
-    return max(sides, default=None)
-
-
-def _within(
-    plan: Plan,
-    fingerprint: Fingerprint,
-    hardware: Hardware,
-    budget: Budget,
-    by_whom: str,
-    given: Mapping[str, Any],
-) -> Plan:
-    """Fit the epochs into the time that there is, unless the user or a recipe has set them."""
-    settings, n_classes = plan.settings, len(fingerprint.class_counts)
-    if by_whom == "user":
+def _within(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Plan:
+    """Fit epochs, networks and input into the time that there is, where they are free."""
+    if "epochs" in asked.given:
         if not budget.is_given:
             return plan
         why = "Set by the user; how long that takes is not held against --minutes."
-        return Plan(settings, plan.reasons | {"epochs": why})
+        return Plan(plan.settings, plan.reasons | {"epochs": why})
+    if asked.recipe is not None:
+        return _fit(plan, asked, sizes, budget).plan if budget.is_given else plan
     if not budget.is_given:
-        if by_whom == "recipe":
-            return plan
-        members = settings.members if "members" in given else LEAST_MEMBERS
-        seen = members * settings.epochs * fingerprint.n_train * budget.n_folds
-        if surely_fits(seen, probe(settings, n_classes, hardware), budget):
+        members = plan.settings.members if "members" in asked.given else LEAST_MEMBERS
+        n_seen = members * plan.settings.epochs * sizes.n_train * budget.n_folds
+        if surely_fits(n_seen, probe(plan.settings, asked.n_classes, asked.hardware), budget):
             limit = f"Well within {in_words(budget.minutes)}, the limit by default on this machine."
             reasons = plan.reasons | {"epochs": f"{plan.reasons['epochs']} {limit}"}
-            return _with_members(Plan(settings, reasons), members, given)
-    sizes = sizes_of(fingerprint.n_train, fingerprint.n_val, budget, settings)
-    pace = time_training(settings, n_classes, sizes)
-    if by_whom == "rules":
-        plan = _with_members(plan, choose_members(pace, sizes, settings, budget), given)
-    choice = choose_epochs(pace, sizes, plan.settings, budget)
+            return _with_members(Plan(plan.settings, reasons), members, asked)
+    return _largest_that_fits(plan, asked, sizes, budget)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A plan within the time, and whether training gets most of the epochs that it wants there."""
+
+    plan: Plan
+    wanted: int
+
+    @property
+    def is_starved(self) -> bool:
+        return self.plan.settings.epochs < STARVED * self.wanted
+
+
+def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Plan:
+    """Choose the largest input that an ensemble can learn from in the time, or else one network.
+
+    Where not even one can, the smallest: others would learn from more pixels too little.
+    """
+    started, spent, tried = time.monotonic(), 0.0, []
+    for candidate in _smaller_and_smaller(plan, asked):
+        left = replace(budget, elapsed_s=budget.elapsed_s + spent)
+        tried.append(_fit(candidate, asked, sizes, left))
+        spent = time.monotonic() - started
+        if tried[-1].plan.settings.members >= LEAST_MEMBERS and not tried[-1].is_starved:
+            return tried[-1].plan
+    enough = [fitted for fitted in tried if not fitted.is_starved]
+    return (enough[0] if enough else tried[-1]).plan
+
+
+def _smaller_and_smaller(plan: Plan, asked: _Asked) -> Iterator[Plan]:
+    """Yield the plan, then those for smaller inputs, unless the user has set the size."""
+    yield plan
+    if {"input_height", "input_width", "backbone"} & asked.given.keys():
+        return
+    whole = plan.settings.input_height
+    # Still smaller ones would not be much faster, and blind to more.
+    for side in sorted((s for s in SIDES if FULL_RESOLUTION <= s < whole), reverse=True):
+        why = f"{side} pixels, less than these images have: with {whole} too few epochs would fit."
+        sides = dict.fromkeys(("input_height", "input_width"), side)
+        smaller = _propose(replace(asked, given=asked.given | sides))
+        yield Plan(smaller.settings, smaller.reasons | dict.fromkeys(sides, why))
+
+
+def _fit(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> _Fitted:
+    """Fit networks and epochs of a plan into the time; those of a recipe's ensemble are its own."""
+    started = time.monotonic()
+    paces = time_training(plan.settings, asked.n_classes, sizes)
+    budget = replace(budget, elapsed_s=budget.elapsed_s + time.monotonic() - started)
+    if asked.recipe is None:
+        members = choose_members(paces, sizes, plan.settings, budget)
+        plan = _with_members(plan, members, asked)
+    choice = choose_epochs(paces, sizes, plan.settings, budget)
     found = plan.settings.model_copy(update={"epochs": choice.epochs})
-    return Plan(found, plan.reasons | {"epochs": choice.reason})
+    reasons = plan.reasons | {"epochs": choice.reason}
+    return _Fitted(Plan(found, reasons), wanted=plan.settings.epochs)
 
 
-def _with_members(plan: Plan, members: int, given: Mapping[str, Any]) -> Plan:
+def _with_members(plan: Plan, members: int, asked: _Asked) -> Plan:
     """Make an ensemble of a plan where there is time for one and the user has not said."""
-    if members == 1 or "members" in given or plan.settings.probe:
+    if members == 1 or "members" in asked.given or plan.settings.probe:
         return plan
     why = f"There is time for {members}, and their mean errs less than one of them."
     settings = plan.settings.model_copy(update={"members": members})

@@ -321,5 +321,5 @@ def _lock_patients(
 
 def _pixel_constant(network: Classifier, name: str) -> tuple[float, ...]:
     """Return a constant of the normalisation by channel; () where each image has its own."""
-    found = getattr(members_of(network)[0].normalise, name, None)
+    found = getattr(members_of(network)[0].network.normalise, name, None)
     return () if found is None else tuple(found.flatten().tolist())

@@ -29,6 +29,10 @@ LEAST_FOR_FIVE = 24
 IMAGES_SEEN, SEEN_A_CLASS = 20_000, 1_000
 """What training of two classes sees in all epochs, and what each further class adds to it."""
 
+REDUCTIONS = (1, 2, 4)
+LEAST_REDUCED = 24
+"""Below this side a reduced image shows too little."""
+
 LEAST_EPOCHS, MOST_EPOCHS = 6, 240
 
 # Types whose full range is no range of any detector.
@@ -153,6 +157,25 @@ def _network(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
         "stem_stride": (2, halved),
         "conv_channels": ((32, 64, 128, 256), "Four stages, each at half the resolution."),
     }
+
+
+def _reductions(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
+    if so_far.get("backbone"):
+        return {}
+    height, width = so_far["input_height"], so_far["input_width"]
+    short = min(height, width)
+    factors = tuple(
+        factor
+        for factor in REDUCTIONS
+        if factor == 1
+        or (short >= factor * LEAST_REDUCED and height % factor == width % factor == 0)
+    )
+    if len(factors) == 1:
+        return {"reductions": (factors, "Reduced further, these images would show too little.")}
+    *more, last = (f"{short // factor}" for factor in factors)
+    sides = f"{', '.join(more)} and {last}"
+    why = f"Networks that see {sides} pixels a side err less alike; the smaller take little time."
+    return {"reductions": (factors, why)}
 
 
 # -- training ------------------------------------------------------------------------------------
@@ -288,6 +311,7 @@ RULES: tuple[Rule, ...] = (
     Rule("black and white", pixel_ranges, "what the files hold"),
     Rule("normalisation", _normalisation, "benchmarks/README.md, Ablations"),
     Rule("network", _network, "He et al., 2016; benchmarks/README.md, Ablations"),
+    Rule("images of an ensemble's networks", _reductions, "benchmarks/README.md, Ablations"),
     Rule("epochs and batch", _steps, "benchmarks/README.md, Ablations"),
     Rule("optimizer", _optimizer, "Loshchilov and Hutter, 2019; Smith, 2018"),
     Rule(

@@ -115,6 +115,12 @@ class Settings(BaseModel):
     members: int = Field(
         1, ge=1, le=20, description="networks trained apart, whose logits are averaged"
     )
+    reductions: tuple[Literal[1, 2, 4, 8], ...] = Field(
+        (1,),
+        min_length=1,
+        max_length=20,
+        description="by how much these networks get their images reduced, in turn; 1 at first",
+    )
     weight_averaging: float | None = Field(
         None, gt=0, lt=1, description="decay of the moving average of the weights, a step"
     )
@@ -201,6 +207,16 @@ class Settings(BaseModel):
             raise ValueError("probe fits one linear layer, so dense_units must be empty")
         if self.probe and self.members > 1:
             raise ValueError("probe fits one model, since each would be the same: leave members 1")
+        if self.reductions[0] != 1:
+            raise ValueError("reductions must begin with 1: the first network gets images whole")
+        if self.backbone is not None and self.reductions != (1,):
+            raise ValueError("a backbone has an input of one size, so leave reductions [1]")
+        for factor in self.reductions:
+            if self.input_height % factor or self.input_width % factor:
+                raise ValueError(
+                    f"reductions holds {factor}, which does not divide the input of "
+                    f"{self.input_height}×{self.input_width} pixels"
+                )
         if self.flip_diagonal and self.input_height != self.input_width:
             raise ValueError(
                 f"flip_diagonal needs a square input, and this is {self.input_height}×"
@@ -212,6 +228,28 @@ class Settings(BaseModel):
                     f"ranges of {dtype} is ({black:g}, {white:g}); black must be below white"
                 )
         return self
+
+    def reduction(self, number: int) -> int:
+        """Return the factor by which a network of the ensemble, from 1, gets its images reduced."""
+        return self.reductions[(number - 1) % len(self.reductions)]
+
+    def reduced(self, factor: int) -> Self:
+        """Return what one network is built from and learns by where its images are reduced.
+
+        What few pixels are left it works on as they are: where the whole images meet a stem that
+        halves them, it has a stage at full resolution more, of half as many channels.
+        """
+        changes: dict[str, Any] = {"members": 1, "reductions": (1,)}
+        if factor > 1:
+            changes |= {
+                "input_height": self.input_height // factor,
+                "input_width": self.input_width // factor,
+                "blur": self.blur / factor,
+            }
+        if factor > 1 and self.network == "residual" and self.stem_stride == 2:
+            channels = (max(1, self.conv_channels[0] // 2), *self.conv_channels)
+            changes |= {"stem_stride": 1, "conv_channels": channels}
+        return self.model_copy(update=changes)
 
     @property
     def pixel_spec(self) -> PixelSpec:

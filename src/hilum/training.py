@@ -14,7 +14,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,8 +39,8 @@ from hilum.backbones import Backbone, freeze, parameter_groups
 from hilum.errors import RunError
 from hilum.files import write_bytes, write_csv
 from hilum.losses import Loss, make_loss, validation_scores
-from hilum.networks import Classifier, Ensemble, Network, build_network
-from hilum.pixels import Images
+from hilum.networks import Classifier, Ensemble, Member, Network, build_network
+from hilum.pixels import Images, ReducedImages
 from hilum.pretrained import begin, normalisation_of
 from hilum.progress import Progress
 from hilum.settings import MONITORS_LOWER_IS_BETTER, Settings
@@ -83,6 +83,10 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def reduced(self, factor: int) -> Samples:
+        """Return the samples with their images made smaller."""
+        return self if factor == 1 else replace(self, pixels=ReducedImages(self.pixels, factor))
 
 
 @dataclass
@@ -146,20 +150,19 @@ def train_network(
 
         return train_probe(train, val, settings, class_names, folder, progress)
     statistics = normalisation_of(settings) or pixel_statistics(train.pixels)
-    trained: list[Member] = []
+    members: list[Member] = []
+    best_epochs: list[int] = []
     rows: list[dict[str, float]] = []
     for number in range(1, settings.members + 1):
+        factor = settings.reduction(number)
+        of_one, reduced = settings.reduced(factor), (train.reduced(factor), val.reduced(factor))
         place = Place(folder, number, settings.members, tuple(rows))
-        trained.append(
-            _train_member(train, val, settings, class_names, statistics, place, progress)
-        )
-        rows += trained[-1].history
-    networks = [member.network for member in trained]
-    return Trained(
-        networks[0] if len(networks) == 1 else Ensemble(networks),
-        tuple(member.best_epoch for member in trained),
-        _history(rows),
-    )
+        network, state = _train_member(*reduced, of_one, class_names, statistics, place, progress)
+        members.append(Member(network, factor))
+        best_epochs.append(state.best_epoch)
+        rows += state.history
+    whole = members[0].network if len(members) == 1 else Ensemble(members)
+    return Trained(whole, tuple(best_epochs), _history(rows))
 
 
 @dataclass(frozen=True)
@@ -191,15 +194,6 @@ class Place:
         return "" if self.of == 1 else f"Member {self.number} of {self.of}, "
 
 
-@dataclass(frozen=True)
-class Member:
-    """One trained network."""
-
-    network: Network
-    best_epoch: int
-    history: list[dict[str, float]]
-
-
 def _train_member(
     train: Samples,
     val: Samples,
@@ -208,7 +202,7 @@ def _train_member(
     statistics: tuple[list[float], list[float]],
     place: Place,
     progress: Progress,
-) -> Member:
+) -> tuple[Network, State]:
     """Train one network from weights of its own and keep those of an epoch."""
     fabric = make_fabric(settings)
     torch.manual_seed(_epoch_seed(settings, place.number, 0))
@@ -286,7 +280,7 @@ def _train_member(
 
     best = build_network(settings, len(class_names), mean=mean, std=std)
     best.load_state_dict(_load(place.checkpoints / "best.pt")["network"])
-    return Member(best.eval(), state.best_epoch, state.history)
+    return best.eval(), state
 
 
 # -- pieces of the step --------------------------------------------------------------------------

@@ -75,6 +75,8 @@ MONITORS = {
     "val_auroc": "the highest AUROC",
     "val_balanced_accuracy": "the highest balanced accuracy",
 }
+SHARES = {1: "whole", 2: "at half", 4: "at a quarter", 8: "at an eighth"}
+
 NUMERALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -234,8 +236,20 @@ def _network(facts: RunFacts, sources: _Bibliography) -> list[str]:
     if n_members(facts) > 1:
         size = f"{n_members(facts)} such networks, of {n:,} parameters together, form an ensemble. "
         began = began.replace("from random weights", "from random weights of its own")
-        return [_network_words(facts, sources.cite), f"{size}Each {began}."]
+        return [_network_words(facts, sources.cite), f"{size}Each {began}.", resolutions(facts)]
     return [_network_words(facts, sources.cite), f"It has {n:,} parameters and {began}."]
+
+
+def resolutions(facts: RunFacts) -> str:
+    """Say how large the networks of an ensemble get their images; '' where all get them whole."""
+    factors = list(setting(facts, "reductions") or (1,))[: n_members(facts)]
+    if set(factors) == {1}:
+        return ""
+    text = f"They get the images {words.join([SHARES[factor] for factor in factors])} of their size"
+    turns = " in turn" if n_members(facts) > len(factors) else ""
+    halving = setting(facts, "network") == "residual" and setting(facts, "stem_stride") == 2
+    stem = "; on reduced images a stage at full resolution stands in place of the stem that halves"
+    return f"{text}{turns}{stem if halving else ''}."
 
 
 def weights(start: Mapping[str, Any]) -> str:

@@ -42,7 +42,7 @@ GROUPS = (
             *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "momentum"),
             *("schedule", "plateau_patience", "plateau_factor", "loss", "class_weights"),
             *("label_smoothing", "mixup", "gradient_clip", "weight_averaging", "members"),
-            *("early_stopping", "monitor", "keep"),
+            *("reductions", "early_stopping", "monitor", "keep"),
         ),
     ),
     (
@@ -89,6 +89,7 @@ NAMES = {
     "keep": "Weights kept",
     "low_resolution": "Loss of resolution",
     "members": "Networks in the ensemble",
+    "reductions": "They get images reduced by",
     "monitor": "Epochs compared by",
     "operating_point": "Rule for the threshold",
     "pool": "Pooling",

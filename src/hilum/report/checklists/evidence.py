@@ -137,7 +137,9 @@ def _selection(facts: RunFacts) -> Evidence:
 def _ensemble(facts: RunFacts) -> Evidence:
     n_members = methods.n_members(facts)
     if n_members > 1:
-        return Evidence(f"{n_members} networks trained apart, their logits averaged", "plan")
+        seen = methods.resolutions(facts)
+        text = f"{n_members} networks trained apart, their logits averaged"
+        return Evidence(f"{text}. {seen.removesuffix('.')}" if seen else text, "plan")
     if methods.setting(facts, "weight_averaging"):
         return Evidence("One network, its weights averaged over training; no ensemble", "plan")
     return Evidence("One network, no ensemble", "plan")
