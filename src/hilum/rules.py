@@ -29,9 +29,11 @@ LEAST_FOR_FIVE = 24
 IMAGES_SEEN, SEEN_A_CLASS = 20_000, 1_000
 """What training of two classes sees in all epochs, and what each further class adds to it."""
 
-REDUCTIONS = (1, 2, 4)
-LEAST_REDUCED = 24
-"""Below this side a reduced image shows too little."""
+REDUCTIONS, LEAST_REDUCED = (1, 2, 4), 32
+"""By how much networks of an ensemble get their images reduced, and the least side that is left."""
+
+MUCH_LARGER = 1.5
+"""How many times the network's input images must measure, to be reduced further; a guess."""
 
 LEAST_EPOCHS, MOST_EPOCHS = 6, 240
 
@@ -159,11 +161,14 @@ def _network(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     }
 
 
-def _reductions(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
+def _reductions(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     if so_far.get("backbone"):
         return {}
     height, width = so_far["input_height"], so_far["input_width"]
     short = min(height, width)
+    if min(facts.median_height, facts.median_width) < MUCH_LARGER * short:
+        why = "These images are taken at about their own size, and every pixel of it may count."
+        return {"reductions": ((1,), why)}
     factors = tuple(
         factor
         for factor in REDUCTIONS
