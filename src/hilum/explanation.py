@@ -302,7 +302,7 @@ def _predict_opened(
     )
     number = 0
     opened: _Opened | None = None
-    for prediction in model.predict_each(keeping):
+    for prediction in model.predict_each(keeping, side_by_side=1):  # whole pictures are large
         if prediction.frame == 0:
             number += 1
             opened = kept.pop(number, None)

@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -26,7 +27,7 @@ from hilum.model import (
     read_part,
 )
 from hilum.names import REFER, REFUSED, SET_SEPARATOR, quoted
-from hilum.neighbours import References, see
+from hilum.neighbours import Outline, References, outline, see, views_of
 from hilum.pixels import Images, Opener, load_prepared
 from hilum.pooling import Target, decide
 from hilum.readers import AtLeast, Facts, Picture, read
@@ -34,12 +35,24 @@ from hilum.referral import judge
 from hilum.targets import members
 from hilum.threads import available_cores, in_threads
 
-BATCH_SIZE = 32
+BATCH_SIZE = 16
+SIDE_BY_SIDE = 2
+"""Batches that are computed at once: while one waits for its images, the other fills the cores."""
 
 # Those of `hilum.tables`, which brings pandas: half a second that an image need not wait.
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
 _LOG = logging.getLogger("hilum")
+
+
+class Frame(NamedTuple):
+    """One frame of an input as the network sees it; without pixels where it was refused."""
+
+    name: str
+    number: int
+    pixels: NDArray[np.uint8] | None
+    outline: Outline | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,16 +151,21 @@ class Model:
         """
         return list(self.predict_each(open_inputs(inputs)))
 
-    def predict_each(self, openers: Iterable[tuple[str, Opener]]) -> Iterator[Prediction]:
-        """Predict named inputs one batch after another, reading ahead while the model computes."""
-        waiting: list[tuple[str, int, NDArray[np.uint8] | UnreadableError]] = []
-        for frames in in_threads(self._open, openers):
-            waiting += frames
-            # One file may hold thousands of frames.
-            while len(waiting) >= BATCH_SIZE:
-                yield from self._answer(waiting[:BATCH_SIZE])
-                waiting = waiting[BATCH_SIZE:]
-        yield from self._answer(waiting)
+    def predict_each(
+        self, openers: Iterable[tuple[str, Opener]], *, side_by_side: int = SIDE_BY_SIDE
+    ) -> Iterator[Prediction]:
+        """Predict named inputs batch by batch, reading ahead while the model computes.
+
+        Parameters
+        ----------
+        side_by_side : int
+            Batches to compute at once; more of them hold more images.
+        """
+        # One by one: a file may hold thousands of frames.
+        frames = chain.from_iterable(in_threads(self._open, openers))
+        batches = iter(lambda: list(islice(frames, BATCH_SIZE)), [])
+        for batch, found, features in in_threads(self._run, batches, most=side_by_side):
+            yield from self._answer(batch, found, features)
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Compute probabilities of prepared images.
@@ -227,35 +245,52 @@ class Model:
         called = members([predicted], self.class_names)[0]
         return min(p if is_called else 1 - p for p, is_called in zip(probs, called, strict=True))
 
-    def _open(
-        self, item: tuple[str, Opener]
-    ) -> list[tuple[str, int, NDArray[np.uint8] | UnreadableError]]:
+    def _open(self, item: tuple[str, Opener]) -> list[Frame]:
         name, opener = item
         try:
             frames = load_prepared(opener, self.facts.preprocessing)
         except UnreadableError as error:
-            return [(name, 0, error)]
-        return [(name, number, frame) for number, frame in enumerate(frames)]
+            return [Frame(name, 0, None, error=error.reason)]
+        return [
+            Frame(name, number, pixels, None if self.references is None else outline(pixels))
+            for number, pixels in enumerate(frames)
+        ]
+
+    def _run(
+        self, batch: list[Frame]
+    ) -> tuple[list[Frame], NDArray[np.float64], NDArray[np.float32]]:
+        """Return a batch with what `run` gives for those of it that can be read."""
+        readable = [frame.pixels for frame in batch if frame.pixels is not None]
+        if not readable:
+            return batch, np.empty((0, len(self.class_names))), np.empty((0, 0), np.float32)
+        return batch, *self.run(np.stack(readable))
 
     def _answer(
-        self, waiting: Sequence[tuple[str, int, NDArray[np.uint8] | UnreadableError]]
+        self,
+        batch: Sequence[Frame],
+        found: NDArray[np.float64],
+        features: NDArray[np.float32],
     ) -> Iterator[Prediction]:
-        readable = [frame for _, _, frame in waiting if isinstance(frame, np.ndarray)]
-        answers = self._judged(np.stack(readable)) if readable else iter(())
-        for name, number, frame in waiting:
-            if isinstance(frame, UnreadableError):
-                yield Prediction(name, number, "", None, (), REFUSED, frame.reason)
+        outlines = [frame.outline for frame in batch if frame.outline is not None]
+        strangeness = None
+        if self.references is not None and outlines:
+            strangeness = self.references.strangeness(views_of(features, outlines))
+        answers = self._judged(found, strangeness)
+        for frame in batch:
+            if frame.pixels is None:
+                yield Prediction(frame.name, frame.number, "", None, (), REFUSED, frame.error)
             else:
-                yield replace(next(answers), path=name, frame=number)
-
-    def _judged(self, pixels: NDArray[np.uint8]) -> Iterator[Prediction]:
-        found, features = self.run(pixels)
-        return self.judge(pixels, found, features)
+                yield replace(next(answers), path=frame.name, frame=frame.number)
 
     def judge(
         self, pixels: Images, found: NDArray[np.float64], features: NDArray[np.float32]
     ) -> Iterator[Prediction]:
         """Answer or refer prepared images, which have no name here, by what `run` gave for them."""
+        return self._judged(found, self.strangeness(pixels, features))
+
+    def _judged(
+        self, found: NDArray[np.float64], strangeness: NDArray[np.float64] | None
+    ) -> Iterator[Prediction]:
         names = self.class_names
         called = [self.decide(tuple(row)) for row in found]
         one_each = self.facts.target != "multilabel"
@@ -264,7 +299,7 @@ class Model:
             found,
             np.array([names.index(name) if one_each else 0 for name in called], dtype=np.intp),
             margins=self.facts.margins(found),
-            strangeness=self.strangeness(pixels, features),
+            strangeness=strangeness,
         )
         for i, (predicted, reason) in enumerate(zip(called, reasons, strict=True)):
             probs = tuple(float(p) for p in found[i])
@@ -312,6 +347,8 @@ def load(model: str | Path) -> Model:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_cores()
     options.log_severity_level = 3
+    # Threads that wait would take a core from those that read images.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(
             data, sess_options=options, providers=["CPUExecutionProvider"]

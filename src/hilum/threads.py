@@ -21,16 +21,19 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def in_threads(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
+def in_threads(
+    function: Callable[[In], Out], items: Iterable[In], *, most: int | None = None
+) -> Iterator[Out]:
     """Map in order over as many threads as there are cores, a bounded number of items ahead.
 
-    Decoding releases the interpreter's lock, so threads use all cores; the bound keeps the
-    results that wait from filling the memory.
+    Decoding releases the interpreter's lock, so threads use all cores; the bound, of `most` items
+    if given, keeps the results that wait from filling the memory.
     """
     n_threads = available_cores()
     iterator = iter(items)
     with ThreadPoolExecutor(n_threads) as pool:
-        waiting = [pool.submit(function, item) for item in islice(iterator, 4 * n_threads)]
+        n_ahead = most or 4 * n_threads
+        waiting = [pool.submit(function, item) for item in islice(iterator, n_ahead)]
         while waiting:
             result = waiting.pop(0).result()
             waiting += [pool.submit(function, item) for item in islice(iterator, 1)]
