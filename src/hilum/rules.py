@@ -179,7 +179,7 @@ def _reductions(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
         return {"reductions": (factors, "Reduced further, these images would show too little.")}
     *more, last = (f"{short // factor}" for factor in factors)
     sides = f"{', '.join(more)} and {last}"
-    why = f"Networks that see {sides} pixels a side err less alike; the smaller take little time."
+    why = f"Members of an ensemble that see {sides} pixels err less alike; the smaller cost little."
     return {"reductions": (factors, why)}
 
 
