@@ -148,6 +148,41 @@ def test_the_parts_of_a_model_give_what_the_whole_gives(n_classes: int) -> None:
     np.testing.assert_array_equal(decide(data, seen.raw_logits), whole.probabilities)
 
 
+@pytest.mark.parametrize("falling", [False, True])
+def test_pooling_goes_before_a_batch_norm_that_rises(
+    falling: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(
+        network="classic", input_height=24, input_width=32, channels=1, conv_channels=(4, 8)
+    )
+    torch.manual_seed(0)
+    network = build_network(settings, 3, mean=[90.0], std=[60.0]).eval()
+    norms = [each for each in network.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        for name, values in norm.state_dict().items():
+            if values.ndim:
+                low = 0.1 if name in ("weight", "running_var") else -1
+                torch.nn.init.uniform_(values, low, 2)
+    if falling:
+        torch.nn.init.constant_(norms[0].state_dict()["weight"][1:2], -0.5)
+    graph = to_graph(network, settings.pixel_spec)
+    with monkeypatch.context() as patch:
+        patch.setattr("hilum.export._pool_before_norm", lambda _: None)
+        plain = to_graph(network, settings.pixel_spec)
+
+    def order(model: onnx.ModelProto) -> list[str]:
+        kinds = ("BatchNormalization", "MaxPool")
+        return [node.op_type for node in model.graph.node if node.op_type in kinds]
+
+    assert order(plain) == ["BatchNormalization", "MaxPool"] * 2
+    swapped = ["MaxPool", "BatchNormalization"]
+    # Where a scale is negative, the greatest value becomes the least: there the order stays.
+    assert order(graph) == (order(plain)[:2] if falling else swapped) + swapped
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 24, 32, 1), dtype=np.uint8)
+    for one, other in zip(run_graph(graph, pixels), run_graph(plain, pixels), strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+
+
 def test_disagreement_is_refused() -> None:
     network, _, data = make("letterbox", 1, 2)
     pixels = np.zeros((2, 24, 32, 1), dtype=np.uint8)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -258,6 +259,7 @@ def _core(network: Classifier, spec: PixelSpec) -> onnx.ModelProto:
         )
     assert program is not None
     core = program.model_proto
+    _pool_before_norm(core.graph)
     # Notes of the exporter, with paths of this machine among them, are of no use in a model.
     del core.metadata_props[:]
     del core.graph.metadata_props[:]
@@ -270,6 +272,37 @@ def _core(network: Classifier, spec: PixelSpec) -> onnx.ModelProto:
         del initializer.metadata_props[:]
     core.ir_version = IR_VERSION
     return core
+
+
+def _pool_before_norm(graph: onnx.GraphProto) -> None:
+    """Let max-pooling go before a batch norm that nothing else reads, where scales are positive.
+
+    The norm then sweeps over a quarter of the values. It is the same function: a line that rises
+    sends the greatest value to the greatest. Where ONNX Runtime rounds by where a value stands, as
+    it does for few channels, the last bit may differ.
+    """
+    weights = {each.name: each for each in graph.initializer}
+    makers = {name: node for node in graph.node for name in node.output}
+    n_readers = Counter(name for node in graph.node for name in node.input)
+    shown = {output.name for output in graph.output}
+    for pool in graph.node:
+        norm = makers.get(pool.input[0]) if pool.op_type == "MaxPool" else None
+        if norm is None or norm.op_type != "BatchNormalization" or n_readers[pool.input[0]] > 1:
+            continue
+        if norm.output[0] in shown or norm.input[1] not in weights:
+            continue
+        if not (onnx.numpy_helper.to_array(weights[norm.input[1]]) > 0).all():
+            continue
+        first, second = onnx.NodeProto(), onnx.NodeProto()
+        first.CopyFrom(pool)
+        second.CopyFrom(norm)
+        first.input[0], second.output[0] = norm.input[0], pool.output[0]
+        second.input[0] = first.output[0] = norm.output[0]
+        # Nodes stand in an order in which they can be computed.
+        norm.CopyFrom(first)
+        pool.CopyFrom(second)
+        for value in [each for each in graph.value_info if each.name == second.input[0]]:
+            graph.value_info.remove(value)
 
 
 @contextmanager
