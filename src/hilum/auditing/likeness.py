@@ -20,6 +20,7 @@ from scipy.linalg import eigh
 from hilum.auditing.alignment import Motion, moved
 from hilum.looks import LOOK_SIDE, averaged
 from hilum.progress import Progress
+from hilum.threads import in_threads
 
 Floats = NDArray[np.float32]
 
@@ -49,24 +50,26 @@ class Likeness:
 
     def vectors(self, looks: NDArray[np.uint8], rows: NDArray[np.int64]) -> Floats:
         """Return unit vectors of shape (n_rows, n_values)."""
-        blocks = [
-            _unit((features(looks[rows[start : start + BLOCK]]) - self.mean) @ self.projection)
-            for start in range(0, len(rows), BLOCK)
-        ]
-        return np.concatenate(blocks)
+
+        def of(block: NDArray[np.int64]) -> Floats:
+            return _unit((features(looks[block]) - self.mean) @ self.projection)
+
+        return np.concatenate(list(in_threads(of, _blocks(rows))))
 
 
 def learn_likeness(
     looks: NDArray[np.uint8], rows: NDArray[np.int64], rng: np.random.Generator
 ) -> Likeness:
     """Learn from copies made of some of the looks what copies have in common."""
-    spread = features(looks[np.sort(rng.permutation(rows)[:N_SPREAD])])
+    known = _blocks(np.sort(rng.permutation(rows)[:N_SPREAD]))
+    spread = np.concatenate(list(in_threads(lambda block: features(looks[block]), known)))
     mean = spread.mean(axis=0)
     between = np.cov(spread.T)
     originals = looks[np.sort(rng.permutation(rows)[:N_FIT])]
     base = features(originals)
-    copies = [features(_copies(originals, rng)) for _ in range(N_COPIES)]
-    change = np.concatenate([each - base for each in copies])
+    # One after another, as they are drawn, each described while the next is made.
+    copies = (_copies(originals, rng) for _ in range(N_COPIES))
+    change = np.concatenate([each - base for each in in_threads(features, copies, most=2)])
     within = change.T @ change / len(change)
     within += np.eye(len(within)) * (0.01 * np.trace(within) / len(within) + 1e-6)
     n = len(within)
@@ -118,6 +121,10 @@ def _nearest(
                 best = others[np.argpartition(cosines[row, others], -n)[-n:]]
             if len(best):
                 yield np.stack([np.full(len(best), start + row), best], axis=1)
+
+
+def _blocks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
 
 
 def features(looks: NDArray[np.uint8] | Floats) -> Floats:

@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 LOGGERS = (
     "PIL.PngImagePlugin",
@@ -53,5 +54,11 @@ def quiet() -> Iterator[None]:
 
 
 def _set_loggers(*, disabled: bool) -> None:
-    for name in LOGGERS:
-        logging.getLogger(name).disabled = disabled
+    for logger in _loggers():
+        logger.disabled = disabled
+
+
+@cache
+def _loggers() -> tuple[logging.Logger, ...]:
+    """Look them up once: every image asks for them twice."""
+    return tuple(logging.getLogger(name) for name in LOGGERS)
