@@ -16,6 +16,7 @@ def test_results_come_in_order() -> None:
 
     assert list(in_threads(slow_first, range(50))) == [n * n for n in range(50)]
     assert list(in_threads(slow_first, [])) == []
+    assert list(in_threads(slow_first, range(50), portion=4)) == [n * n for n in range(50)]
 
 
 def test_only_a_bounded_number_runs_ahead() -> None:

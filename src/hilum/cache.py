@@ -296,7 +296,8 @@ def _fill(
         return np.ascontiguousarray(load_prepared(opener, spec)[0])
 
     with progress.task("Decoding images", len(wanted)) as task:
-        for row, pixels in zip(wanted, in_threads(one, wanted.values()), strict=True):
+        decoded = in_threads(one, wanted.values(), portion=4)
+        for row, pixels in zip(wanted, decoded, strict=True):
             store.write(row, pixels)
             task.advance()
 

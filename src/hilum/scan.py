@@ -61,7 +61,7 @@ def scan(dataset: Dataset, progress: Progress) -> Scan:
     # By column: a dict for each image would take as much again as the table made of them.
     found: dict[str, list[Any]] = {name: [] for name in (*FACTS, "excluded", "reason")}
     with progress.task("Reading images", len(paths)) as task:
-        for place, (row, look) in enumerate(in_threads(one, paths)):
+        for place, (row, look) in enumerate(in_threads(one, paths, portion=4)):
             for name, values in found.items():
                 values.append(row.get(name, np.nan))
             if look is not None:
