@@ -7,8 +7,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from hilum import intervals
+from hilum.metrics import auroc
 from studies import study
 
 
@@ -154,6 +156,39 @@ def test_change_of_share_finds_chance_once_in_20(images: int) -> None:
         clusters = intervals.Clusters.of(np.repeat(np.arange(100), images), 100 * images)
         found += intervals.change_of_share(hits, clusters, one, ~one) < 0.05
     assert 0.02 <= found / 300 <= 0.09
+
+
+def test_an_auroc_of_pairs_by_the_binomial_distribution() -> None:
+    """Clopper and Pearson's definition: the tails of the binomial distribution are 1 in 40."""
+    low, high = intervals.pairs_in_order(0.9, 30)
+    assert stats.binom.sf(26, 30, low) == pytest.approx(0.025)
+    assert stats.binom.cdf(27, 30, high) == pytest.approx(0.025)
+    # As the AUROC goes to 1, to the bound for perfect ranking.
+    almost, _ = intervals.pairs_in_order(1 - 1e-12, 30)
+    assert almost == pytest.approx(intervals.perfect_auroc(30).ci_low)
+
+
+def test_one_mistake_that_makes_all_of_the_spread_leaves_the_auroc_a_believable_interval() -> None:
+    y, score = np.repeat([0, 1], 30), np.arange(60.0)
+    score[29] = 48.5  # one of those without the disease, above 19 of those with it
+    value = auroc(y, score)
+    left_out = np.array([auroc(np.delete(y, i), np.delete(score, i)) for i in range(60)])
+    alone = intervals.logit_t(value, left_out, n_patients=30)
+    assert alone.ci_low < 0.5 < value
+    found = intervals.auroc(value, left_out, np.ones(30), np.ones(30))
+    low, high = intervals.pairs_in_order(value, 30)
+    assert found[:2] == (low, min(high, alone.ci_high))
+    assert low > 0.8
+    assert found.method.endswith(", not wider than by pairs of patients")
+
+
+def test_an_auroc_that_many_patients_make_keeps_the_interval_of_its_jackknife() -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 40)
+    score = rng.normal(size=80) + y
+    left_out = np.array([auroc(np.delete(y, i), np.delete(score, i)) for i in range(80)])
+    found = intervals.auroc(auroc(y, score), left_out, np.ones(40), np.ones(40))
+    assert found == intervals.logit_t(auroc(y, score), left_out, n_patients=40)
 
 
 def test_mean_of_independent_figures() -> None:

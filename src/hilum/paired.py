@@ -108,7 +108,7 @@ def compare_areas(
     if error < 1e-12 and all(area in (0.0, 1.0) for area in areas):
         # Nothing varies where each image is on its right side; each AUROC has its own bound.
         least = min(intervals.kish(clusters.totals(part)) for s in questions for part in s)
-        unseen = 1 - intervals.perfect_auroc(least, least).ci_low
+        unseen = 1 - intervals.perfect_auroc(least).ci_low
         return Difference(Estimate(value, _unseen_areas(value, unseen), n), None if value else 1.0)
     if error < 1e-12:
         same = Interval.missing("the two put the images in the same order")

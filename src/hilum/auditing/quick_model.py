@@ -477,7 +477,7 @@ def area(y: Ints, probs: Floats, clusters: Clusters) -> Area:
         low = high = value
         if value > 0.5:  # nothing overlaps, or nothing varies
             per_class = [len(np.unique(clusters.index[y == k])) for k in classes]
-            low = perfect_auroc(min(per_class), min(per_class)).ci_low * value
+            low = perfect_auroc(min(per_class)).ci_low * value
         return Area(value, low, high, 0.0, len(y))
     centre, half = math.log(value / (1 - value)), quantile_t(n) * error / (value * (1 - value))
     low, high = (
