@@ -35,7 +35,9 @@ from hilum.referral import judge
 from hilum.targets import members
 from hilum.threads import available_cores, in_threads
 
-BATCH_SIZE = 16
+BATCH_SIZE = 8
+"""So few that what one layer leaves may lie in the processor's cache when the next reads it."""
+
 SIDE_BY_SIDE = 2
 """Batches that are computed at once: while one waits for its images, the other fills the cores."""
 
