@@ -10,11 +10,11 @@ import pytest
 from hilum import SettingError
 from hilum.budget import (
     DEFAULT_MINUTES,
+    ENOUGH_TOGETHER,
     LEAST_EPOCHS,
     LEAST_MEMBERS,
     LONGEST,
     MOST_MEMBERS,
-    STARVED,
     Budget,
     Pace,
     Paces,
@@ -105,12 +105,12 @@ def test_a_limit_is_not_filled_but_a_given_budget_is() -> None:
     )
 
 
-@pytest.mark.parametrize(("minutes", "members"), [(2, 1), (4, 1), (6, 3), (9, 3), (11, 4), (60, 5)])
+@pytest.mark.parametrize(("minutes", "members"), [(2, 1), (3, 1), (4, 3), (9, 3), (11, 4), (60, 5)])
 def test_a_longer_budget_buys_an_ensemble(minutes: float, members: int) -> None:
     budget = Budget(minutes, is_given=True)
     assert choose_members(PACES, SIZES, settings(), budget) == members
     ensemble = settings(members=members)
-    epochs = 20 if members > LEAST_MEMBERS else math.ceil(20 * STARVED)
+    epochs = 20 if members > LEAST_MEMBERS else math.ceil(20 * ENOUGH_TOGETHER)
     if members > 1:
         assert whole_s(PACES, SIZES, ensemble, epochs, budget) <= 60 * minutes
     by_default = choose_members(PACES, SIZES, settings(), Budget(minutes, is_given=False))
@@ -269,11 +269,11 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_plan_keeps_to_the_budget(timed: list[str]) -> None:
-    plan = make_plan(facts(), CPU, budget=Budget(4, is_given=True, n_test=240))
+    plan = make_plan(facts(), CPU, budget=Budget(3, is_given=True, n_test=240))
     assert timed == ["training"]
     free = make_plan(facts(), CPU)
     assert plan.settings.epochs != free.settings.epochs
-    assert " epochs fit in 4 minutes, of which " in plan.reasons["epochs"]
+    assert " epochs fit in 3 minutes, of which " in plan.reasons["epochs"]
     same = plan.settings.model_copy(update={"epochs": free.settings.epochs})
     assert same == free.settings
 

@@ -73,8 +73,10 @@ LEAST_MEMBERS, MOST_MEMBERS = 3, 5
 """Networks of an ensemble that a longer budget buys: fewer average little, more add little."""
 
 STARVED = 2 / 3
-"""Share of the wanted epochs below which one network, or a smaller input, is the better use of the
-time; a guess."""
+"""Share of the wanted epochs below which one network had better get a smaller input; a guess."""
+
+ENOUGH_TOGETHER = 0.4
+"""Share of the wanted epochs with which the least ensemble is still better than one network."""
 
 
 @dataclass(frozen=True)
@@ -369,13 +371,13 @@ def surely_fits(n_seen: int, probed: Probe, budget: Budget) -> bool:
 def choose_members(paces: Paces, sizes: Sizes, settings: Settings, budget: Budget) -> int:
     """Choose how many networks there is time for.
 
-    The least ensemble may have somewhat fewer epochs than are wanted; more networks may not. A
-    given budget is filled; the limit by default allows an ensemble of the least size.
+    The least ensemble may have fewer epochs than are wanted; more networks may not. A given budget
+    is filled; the limit by default allows an ensemble of the least size.
     """
     most = MOST_MEMBERS if budget.is_given else LEAST_MEMBERS
 
     def fits(members: int) -> bool:
-        share = STARVED if members == LEAST_MEMBERS else 1.0
+        share = ENOUGH_TOGETHER if members == LEAST_MEMBERS else 1.0
         epochs = math.ceil(share * settings.epochs)
         ensemble = settings.model_copy(update={"members": members})
         return whole_s(paces, sizes, ensemble, epochs, budget) <= 60 * budget.minutes

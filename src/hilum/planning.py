@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from hilum.budget import (
+    ENOUGH_TOGETHER,
     LEAST_MEMBERS,
     STARVED,
     Budget,
@@ -146,8 +147,13 @@ class _Fitted:
     wanted: int
 
     @property
+    def is_ensemble(self) -> bool:
+        return self.plan.settings.members >= LEAST_MEMBERS
+
+    @property
     def is_starved(self) -> bool:
-        return self.plan.settings.epochs < STARVED * self.wanted
+        share = ENOUGH_TOGETHER if self.is_ensemble else STARVED
+        return self.plan.settings.epochs < share * self.wanted
 
 
 def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Plan:
@@ -160,7 +166,7 @@ def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) 
         left = replace(budget, elapsed_s=budget.elapsed_s + spent)
         tried.append(_fit(candidate, asked, sizes, left))
         spent = time.monotonic() - started
-        if tried[-1].plan.settings.members >= LEAST_MEMBERS and not tried[-1].is_starved:
+        if tried[-1].is_ensemble and not tried[-1].is_starved:
             return tried[-1].plan
     enough = [fitted for fitted in tried if not fitted.is_starved]
     return (enough[0] if enough else tried[-1]).plan
