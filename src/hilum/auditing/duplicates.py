@@ -37,7 +37,7 @@ N_NEAREST = (5, 2)  # of other patients, of the same
 N_USUAL = 300  # pairs by which it is learnt how well images agree that are merely alike
 USUAL_RANKS = (20, 60)
 N_SPECTRA = 500
-PAIRS_AT_ONCE = 64
+PAIRS_AT_ONCE = 256  # of fewer, threads wait for Python's lock as long as they work
 SMALL_STEPS, EARLY_STEPS, STEPS = 6, 4, 12
 SMALL_BAND, BAND, FINE_BAND = (0.5, 2.5), (0.7, 4.0), (0.5, 2.0)  # standard deviations in pixels
 
@@ -145,7 +145,7 @@ def _find_pairs(
 
 
 def _batches(pairs: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Cut pairs into portions whose arrays fit a processor's cache; one at least."""
+    """Cut pairs into portions, one at least."""
     return [pairs[:PAIRS_AT_ONCE]] + [
         pairs[start : start + PAIRS_AT_ONCE]
         for start in range(PAIRS_AT_ONCE, len(pairs), PAIRS_AT_ONCE)
