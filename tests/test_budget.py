@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from hilum.budget import (
 from hilum.cache import cache_folder
 from hilum.fingerprint import Fingerprint
 from hilum.hardware import Hardware
+from hilum.networks import build_network
 from hilum.planning import make_plan
 from hilum.probing import Probe
 from hilum.settings import Settings, make_settings
@@ -218,7 +220,8 @@ def test_a_training_of_any_kind_can_be_timed(target: str) -> None:
 def test_each_resolution_of_an_ensemble_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hilum.budget.TIMED_S", 0.2)
     whole = tiny(input_height=128, input_width=128, reductions=(1, 4, 1), batch_size=32)
-    paces = time_training(whole, 2, Sizes(64, 4, 4))
+    assert list(time_training(whole, 2, Sizes(64, 4, 4), most_members=1)) == [1]
+    paces = time_training(whole, 2, Sizes(64, 4, 4), most_members=5)
     assert list(paces) == [1, 4]
     assert paces[1].step_s > 2 * paces[4].step_s
 
@@ -230,7 +233,7 @@ def test_timing_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    time_training(tiny(), 2, Sizes(16, 4, 4))
+    time_training(tiny(), 2, Sizes(16, 4, 4), most_members=1)
     assert torch.equal(torch.rand(3), expected)
     assert not list((cache_folder() / "probes").iterdir())
 
@@ -257,7 +260,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Time nothing, and tell what was to be timed."""
     calls: list[str] = []
 
-    def answer(settings: Settings, *_: object) -> Paces:
+    def answer(settings: Settings, *_: object, **__: object) -> Paces:
         calls.append("training")
         return dict.fromkeys(settings.reductions, PACE)
 
@@ -291,7 +294,7 @@ def test_where_time_starves_the_training_the_input_is_smaller(
 ) -> None:
     """Steps that cost by the pixel; images large enough for every side."""
 
-    def by_pixels(settings: Settings, *_: object) -> Paces:
+    def by_pixels(settings: Settings, *_: object, **__: object) -> Paces:
         share = settings.input_height * settings.input_width / 128**2
         return {
             factor: Pace(6 * share / factor**2, validation_s=0.0, checkpoint_s=0.0, predict_s=0.0)
@@ -312,7 +315,7 @@ def test_where_time_starves_the_training_the_input_is_smaller(
 def test_an_ensemble_on_smaller_images_goes_before_one_network_on_larger_ones(
     timed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def by_pixels(settings: Settings, *_: object) -> Paces:
+    def by_pixels(settings: Settings, *_: object, **__: object) -> Paces:
         share = settings.input_height * settings.input_width / 128**2
         return {
             factor: Pace(share / factor**2, validation_s=0.0, checkpoint_s=0.0, predict_s=0.0)
@@ -331,6 +334,43 @@ def test_an_ensemble_on_smaller_images_goes_before_one_network_on_larger_ones(
     assert networks == {5: 3, 11: 3, 16: 3}
     one = make_plan(large, CPU, chosen={"members": 1}, budget=Budget(11, is_given=True))
     assert (one.settings.input_height, one.settings.members) == (128, 1)
+
+
+def test_what_the_user_has_set_is_timed_once_and_alone(timed: list[str]) -> None:
+    large = replace(facts(), median_height=500.0, median_width=500.0)
+    plan = make_plan(large, CPU, chosen={"members": 1}, budget=Budget(5, is_given=True))
+    assert timed == ["training"]
+    assert plan.settings.reductions == (1,)
+    assert plan.reasons["reductions"] == "One network, which gets images whole."
+    whole = make_plan(large, CPU, chosen={"members": 2}).settings
+    assert (whole.input_height, whole.reductions) == (128, (1, 2))
+
+
+@pytest.mark.parametrize("channels", [[32, 64, 128, 256], [8, 16, 32, 64, 128]])
+def test_classic_networks_get_images_whole_and_sizes_that_they_can_be_built_for(
+    timed: list[str], channels: list[int]
+) -> None:
+    large = replace(facts(), median_height=500.0, median_width=500.0)
+    chosen = {"network": "classic", "padding": "valid", "conv_channels": channels}
+    plan = make_plan(large, CPU, chosen=chosen, budget=Budget(1, is_given=True))
+    assert plan.settings.reductions == (1,)
+    build_network(plan.settings, 2)
+    with pytest.raises(SettingError, match="The input of 32×32 pixels is too small"):
+        make_plan(large, CPU, chosen={**chosen, "reductions": [1, 4]})
+
+
+def test_time_that_timing_took_is_not_spent_again(
+    timed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that goes on by 5 s with each look: three sizes are timed, and none fits."""
+    large = replace(facts(), median_height=500.0, median_width=500.0)
+    budget = Budget(1.4, is_given=True)
+    still = make_plan(large, CPU, chosen={"members": 1}, budget=budget).settings.epochs
+    ticks = iter(range(0, 10_000, 5))
+    monkeypatch.setattr("hilum.planning.time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    late = make_plan(large, CPU, budget=budget).settings
+    assert late.members == 1
+    assert late.epochs < still
 
 
 def test_each_of_the_folds_learns_for_as_long_as_if_it_were_alone(timed: list[str]) -> None:

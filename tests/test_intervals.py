@@ -175,11 +175,20 @@ def test_one_mistake_that_makes_all_of_the_spread_leaves_the_auroc_a_believable_
     left_out = np.array([auroc(np.delete(y, i), np.delete(score, i)) for i in range(60)])
     alone = intervals.logit_t(value, left_out, n_patients=30)
     assert alone.ci_low < 0.5 < value
-    found = intervals.auroc(value, left_out, np.ones(30), np.ones(30))
+    found = intervals.auroc(value, left_out, (y == 1) * 1.0, (y == 0) * 1.0)
     low, high = intervals.pairs_in_order(value, 30)
     assert found[:2] == (low, min(high, alone.ci_high))
     assert low > 0.8
     assert found.method.endswith(", not wider than by pairs of patients")
+
+
+def test_an_auroc_of_patients_on_both_sides_is_not_held_to_independent_pairs() -> None:
+    y, score = np.repeat([0, 1], 30), np.arange(60.0)
+    score[29] = 48.5
+    keep = [np.arange(60) % 30 != patient for patient in range(30)]  # an image on either side each
+    left_out = np.array([auroc(y[rows], score[rows]) for rows in keep])
+    found = intervals.auroc(auroc(y, score), left_out, np.ones(30), np.ones(30))
+    assert found == intervals.logit_t(auroc(y, score), left_out, n_patients=30)
 
 
 def test_an_auroc_that_many_patients_make_keeps_the_interval_of_its_jackknife() -> None:
@@ -187,7 +196,7 @@ def test_an_auroc_that_many_patients_make_keeps_the_interval_of_its_jackknife() 
     y = np.repeat([0, 1], 40)
     score = rng.normal(size=80) + y
     left_out = np.array([auroc(np.delete(y, i), np.delete(score, i)) for i in range(80)])
-    found = intervals.auroc(auroc(y, score), left_out, np.ones(40), np.ones(40))
+    found = intervals.auroc(auroc(y, score), left_out, (y == 1) * 1.0, (y == 0) * 1.0)
     assert found == intervals.logit_t(auroc(y, score), left_out, n_patients=40)
 
 

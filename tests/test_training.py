@@ -170,7 +170,7 @@ def halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def test_an_ensemble_killed_in_its_second_member_ends_as_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = SETTINGS.model_copy(update={"members": 2})
+    settings = SETTINGS.model_copy(update={"members": 2, "reductions": (1, 2)})
     whole = fit(tmp_path / "whole", settings)
     with monkeypatch.context() as patch:
         kill_after(patch, SETTINGS.epochs + 2, inside="validate")

@@ -34,7 +34,7 @@ from hilum.files import read_json, write_json
 from hilum.pixels import PIXEL_PATH_VERSION, Images, PixelSpec, load_prepared
 from hilum.progress import Progress
 from hilum.scan import unchanged_picture
-from hilum.threads import in_threads
+from hilum.threads import in_threads, portion_of
 
 DAY = 24 * 3600.0  # seconds
 
@@ -296,7 +296,7 @@ def _fill(
         return np.ascontiguousarray(load_prepared(opener, spec)[0])
 
     with progress.task("Decoding images", len(wanted)) as task:
-        decoded = in_threads(one, wanted.values(), portion=4)
+        decoded = in_threads(one, wanted.values(), portion=portion_of(len(wanted)))
         for row, pixels in zip(wanted, decoded, strict=True):
             store.write(row, pixels)
             task.advance()

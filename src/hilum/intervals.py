@@ -599,9 +599,10 @@ def pairs_in_order(value: float, n_pairs: float) -> tuple[float, float]:
 def auroc(value: float, left_out: Floats, positives: Floats, negatives: Floats) -> Interval:
     """Interval of an AUROC from its jackknife, or for perfect pairs where nothing varies.
 
-    It is never wider than that of a share of the disjoint pairs that can be formed, of which an
-    AUROC has at most the variance. Where one mistake makes all of the spread the jackknife alone,
-    which knows the spread from one patient then, would reach below 0.5 for an AUROC of .98.
+    Where no patient stands on both sides it is not wider than that of a share of the disjoint pairs
+    that can be formed, of which an AUROC has at most the variance. Where one mistake makes all of
+    the spread the jackknife alone, which knows the spread from one patient then, would reach below
+    0.5 for an AUROC of .98.
 
     Parameters
     ----------
@@ -609,7 +610,7 @@ def auroc(value: float, left_out: Floats, positives: Floats, negatives: Floats) 
     left_out : float array of shape (n_blocks,)
         As in `logit_t`.
     positives, negatives : float array of shape (n_clusters,)
-        Images of each patient on either side.
+        Images of each patient on either side, in the same order of patients.
 
     References
     ----------
@@ -622,6 +623,8 @@ def auroc(value: float, left_out: Floats, positives: Floats, negatives: Floats) 
         return perfect if value == 1 else perfect.mirrored(1.0)
     sides = [int((side > 0).sum()) for side in (positives, negatives)]
     found = logit_t(value, left_out, n_patients=min(sides))
+    if ((positives > 0) & (negatives > 0)).any():
+        return found  # the two sides are not independent, and the bound does not hold
     low, high = pairs_in_order(value, n_pairs)
     if math.isnan(found.ci_low) or (low <= found.ci_low and found.ci_high <= high):
         return found

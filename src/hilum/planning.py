@@ -12,8 +12,10 @@ import torch
 from hilum.budget import (
     ENOUGH_TOGETHER,
     LEAST_MEMBERS,
+    MOST_MEMBERS,
     STARVED,
     Budget,
+    Paces,
     Sizes,
     choose_epochs,
     choose_members,
@@ -22,6 +24,7 @@ from hilum.budget import (
     surely_fits,
     time_training,
 )
+from hilum.errors import SettingError
 from hilum.fingerprint import Fingerprint
 from hilum.hardware import Hardware
 from hilum.networks import build_network
@@ -72,7 +75,12 @@ def make_plan(
         If the user's settings are unknown or impossible, alone or together.
     """
     asked = _Asked(fingerprint, hardware, recipe, dict(chosen or {}))
-    plan = _propose(asked)
+    return _as_used(_choose(asked, budget), asked)
+
+
+def _choose(asked: _Asked, budget: Budget | None) -> Plan:
+    """Propose a plan and fit it into the time, where there is a limit."""
+    plan, fingerprint = _propose(asked), asked.facts
     if budget is None or plan.settings.probe:
         return plan
     sizes = sizes_of(fingerprint.n_train, fingerprint.n_val, budget, plan.settings)
@@ -128,7 +136,9 @@ def _within(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Plan:
         why = "Set by the user; how long that takes is not held against --minutes."
         return Plan(plan.settings, plan.reasons | {"epochs": why})
     if asked.recipe is not None:
-        return _fit(plan, asked, sizes, budget).plan if budget.is_given else plan
+        if not budget.is_given:
+            return plan
+        return _fit(plan, _time(plan, asked, sizes), asked, sizes, budget).plan
     if not budget.is_given:
         members = plan.settings.members if "members" in asked.given else LEAST_MEMBERS
         n_seen = members * plan.settings.epochs * sizes.n_train * budget.n_folds
@@ -161,15 +171,20 @@ def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) 
 
     Where not even one can, the smallest: others would learn from more pixels too little.
     """
-    started, spent, tried = time.monotonic(), 0.0, []
+    started = time.monotonic()
+
+    def left() -> Budget:
+        return replace(budget, elapsed_s=budget.elapsed_s + time.monotonic() - started)
+
+    timed: list[tuple[Plan, Paces]] = []
     for candidate in _smaller_and_smaller(plan, asked):
-        left = replace(budget, elapsed_s=budget.elapsed_s + spent)
-        tried.append(_fit(candidate, asked, sizes, left))
-        spent = time.monotonic() - started
-        if tried[-1].is_ensemble and not tried[-1].is_starved:
-            return tried[-1].plan
-    enough = [fitted for fitted in tried if not fitted.is_starved]
-    return (enough[0] if enough else tried[-1]).plan
+        timed.append((candidate, _time(candidate, asked, sizes)))
+        fitted = _fit(*timed[-1], asked, sizes, left())
+        if not fitted.is_starved and (fitted.is_ensemble or "members" in asked.given):
+            return fitted.plan
+    # The timing of all of them has taken time too.
+    again = [_fit(*each, asked, sizes, left()) for each in timed]
+    return next((fitted.plan for fitted in again if not fitted.is_starved), again[-1].plan)
 
 
 def _smaller_and_smaller(plan: Plan, asked: _Asked) -> Iterator[Plan]:
@@ -180,20 +195,29 @@ def _smaller_and_smaller(plan: Plan, asked: _Asked) -> Iterator[Plan]:
     whole = plan.settings.input_height
     # Still smaller ones would not be much faster, and blind to more.
     for side in sorted((s for s in SIDES if FULL_RESOLUTION <= s < whole), reverse=True):
-        why = f"{side} pixels, less than these images have: with {whole} too few epochs would fit."
+        why = (
+            f"{side} pixels, less than these images have: with {whole} there is no time for an "
+            "ensemble, or for most of the epochs."
+        )
         sides = dict.fromkeys(("input_height", "input_width"), side)
-        smaller = _propose(replace(asked, given=asked.given | sides))
+        try:
+            smaller = _propose(replace(asked, given=asked.given | sides))
+        except SettingError:
+            return  # the network that the user has described cannot be built for it
         yield Plan(smaller.settings, smaller.reasons | dict.fromkeys(sides, why))
 
 
-def _fit(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> _Fitted:
+def _time(plan: Plan, asked: _Asked, sizes: Sizes) -> Paces:
+    """Time what the networks that the plan may come to have would cost."""
+    is_open = asked.recipe is None and "members" not in asked.given
+    most = MOST_MEMBERS if is_open else plan.settings.members
+    return time_training(plan.settings, asked.n_classes, sizes, most_members=most)
+
+
+def _fit(plan: Plan, paces: Paces, asked: _Asked, sizes: Sizes, budget: Budget) -> _Fitted:
     """Fit networks and epochs of a plan into the time; those of a recipe's ensemble are its own."""
-    started = time.monotonic()
-    paces = time_training(plan.settings, asked.n_classes, sizes)
-    budget = replace(budget, elapsed_s=budget.elapsed_s + time.monotonic() - started)
-    if asked.recipe is None:
-        members = choose_members(paces, sizes, plan.settings, budget)
-        plan = _with_members(plan, members, asked)
+    if asked.recipe is None and "members" not in asked.given:
+        plan = _with_members(plan, choose_members(paces, sizes, plan.settings, budget), asked)
     choice = choose_epochs(paces, sizes, plan.settings, budget)
     found = plan.settings.model_copy(update={"epochs": choice.epochs})
     reasons = plan.reasons | {"epochs": choice.reason}
@@ -209,10 +233,22 @@ def _with_members(plan: Plan, members: int, asked: _Asked) -> Plan:
     return Plan(settings, plan.reasons | {"members": why})
 
 
+def _as_used(plan: Plan, asked: _Asked) -> Plan:
+    """Leave no reductions in a plan that none of its networks would get."""
+    planned, members = plan.settings.reductions, plan.settings.members
+    if len(planned) <= members or "reductions" in asked.given:
+        return plan
+    settings = plan.settings.model_copy(update={"reductions": planned[:members]})
+    if members > 1:
+        return Plan(settings, plan.reasons)
+    return Plan(settings, plan.reasons | {"reductions": "One network, which gets images whole."})
+
+
 def _check_network(settings: Settings, n_classes: int) -> None:
-    """Build the network without memory, so that one that cannot be is told before training."""
+    """Build the networks without memory, so that one that cannot be is told before training."""
     with torch.device("meta"):
-        build_network(settings, n_classes)
+        for factor in dict.fromkeys(settings.reductions):
+            build_network(settings.reduced(factor), n_classes)
 
 
 def _resolved(plan: Plan, n_classes: int, hardware: Hardware) -> Plan:

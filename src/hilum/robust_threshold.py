@@ -39,7 +39,7 @@ class CorruptedScores(NamedTuple):
         """Return them as arrays, after checks that they belong together."""
         rows = np.asarray(self.y_scores, dtype=np.float64)
         if rows.ndim != 2:
-            raise DataError(f"y_scores has shape {rows.shape}: give (n_changes, n_samples).")
+            raise DataError(f"y_scores has shape {rows.shape}: give (n_corruptions, n_samples).")
         check_probabilities(rows, "y_scores")
         return CorruptedScores(checked_labels(np.asarray(self.y_true), rows.T, "y_scores", 2), rows)
 

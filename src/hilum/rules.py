@@ -162,8 +162,8 @@ def _network(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
 
 
 def _reductions(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
-    if so_far.get("backbone"):
-        return {}
+    if so_far.get("backbone") or so_far["network"] != "residual":
+        return {}  # only residual networks can be built for any size
     height, width = so_far["input_height"], so_far["input_width"]
     short = min(height, width)
     if min(facts.median_height, facts.median_width) < MUCH_LARGER * short:

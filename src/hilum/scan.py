@@ -21,7 +21,7 @@ from hilum.jpeg_quality import jpeg_quality
 from hilum.looks import empty_looks, make_look
 from hilum.progress import Progress
 from hilum.readers import AtLeast, Picture, read, read_bytes
-from hilum.threads import in_threads
+from hilum.threads import in_threads, portion_of
 
 __all__ = ["FACTS", "Scan", "scan", "unchanged_picture"]
 
@@ -61,7 +61,7 @@ def scan(dataset: Dataset, progress: Progress) -> Scan:
     # By column: a dict for each image would take as much again as the table made of them.
     found: dict[str, list[Any]] = {name: [] for name in (*FACTS, "excluded", "reason")}
     with progress.task("Reading images", len(paths)) as task:
-        for place, (row, look) in enumerate(in_threads(one, paths, portion=4)):
+        for place, (row, look) in enumerate(in_threads(one, paths, portion=portion_of(len(paths)))):
             for name, values in found.items():
                 values.append(row.get(name, np.nan))
             if look is not None:

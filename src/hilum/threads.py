@@ -13,6 +13,9 @@ from typing import Any, TypeVar, cast
 In = TypeVar("In")
 Out = TypeVar("Out")
 
+MANY = 1000
+"""Files of which a few that take long at the end matter no more."""
+
 
 def available_cores() -> int:
     """Count the cores that this process may use."""
@@ -52,9 +55,18 @@ def in_threads(
         n_ahead = most or max(2, 4 // portion) * n_threads
         waiting = [pool.submit(several, taken) for taken in islice(portions, n_ahead)]
         while waiting:
-            results = waiting.pop(0).result()
+            # What is done is handed over before more is asked for, which may have to be waited for.
+            yield from waiting.pop(0).result()
             waiting += [pool.submit(several, taken) for taken in islice(portions, 1)]
-            yield from results
+
+
+def portion_of(n_items: int) -> int:
+    """Return how many of so many files a thread had better take at a time.
+
+    Of many it takes a few, as each may be small; of few it takes one, so that no thread is left
+    with several large ones while others have none.
+    """
+    return 4 if n_items >= MANY else 1
 
 
 @cache

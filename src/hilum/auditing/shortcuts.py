@@ -34,7 +34,7 @@ from hilum.dataset import RESERVED
 from hilum.intervals import Floats, wilson
 from hilum.names import quoted
 from hilum.progress import Progress
-from hilum.threads import in_threads
+from hilum.threads import in_threads, one_blas_thread
 
 MOST_IMAGES = 3000
 """Images that are looked at: more would sharpen intervals that are narrow enough."""
@@ -105,8 +105,8 @@ class Trial:
     Attributes
     ----------
     features : function
-        Returns what the label is to be told by, a row an image; called when it is its turn, so
-        that not all are held at once.
+        Returns what the label is to be told by, a row an image, or None where that says nothing;
+        called when it is its turn, so that not all are held at once.
     strength : float
         As `out_of_fold` takes it.
     """
@@ -114,13 +114,15 @@ class Trial:
     name: str
     words: str
     family: Family
-    features: Callable[[], NDArray[Any]]
+    features: Callable[[], NDArray[Any] | None]
     strength: float
 
-    def measure(self, study: Study) -> Clue:
-        return Clue(
-            self.name, self.words, self.family, _measure(self.features(), study, self.strength)
-        )
+    def measure(self, study: Study) -> Clue | None:
+        features = self.features()
+        if features is None:
+            return None
+        measured = _measure(features, study, self.strength)
+        return Clue(self.name, self.words, self.family, measured)
 
 
 @dataclass(frozen=True)
@@ -195,9 +197,11 @@ def measure_clues(samples: pd.DataFrame, seen: Looks, study: Study) -> Clues:
     rows = samples.iloc[study.rows]
     columns, restated = _column_trials(rows, study)
     trials = [*_file_trials(rows, study), *_picture_trials(seen), *columns, _whole(seen)]
-    with early_stops():
-        *clues, whole = in_threads(lambda trial: trial.measure(study), trials)
-    return Clues(study, whole.area, tuple(clues), tuple(restated))
+    # Limited here once: threads that set and restore the limit each might leave it behind.
+    with early_stops(), one_blas_thread():
+        measured = list(in_threads(lambda trial: trial.measure(study), trials))
+    clues = [clue for clue in measured if clue is not None]
+    return Clues(study, clues[-1].area, tuple(clues[:-1]), tuple(restated))
 
 
 def _measure(features: NDArray[Any], study: Study, strength: float) -> Area:
@@ -222,8 +226,7 @@ def _file_trials(rows: pd.DataFrame, study: Study) -> Iterator[Trial]:
         "format": ("format, colour mode and bit depth", _values(kinds, study)),
     }
     for name, (words, features) in tried.items():
-        if features is not None:
-            yield Trial(name, words, "file", partial(_given, features), OF_FEW_VALUES)
+        yield Trial(name, words, "file", partial(_given, features), OF_FEW_VALUES)
 
 
 def _column_trials(rows: pd.DataFrame, study: Study) -> tuple[list[Trial], list[str]]:
@@ -234,14 +237,12 @@ def _column_trials(rows: pd.DataFrame, study: Study) -> tuple[list[Trial], list[
         if _restates(column, values, study):
             restated.append(str(column))
             continue
-        features = _column_features(values, study)
-        if features is not None:
-            given, words = partial(_given, features), f"the column '{column}'"
-            trials.append(Trial(f"column:{column}", words, "column", given, OF_FEW_VALUES))
+        features, words = partial(_column_features, values, study), f"the column '{column}'"
+        trials.append(Trial(f"column:{column}", words, "column", features, OF_FEW_VALUES))
     return trials, restated
 
 
-def _given(features: NDArray[np.float32]) -> NDArray[np.float32]:
+def _given(features: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
     return features
 
 

@@ -245,8 +245,9 @@ def resolutions(facts: RunFacts) -> str:
     factors = list(setting(facts, "reductions") or (1,))[: n_members(facts)]
     if set(factors) == {1}:
         return ""
-    text = f"They get the images {words.join([SHARES[factor] for factor in factors])} of their size"
-    turns = " in turn" if n_members(facts) > len(factors) else ""
+    shares = [SHARES[factor] for factor in dict.fromkeys(factors)]
+    text = f"They get the images {words.join(shares)} of their size"
+    turns = " in turn" if n_members(facts) > len(shares) else ""
     halving = setting(facts, "network") == "residual" and setting(facts, "stem_stride") == 2
     stem = "; on reduced images a stage at full resolution stands in place of the stem that halves"
     return f"{text}{turns}{stem if halving else ''}."
