@@ -118,7 +118,7 @@ def test_a_few_corrupted_samples_do_not_outweigh_all_others(n_positive: int) -> 
 @pytest.mark.parametrize(
     ("y_true", "y_scores", "text"),
     [
-        ([0, 1], [0.2, 0.4], "y_scores has shape (2,): give (n_changes, n_samples)."),
+        ([0, 1], [0.2, 0.4], "y_scores has shape (2,): give (n_corruptions, n_samples)."),
         (
             [0, 1, 1],
             [[0.2, 0.4]],
