@@ -17,7 +17,14 @@ from PIL import Image
 import hilum
 import tiny
 from hilum import tables
-from hilum.inference import BATCH_SIZE, TABLE_SUFFIXES, Prediction, find_inputs, row_columns
+from hilum.inference import (
+    BATCH_SIZE,
+    TABLE_SUFFIXES,
+    Prediction,
+    find_inputs,
+    open_inputs,
+    row_columns,
+)
 from hilum.model import REFERENCES_FILE, describe_graph, load_facts, write_model
 from hilum.pixels import PixelSpec
 from hilum.printing import write_rows
@@ -141,6 +148,21 @@ def test_a_file_of_many_frames_goes_through_in_batches(
     assert sorted(sizes) == [left] + [BATCH_SIZE] * whole_batches  # computed side by side
     assert [p.frame for p in found] == list(range(75))
     assert probs_of(found) == pytest.approx(whole[:, 1].tolist(), abs=1e-6)
+
+
+def test_whole_batches_of_what_cannot_be_read_keep_their_places(
+    model: hilum.Model, data: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nonsense")
+    good = sorted((data / "clear").iterdir())[: BATCH_SIZE + 3]
+    mixed = [*good[:3], *[bad] * (3 * BATCH_SIZE), *good[3:]]
+    opened = [list(model.predict_each(open_inputs(mixed), side_by_side=n)) for n in (1, 2, 5)]
+    assert opened[0] == opened[1] == opened[2]
+    assert [p.decision == "refused" for p in opened[0]] == [path == bad for path in mixed]
+    answered = [p for p in opened[0] if p.decision != "refused"]
+    assert probs_of(answered) == pytest.approx(probs_of(model.predict(good)), abs=1e-6)
+    assert [p.reason for p in answered] == [p.reason for p in model.predict(good)]
 
 
 def test_tables_are_read_as_in_training(
