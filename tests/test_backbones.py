@@ -23,7 +23,10 @@ needs_timm = pytest.mark.skipif(not HAS["timm"], reason="needs timm: pip install
 
 TIMM = ("resnet18", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224")
 MONAI = ("ResNet10", "DenseNet121", "EfficientNet-B0", "SEResNet50")
+LITE0 = "hilum:efficientnet_lite0"
+
 EXPORTED = [
+    pytest.param(LITE0, id="efficientnet_lite0"),
     *(pytest.param(f"timm:{name}", marks=needs_timm, id=name) for name in TIMM),
     pytest.param("timm:swin_tiny_patch4_window7_224", marks=needs_timm, id="swin"),
 ]
@@ -134,8 +137,8 @@ def test_cells_lie_where_odd_padded_convolutions_put_them() -> None:
         (
             {"backbone": "timm:hf-hub:someone/net"},
             "Setting backbone = 'timm:hf-hub:someone/net' cannot be used: it must be a library "
-            "and a network of it, such as timm:resnet18 or monai:ResNet18 (timm:NAME or "
-            "monai:NAME, in place of the network above).",
+            "and a network of it, such as timm:resnet18 or monai:ResNet18 (hilum:NAME, "
+            "timm:NAME or monai:NAME, in place of the network above).",
         ),
         (
             {"weights": "w.safetensors"},
@@ -143,8 +146,18 @@ def test_cells_lie_where_odd_padded_convolutions_put_them() -> None:
         ),
         (
             {"backbone": "monai:ResNet10", "probe": True},
-            "The settings do not fit together: probe and frozen_epochs hold a backbone still, "
-            "which makes sense only with weights.",
+            "The settings do not fit together: probe holds a backbone still, which makes sense "
+            "only with weights.",
+        ),
+        (
+            {"backbone": "monai:ResNet10", "weights": "w.safetensors", "frozen_stages": 1},
+            "The settings do not fit together: frozen_stages are known of Hilum's own backbones "
+            "alone.",
+        ),
+        (
+            {"backbone": "hilum:efficientnet_lite0", "frozen_norms": True},
+            "The settings do not fit together: frozen_norms holds a backbone still, which makes "
+            "sense only with weights.",
         ),
     ],
 )
@@ -186,29 +199,71 @@ def test_the_backbone_has_its_share_of_the_learning_rate() -> None:
     }
 
 
+def step(network: Network, settings: Settings, epoch: int) -> list[str]:
+    """Learn once from four images; return the names of what has changed."""
+    optimizer = make_optimizer(network, settings)
+    images, labels = torch.rand(4, 1, 64, 64) * 255, torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network.train()
+    freeze(network, epoch, settings)
+    nn.functional.binary_cross_entropy_with_logits(network(images), labels).backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    after = network.state_dict()
+    return [name for name, value in before.items() if not torch.equal(value, after[name])]
+
+
 @needs_monai
 def test_a_frozen_backbone_stays_as_it_is_batch_norm_and_all() -> None:
     settings = settings_of(
         "monai:ResNet10", weights="made.safetensors", frozen_epochs=1, learning_rate=0.1
     )
     network = build("monai:ResNet10")
-    optimizer = make_optimizer(network, settings)
-    images, labels = torch.rand(4, 1, 64, 64) * 255, torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+    first, second = (step(network, settings, epoch) for epoch in (0, 1))
+    assert first
+    assert all(name.startswith("head.") for name in first)
+    assert any(name.startswith("backbone.") for name in second)
 
-    def step(epoch: int) -> tuple[bool, bool]:
-        """Learn once; return whether the backbone and the head have changed."""
-        parts = (network.backbone, network.head)
-        before = [{k: v.clone() for k, v in part.state_dict().items()} for part in parts]
-        network.train()
-        freeze(network, epoch, settings)
-        nn.functional.binary_cross_entropy_with_logits(network(images), labels).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        changed = [
-            any(not torch.equal(was[k], v) for k, v in part.state_dict().items())
-            for was, part in zip(before, parts, strict=True)
-        ]
-        return changed[0], changed[1]
 
-    assert step(epoch=0) == (False, True)
-    assert step(epoch=1) == (True, True)
+def test_first_stages_and_statistics_can_be_held_still() -> None:
+    settings = settings_of(
+        LITE0, weights="imagenet", frozen_stages=3, frozen_norms=True, learning_rate=0.1
+    )
+    network = build(LITE0)
+    changed = set(step(network, settings, epoch=0))
+    before = "backbone.model."
+    held = (f"{before}_conv_stem", f"{before}_bn0", *(f"{before}_blocks.{n}." for n in range(5)))
+    assert not [name for name in changed if name.startswith(held) or "running_" in name]
+    learnt = {name for name, _ in network.named_parameters() if not name.startswith(held)}
+    assert changed == learnt
+
+    free = settings.model_copy(update={"frozen_stages": 0, "frozen_norms": False})
+    assert f"{before}_conv_stem.weight" in step(network, free, epoch=0)
+
+
+def test_held_statistics_make_norm_and_convolution_one_step_of_the_same_gradients() -> None:
+    """Held against the network in evaluation mode, which takes the two one after the other."""
+    settings = settings_of(LITE0, weights="imagenet", frozen_norms=True)
+    network = build(LITE0).double()
+    with torch.no_grad():
+        for name, value in network.named_buffers():
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 2)
+            elif name.endswith("running_mean"):
+                value.normal_(0, 0.1)
+    images = torch.rand(3, 1, 64, 64, dtype=torch.float64) * 255
+
+    def gradients() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        network.zero_grad(set_to_none=True)
+        logits = network(images)
+        logits.sum().backward()
+        return logits.detach(), [p.grad for p in network.parameters() if p.grad is not None]
+
+    network.eval()
+    wanted, wanted_gradients = gradients()
+    network.train()
+    freeze(network, 0, settings)
+    found, found_gradients = gradients()
+    assert torch.allclose(found, wanted, rtol=1e-9, atol=1e-12)
+    assert len(found_gradients) == len(wanted_gradients) == len(list(network.parameters()))
+    for one, other in zip(found_gradients, wanted_gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-6, atol=1e-9)

@@ -12,8 +12,8 @@ from hilum import SettingError
 from hilum.budget import (
     DEFAULT_MINUTES,
     ENOUGH_TOGETHER,
+    FEW_MEMBERS,
     LEAST_EPOCHS,
-    LEAST_MEMBERS,
     LONGEST,
     MOST_MEMBERS,
     Budget,
@@ -37,12 +37,13 @@ from hilum.hardware import Hardware
 from hilum.networks import build_network
 from hilum.planning import make_plan
 from hilum.probing import Probe
-from hilum.settings import Settings, make_settings
+from hilum.settings import Settings, Turn, make_settings
 
 CPU = Hardware("cpu", "a processor", 2, has_bfloat16=False)
 SIZES = Sizes(n_train=960, n_val=120, n_test=240)
 PACE = Pace(step_s=0.2, validation_s=0.004, checkpoint_s=0.1, predict_s=0.004)
-PACES = {1: PACE}
+WHOLE, HALF, QUARTER = (Turn("network", factor) for factor in (1, 2, 4))
+PACES = {WHOLE: PACE}
 EPOCH_S = 1.05 * (30 * 0.2 + 120 * 0.004 + 0.1)
 
 
@@ -107,30 +108,46 @@ def test_a_limit_is_not_filled_but_a_given_budget_is() -> None:
     )
 
 
-@pytest.mark.parametrize(("minutes", "members"), [(2, 1), (3, 1), (4, 3), (9, 3), (11, 4), (60, 5)])
+@pytest.mark.parametrize(
+    ("minutes", "members"), [(1, 1), (2, 1), (3, 2), (4, 3), (9, 3), (11, 4), (60, 5)]
+)
 def test_a_longer_budget_buys_an_ensemble(minutes: float, members: int) -> None:
     budget = Budget(minutes, is_given=True)
     assert choose_members(PACES, SIZES, settings(), budget) == members
     ensemble = settings(members=members)
-    epochs = 20 if members > LEAST_MEMBERS else math.ceil(20 * ENOUGH_TOGETHER)
+    epochs = 20 if members > FEW_MEMBERS else math.ceil(20 * ENOUGH_TOGETHER)
     if members > 1:
         assert whole_s(PACES, SIZES, ensemble, epochs, budget) <= 60 * minutes
     by_default = choose_members(PACES, SIZES, settings(), Budget(minutes, is_given=False))
-    assert by_default == min(members, LEAST_MEMBERS)
+    assert by_default == min(members, FEW_MEMBERS)
 
 
 def test_networks_that_see_less_cost_what_they_cost() -> None:
     """Held against adding up by hand: 2 of 1, 2 of 1/2 and 1 of 1/4 of the side."""
-    paces = {1: PACE, 2: Pace(0.05, 0.001, 0.1, 0.001), 4: Pace(0.01, 0.0002, 0.1, 0.0002)}
+    paces = {
+        WHOLE: PACE,
+        HALF: Pace(0.05, 0.001, 0.1, 0.001),
+        QUARTER: Pace(0.01, 0.0002, 0.1, 0.0002),
+    }
     five = settings(members=5, reductions=(1, 2, 4))
     budget = Budget(10, is_given=True)
     more, fewer = (whole_s(paces, SIZES, five, epochs, budget) for epochs in (301, 300))
-    epochs_s = [paces[factor].epoch_s(SIZES, five) for factor in (1, 2, 4, 1, 2)]
+    epochs_s = [paces[turn].epoch_s(SIZES, five) for turn in (WHOLE, HALF, QUARTER, WHOLE, HALF)]
     assert more - fewer == pytest.approx(sum(epochs_s))
-    before = whole_s({factor: Pace(0, 0, 0, 0) for factor in paces}, SIZES, five, 0, budget)
+    before = whole_s({turn: Pace(0, 0, 0, 0) for turn in paces}, SIZES, five, 0, budget)
     predicted = whole_s(paces, SIZES, five, 0, budget) - before
     alone = whole_s(PACES, SIZES, settings(), 0, budget) - before
     assert predicted / alone == pytest.approx((0.004 + 0.001) * 2 / 0.004 + 0.0002 / 0.004)
+
+
+def test_each_kind_of_network_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hilum.budget.TIMED_S", 0.0)
+    mixed = settings(
+        backbone="hilum:efficientnet_lite0", input_height=64, input_width=64, channels=1,
+        kinds=("backbone", "network"), reductions=(1, 2, 2), batch_size=4,
+    )  # fmt: skip
+    paces = time_training(mixed, 2, Sizes(8, 2, 2), most_members=3)
+    assert list(paces) == [("backbone", 1), ("network", 2), ("backbone", 2)]
 
 
 def test_reasons_say_the_numbers() -> None:
@@ -220,10 +237,10 @@ def test_a_training_of_any_kind_can_be_timed(target: str) -> None:
 def test_each_resolution_of_an_ensemble_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hilum.budget.TIMED_S", 0.2)
     whole = tiny(input_height=128, input_width=128, reductions=(1, 4, 1), batch_size=32)
-    assert list(time_training(whole, 2, Sizes(64, 4, 4), most_members=1)) == [1]
+    assert list(time_training(whole, 2, Sizes(64, 4, 4), most_members=1)) == [WHOLE]
     paces = time_training(whole, 2, Sizes(64, 4, 4), most_members=5)
-    assert list(paces) == [1, 4]
-    assert paces[1].step_s > 2 * paces[4].step_s
+    assert list(paces) == [WHOLE, QUARTER]
+    assert paces[WHOLE].step_s > 2 * paces[QUARTER].step_s
 
 
 def test_timing_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,12 +274,13 @@ def facts(n_train: int = 960) -> Fingerprint:
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Time nothing, and tell what was to be timed."""
+    """Time nothing, and tell what was to be timed; networks begin at random."""
     calls: list[str] = []
+    monkeypatch.setattr("hilum.rules.installed_file", lambda _: None)
 
     def answer(settings: Settings, *_: object, **__: object) -> Paces:
         calls.append("training")
-        return dict.fromkeys(settings.reductions, PACE)
+        return dict.fromkeys(settings.turns(MOST_MEMBERS), PACE)
 
     monkeypatch.setattr("hilum.planning.time_training", answer)
     monkeypatch.setattr(
@@ -272,11 +290,11 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_plan_keeps_to_the_budget(timed: list[str]) -> None:
-    plan = make_plan(facts(), CPU, budget=Budget(3, is_given=True, n_test=240))
+    plan = make_plan(facts(), CPU, budget=Budget(2, is_given=True, n_test=240))
     assert timed == ["training"]
     free = make_plan(facts(), CPU)
     assert plan.settings.epochs != free.settings.epochs
-    assert " epochs fit in 3 minutes, of which " in plan.reasons["epochs"]
+    assert " epochs fit in 2 minutes, of which " in plan.reasons["epochs"]
     same = plan.settings.model_copy(update={"epochs": free.settings.epochs})
     assert same == free.settings
 
@@ -297,8 +315,8 @@ def test_where_time_starves_the_training_the_input_is_smaller(
     def by_pixels(settings: Settings, *_: object, **__: object) -> Paces:
         share = settings.input_height * settings.input_width / 128**2
         return {
-            factor: Pace(6 * share / factor**2, validation_s=0.0, checkpoint_s=0.0, predict_s=0.0)
-            for factor in settings.reductions
+            turn: Pace(6 * share / turn.reduction**2, 0.0, 0.0, 0.0)
+            for turn in settings.turns(MOST_MEMBERS)
         }
 
     monkeypatch.setattr("hilum.planning.time_training", by_pixels)
@@ -318,20 +336,20 @@ def test_an_ensemble_on_smaller_images_goes_before_one_network_on_larger_ones(
     def by_pixels(settings: Settings, *_: object, **__: object) -> Paces:
         share = settings.input_height * settings.input_width / 128**2
         return {
-            factor: Pace(share / factor**2, validation_s=0.0, checkpoint_s=0.0, predict_s=0.0)
-            for factor in settings.reductions
+            turn: Pace(share / turn.reduction**2, 0.0, 0.0, 0.0)
+            for turn in settings.turns(MOST_MEMBERS)
         }
 
     monkeypatch.setattr("hilum.planning.time_training", by_pixels)
     large = replace(facts(), median_height=500.0, median_width=500.0)
     found = {
         minutes: make_plan(large, CPU, budget=Budget(minutes, is_given=True)).settings
-        for minutes in (5, 11, 16)
+        for minutes in (4, 8, 11, 16)
     }
     sides = {minutes: settings.input_height for minutes, settings in found.items()}
     networks = {minutes: settings.members for minutes, settings in found.items()}
-    assert sides == {5: 64, 11: 128, 16: 128}
-    assert networks == {5: 3, 11: 3, 16: 3}
+    assert sides == {4: 96, 8: 128, 11: 128, 16: 128}
+    assert networks == {4: 2, 8: 3, 11: 3, 16: 3}
     one = make_plan(large, CPU, chosen={"members": 1}, budget=Budget(11, is_given=True))
     assert (one.settings.input_height, one.settings.members) == (128, 1)
 
@@ -396,7 +414,7 @@ def test_by_default_a_plan_that_surely_fits_is_not_timed(timed: list[str]) -> No
     limit = Budget(DEFAULT_MINUTES["cpu"], is_given=False)
     few = make_plan(facts(60), CPU, budget=limit)
     free = make_plan(facts(60), CPU)
-    assert few.settings == free.settings.model_copy(update={"members": LEAST_MEMBERS})
+    assert few.settings == free.settings.model_copy(update={"members": FEW_MEMBERS})
     one = make_plan(facts(60), CPU, chosen={"members": 1}, budget=limit)
     assert one.settings == free.settings
     assert few.reasons["epochs"] == (

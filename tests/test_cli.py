@@ -217,7 +217,7 @@ def test_recipes_as_json() -> None:
 
 def test_plan_and_audit_as_json(data: Path) -> None:
     plan = json.loads(invoke("plan", data, "--json"))
-    assert plan["input_height"]["value"] == 20
+    assert plan["input_height"]["value"] == 64
     audit = json.loads(invoke("audit", data, "--json"))
     assert (audit["n_files"], audit["n_read"], audit["unreadable"]) == (120, 120, [])
     for finding in audit["findings"]:

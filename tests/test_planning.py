@@ -77,8 +77,11 @@ def test_auto_is_put_into_words() -> None:
     ("height", "width", "side"),
     [(28, 28, 28), (32, 40, 32), (50, 50, 48), (2000, 100, 96), (1024, 1024, 128), (5, 9, 8)],
 )
-def test_input_size(height: float, width: float, side: int) -> None:
-    plan = make_plan(fingerprint(median_height=height, median_width=width), CPU)
+def test_input_size_of_networks_that_begin_at_random(
+    height: float, width: float, side: int
+) -> None:
+    facts = fingerprint(median_height=height, median_width=width)
+    plan = make_plan(facts, CPU, chosen={"backbone": None})
     assert (plan.settings.input_height, plan.settings.input_width) == (side, side)
 
 

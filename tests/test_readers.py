@@ -81,7 +81,7 @@ def test_content_decides_but_a_name_must_not_promise_a_header(tmp_path: Path) ->
         (b"<html><body>", "SVG or HTML is not a format that Hilum reads. " + CONVERT),
         (pickle.dumps([1]), "a Python pickle is not a format that Hilum reads. " + CONVERT),
         (
-            gzip.compress(b"hello"),
+            gzip.compress(b"hello", mtime=0),
             "a gzip file; only NIfTI is read compressed (.nii.gz). Unpack it first",
         ),
     ],

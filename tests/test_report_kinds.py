@@ -231,14 +231,14 @@ def test_no_epoch_is_said_to_be_chosen_where_the_last_is_kept(grades: Path) -> N
     assert "3 such networks, of 1,234,567 parameters together, form an ensemble" in _methods(facts)
     assert "Each was trained from random weights of its own (seed 0)" in _methods(facts)
     assert "Its 3 networks, whose logits are averaged, were trained apart" in _methods(facts)
-    assert "They get the images" not in _methods(facts)
+    assert "see the images" not in _methods(facts)
     facts.plan["reductions"] = {"value": [1, 2], "reason": ""}
-    seen = "They get the images whole and at half of their size in turn"
+    seen = "They see the images: two whole and one at half of their size"
     assert f"{seen}; on reduced images a stage" in _methods(facts) or f"{seen}." in _methods(facts)
     assert seen in _evidence("ensemble", facts)
     facts.plan["reductions"] = {"value": [1, 2, 4], "reason": ""}
-    assert "whole, at half and at a quarter of their size" in _methods(facts)
-    assert "in turn" not in _methods(facts)
+    seen = "They see the images: one whole, one at half and one at a quarter of their size"
+    assert seen in _methods(facts)
     val = facts.samples["split"] == "val"
     facts = replace(facts, samples=facts.samples.drop(facts.samples.index[val][3:]))
     (few,) = _of_kind(judge(facts), "few_val")

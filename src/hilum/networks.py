@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hilum.backbones import build_backbone
+from hilum.efficientnet import PHOTO_MEAN, PHOTO_STD
 from hilum.errors import SettingError
 from hilum.settings import Settings
 from hilum.targets import TargetKind
@@ -24,6 +25,7 @@ NETWORK_SETTINGS = (
     *("conv_channels", "kernel_size", "stem_stride"),
     *("padding", "activation", "batch_norm", "pool", "dropout_conv", "dense_units"),
     *("dropout_dense", "blocks_per_stage", "backbone", "members", "reductions"),
+    "kinds",
 )
 """The settings that a network is built from; stored with its weights."""
 
@@ -76,8 +78,7 @@ class Network(nn.Module):
         self, settings: Settings, n_classes: int, *, mean: Sequence[float], std: Sequence[float]
     ) -> None:
         super().__init__()
-        of_each = settings.normalisation == "image"
-        self.normalise = StandardiseEach() if of_each else Normalise(mean, std)
+        self.normalise = _normalisation(settings, mean, std)
         self.backbone: nn.Module
         self.backbone, self.gather, n_features = build_parts(settings)
         self.head = dense_head(settings, n_features, n_outputs(n_classes, settings.target))
@@ -97,6 +98,12 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classify(self.feature_map(images))
+
+
+def _normalisation(settings: Settings, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
+    if settings.backbone is not None and settings.is_own:
+        return Normalise([PHOTO_MEAN] * settings.channels, [PHOTO_STD] * settings.channels)
+    return StandardiseEach() if settings.normalisation == "image" else Normalise(mean, std)
 
 
 def build_parts(settings: Settings) -> tuple[nn.Module, nn.Module, int]:
@@ -176,10 +183,11 @@ def build_classifier(settings: Settings, n_classes: int) -> Classifier:
 
     Errors are those of `build_network`.
     """
-    if settings.members == 1:
-        return build_network(settings, n_classes)
-    factors = [settings.reduction(number) for number in range(1, settings.members + 1)]
-    return Ensemble([Member(build_network(settings.reduced(f), n_classes), f) for f in factors])
+    members = [
+        Member(build_network(settings.of(turn), n_classes), turn.reduction)
+        for turn in settings.turns()
+    ]
+    return members[0].network if len(members) == 1 else Ensemble(members)
 
 
 def n_outputs(n_classes: int, target: TargetKind = "classes") -> int:

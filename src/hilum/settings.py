@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -24,6 +24,16 @@ WRITTEN = {
     "weights_sha256": "it must be 64 digits and letters from a to f",
 }
 """What is said in place of a pattern."""
+
+Kind = Literal["backbone", "network"]
+
+
+class Turn(NamedTuple):
+    """What a network of an ensemble is, and the factor by which it gets its images reduced."""
+
+    kind: Kind
+    reduction: int
+
 
 MONITORS_LOWER_IS_BETTER = ("val_loss",)
 
@@ -73,17 +83,26 @@ class Settings(BaseModel):
     # A network from elsewhere
     backbone: str | None = Field(
         None,
-        pattern=r"^(timm|monai):[A-Za-z0-9_\-]+(\.[A-Za-z0-9_\-]+)?$",
-        description="timm:NAME or monai:NAME, in place of the network above",
+        pattern=r"^(hilum|timm|monai):[A-Za-z0-9_\-]+(\.[A-Za-z0-9_\-]+)?$",
+        description="hilum:NAME, timm:NAME or monai:NAME, in place of the network above",
     )
     weights: str | None = Field(
-        None, description="what the backbone begins with: a file, or 'hub' to fetch timm's"
+        None,
+        description="what the backbone begins with: 'imagenet' for what is installed with Hilum, a "
+        "file, or 'hub' to fetch timm's",
     )
     weights_sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="of the file of weights; any other is refused"
     )
     frozen_epochs: int = Field(
         0, ge=0, le=10_000, description="epochs at first in which the head alone learns"
+    )
+    frozen_stages: int = Field(
+        0, ge=0, le=7, description="first stages of a backbone of Hilum's that never learn"
+    )
+    frozen_norms: bool = Field(
+        False,
+        description="batch norm of a backbone keeps the statistics of its weights",
     )
     backbone_rate: float = Field(
         1.0, gt=0, le=1, description="the backbone's learning rate, share of the head's"
@@ -120,6 +139,13 @@ class Settings(BaseModel):
         min_length=1,
         max_length=20,
         description="by how much these networks get their images reduced, in turn; 1 at first",
+    )
+    kinds: tuple[Kind, ...] = Field(
+        ("backbone",),
+        min_length=1,
+        max_length=20,
+        description="what these networks are where there is a backbone, in turn: that, or the CNN "
+        "described by `network`; the backbone at first",
     )
     weight_averaging: float | None = Field(
         None, gt=0, lt=1, description="decay of the moving average of the weights, a step"
@@ -199,18 +225,24 @@ class Settings(BaseModel):
             raise ValueError("weights belong to a backbone, and none is set")
         if self.weights is None and self.weights_sha256 is not None:
             raise ValueError("weights_sha256 belongs to weights, and none are set")
-        if self.weights is None and (self.probe or self.frozen_epochs):
-            raise ValueError(
-                "probe and frozen_epochs hold a backbone still, which makes sense only with weights"
-            )
+        held = ("probe", "frozen_epochs", "frozen_stages", "frozen_norms")
+        for name in held if self.weights is None else ():
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name} holds a backbone still, which makes sense only with weights"
+                )
+        if self.frozen_stages and not self.is_own:
+            raise ValueError("frozen_stages are known of Hilum's own backbones alone")
         if self.probe and self.dense_units:
             raise ValueError("probe fits one linear layer, so dense_units must be empty")
         if self.probe and self.members > 1:
             raise ValueError("probe fits one model, since each would be the same: leave members 1")
         if self.reductions[0] != 1:
             raise ValueError("reductions must begin with 1: the first network gets images whole")
-        if self.backbone is not None and self.reductions != (1,):
-            raise ValueError("a backbone has an input of one size, so leave reductions [1]")
+        if self.kinds[0] != "backbone":
+            raise ValueError("kinds must begin with backbone: the first network is the backbone")
+        if self.backbone is not None and not self.is_own and self.reductions != (1,):
+            raise ValueError("such a backbone has an input of one size, so leave reductions [1]")
         for factor in self.reductions:
             if self.input_height % factor or self.input_width % factor:
                 raise ValueError(
@@ -229,24 +261,44 @@ class Settings(BaseModel):
                 )
         return self
 
-    def reduction(self, number: int) -> int:
-        """Return the factor by which a network of the ensemble, from 1, gets its images reduced."""
-        return self.reductions[(number - 1) % len(self.reductions)]
+    @property
+    def is_own(self) -> bool:
+        """Whether the network is one of Hilum's, which can be built for an input of any size."""
+        return self.backbone is None or self.backbone.startswith("hilum:")
 
-    def reduced(self, factor: int) -> Self:
-        """Return what one network is built from and learns by where its images are reduced.
+    def turn(self, number: int) -> Turn:
+        """Return what a network of the ensemble, from 1, is, and how its images are reduced."""
+        kind = self.kinds[(number - 1) % len(self.kinds)]
+        reduction = self.reductions[(number - 1) % len(self.reductions)]
+        return Turn("network" if self.backbone is None else kind, reduction)
+
+    def turns(self, members: int | None = None) -> list[Turn]:
+        """Return the turns of so many networks, all of the ensemble by default."""
+        return [self.turn(number) for number in range(1, (members or self.members) + 1)]
+
+    def of(self, turn: Turn) -> Self:
+        """Return what one network of the ensemble is built from and learns by."""
+        changes: dict[str, Any] = {"members": 1, "reductions": (1,), "kinds": ("backbone",)}
+        if turn.kind == "network":
+            changes |= dict.fromkeys(("backbone", "weights", "weights_sha256"))
+            changes |= {"frozen_epochs": 0, "frozen_stages": 0, "frozen_norms": False}
+            changes |= {"backbone_rate": 1.0}
+        return self.model_copy(update=changes)._reduced(turn.reduction)
+
+    def _reduced(self, factor: int) -> Self:
+        """Fit a single network to reduced images.
 
         What few pixels are left it works on as they are: where the whole images meet a stem that
         halves them, it has a stage at full resolution more, of half as many channels.
         """
-        changes: dict[str, Any] = {"members": 1, "reductions": (1,)}
-        if factor > 1:
-            changes |= {
-                "input_height": self.input_height // factor,
-                "input_width": self.input_width // factor,
-                "blur": self.blur / factor,
-            }
-        if factor > 1 and self.network == "residual" and self.stem_stride == 2:
+        if factor == 1:
+            return self
+        changes: dict[str, Any] = {
+            "input_height": self.input_height // factor,
+            "input_width": self.input_width // factor,
+            "blur": self.blur / factor,
+        }
+        if self.backbone is None and self.network == "residual" and self.stem_stride == 2:
             channels = (max(1, self.conv_channels[0] // 2), *self.conv_channels)
             changes |= {"stem_stride": 1, "conv_channels": channels}
         return self.model_copy(update=changes)

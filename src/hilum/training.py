@@ -149,13 +149,13 @@ def train_network(
         from hilum.linear_probe import train_probe  # it stands on this module
 
         return train_probe(train, val, settings, class_names, folder, progress)
-    statistics = normalisation_of(settings) or pixel_statistics(train.pixels)
+    statistics = pixel_statistics(train.pixels)
     members: list[Member] = []
     best_epochs: list[int] = []
     rows: list[dict[str, float]] = []
-    for number in range(1, settings.members + 1):
-        factor = settings.reduction(number)
-        of_one, reduced = settings.reduced(factor), (train.reduced(factor), val.reduced(factor))
+    for number, turn in enumerate(settings.turns(), start=1):
+        of_one, factor = settings.of(turn), turn.reduction
+        reduced = train.reduced(factor), val.reduced(factor)
         place = Place(folder, number, settings.members, tuple(rows))
         network, state = _train_member(*reduced, of_one, class_names, statistics, place, progress)
         members.append(Member(network, factor))
@@ -206,7 +206,7 @@ def _train_member(
     """Train one network from weights of its own and keep those of an epoch."""
     fabric = make_fabric(settings)
     torch.manual_seed(_epoch_seed(settings, place.number, 0))
-    mean, std = statistics
+    mean, std = normalisation_of(settings) or statistics
     network = build_network(settings, len(class_names), mean=mean, std=std)
     if settings.weights is not None and not (place.checkpoints / "last.pt").exists():
         begin(cast(Backbone, network.backbone), settings)

@@ -6,6 +6,7 @@ in square brackets, to be filled in.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,11 @@ SOURCES = {
     "Biometrics 1997.",
     "one_cycle": "Smith, Topin. Super-convergence. SPIE 2019.",
     "pytorch": "Paszke et al. PyTorch. NeurIPS 2019.",
+    "efficientnet": (
+        "Tan and Le. EfficientNet: rethinking model scaling for convolutional neural networks. "
+        "ICML 2019."
+    ),
+    "imagenet": "Deng et al. ImageNet: a large-scale hierarchical image database. CVPR 2009.",
     "resnet": "He et al. Deep residual learning for image recognition. CVPR 2016.",
     "temperature": "Guo et al. On calibration of modern neural networks. ICML 2017.",
     "wilson": "Wilson. Probable inference, the law of succession, and statistical inference. "
@@ -75,6 +81,8 @@ MONITORS = {
     "val_auroc": "the highest AUROC",
     "val_balanced_accuracy": "the highest balanced accuracy",
 }
+LIBRARIES = {"timm": "timm", "monai": "MONAI"}
+OWN_BACKBONES = {"efficientnet_lite0": "EfficientNet-Lite0"}
 SHARES = {1: "whole", 2: "at half", 4: "at a quarter", 8: "at an eighth"}
 
 NUMERALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -228,29 +236,47 @@ def network(facts: RunFacts) -> str:
 
 
 def _network(facts: RunFacts, sources: _Bibliography) -> list[str]:
-    began = f"was trained from random weights (seed {facts.run['seed']})"
+    at_random = f"trained from random weights (seed {facts.run['seed']})"
+    began = f"was {at_random}"
     start = pretrained(facts)
     if start is not None:
-        began = f"began with weights made elsewhere: {weights(start)}"
+        learnt = "made elsewhere"
+        if setting(facts, "backbone").startswith("hilum:"):
+            learnt = f"learnt from the photographs of ImageNet{sources.cite('imagenet')}"
+        began = f"began with weights {learnt}: {weights(start)}"
     n = int(facts.run["n_parameters"])
-    if n_members(facts) > 1:
-        size = f"{n_members(facts)} such networks, of {n:,} parameters together, form an ensemble. "
-        began = began.replace("from random weights", "from random weights of its own")
-        return [_network_words(facts, sources.cite), f"{size}Each {began}.", resolutions(facts)]
-    return [_network_words(facts, sources.cite), f"It has {n:,} parameters and {began}."]
+    if n_members(facts) == 1:
+        return [_network_words(facts, sources.cite), f"It has {n:,} parameters and {began}."]
+    size = f"{n_members(facts)} such networks, of {n:,} parameters together, form an ensemble. "
+    each = f"Each {began}.".replace("from random weights", "from random weights of its own")
+    if is_mixed(facts):
+        size = (
+            f"{n_members(facts)} networks, of {n:,} parameters together, form an ensemble; the two "
+            "kinds take turns. "
+        )
+        each = f"Each of the first kind {began}; each of the second was {at_random}."
+    return [_network_words(facts, sources.cite), f"{size}{each}", resolutions(facts)]
+
+
+def is_mixed(facts: RunFacts) -> bool:
+    """Whether some networks of the ensemble begin with weights and others at random."""
+    kinds = (setting(facts, "kinds") or ())[: n_members(facts)]
+    return bool(setting(facts, "backbone")) and "network" in kinds
 
 
 def resolutions(facts: RunFacts) -> str:
     """Say how large the networks of an ensemble get their images; '' where all get them whole."""
-    factors = list(setting(facts, "reductions") or (1,))[: n_members(facts)]
+    planned = list(setting(facts, "reductions") or (1,))
+    factors = [planned[number % len(planned)] for number in range(n_members(facts))]
     if set(factors) == {1}:
         return ""
-    shares = [SHARES[factor] for factor in dict.fromkeys(factors)]
-    text = f"They get the images {words.join(shares)} of their size"
-    turns = " in turn" if n_members(facts) > len(shares) else ""
+    counts = Counter(factors)
+    shares = [f"{_numeral(counts[factor])} {SHARES[factor]}" for factor in sorted(counts)]
+    text = f"They see the images: {words.join(shares)} of their size"
     halving = setting(facts, "network") == "residual" and setting(facts, "stem_stride") == 2
+    has_cnn = is_mixed(facts) or not setting(facts, "backbone")
     stem = "; on reduced images a stage at full resolution stands in place of the stem that halves"
-    return f"{text}{turns}{stem if halving else ''}."
+    return f"{text}{stem if halving and has_cnn else ''}."
 
 
 def weights(start: Mapping[str, Any]) -> str:
@@ -264,35 +290,21 @@ def weights(start: Mapping[str, Any]) -> str:
     )
 
 
+def _numeral(n: int) -> str:
+    return NUMERALS[n] if n < len(NUMERALS) else str(n)
+
+
 def _network_words(facts: RunFacts, cite: Callable[..., str]) -> str:
-    channels = [f"{n}" for n in setting(facts, "conv_channels") or ()]
-    activation = ACTIVATIONS.get(str(setting(facts, "activation")), "")
-    kind = setting(facts, "network")
-    blocks = NUMERALS[len(channels)] if len(channels) < len(NUMERALS) else str(len(channels))
     backbone = setting(facts, "backbone")
-    if backbone:
-        library, _, name = str(backbone).partition(":")
-        library = {"timm": "timm", "monai": "MONAI"}[library]
-        text = f"The network {name} of {library}, with a head of its own"
-    elif kind == "residual":
-        each = int(setting(facts, "blocks_per_stage") or 1)
-        text = (
-            f"A residual network{cite('resnet')} with {blocks} stages of "
-            f"{words.plural(each, 'block')} ({words.join(channels)} channels), {activation} "
-            f"activations, batch normalisation{cite('batch_norm')} and global average pooling"
-        )
-    elif kind == "classic":
-        side = setting(facts, "kernel_size")
-        padding = "unpadded" if setting(facts, "padding") == "valid" else "padded"
-        text = (
-            f"A convolutional network{cite('cnn')} of {blocks} blocks ({words.join(channels)} "
-            f"channels), each of {padding} {side} × {side} convolution, {activation}"
-        )
-        if setting(facts, "batch_norm"):
-            text += f", batch normalisation{cite('batch_norm')}"
-        text += f" and 2 × 2 {setting(facts, 'pool')}-pooling"
+    if not backbone:
+        text = _cnn_words(facts, cite)
     else:
-        text = f"A network of the kind “{kind}”"
+        library, _, name = str(backbone).partition(":")
+        of = f" of {LIBRARIES[library]}" if library in LIBRARIES else cite("efficientnet")
+        text = f"The network {OWN_BACKBONES.get(name, name)}{of}, with a head of its own"
+    if is_mixed(facts):
+        cnn = _cnn_words(facts, cite)
+        text = f"{text}, together with {cnn[:1].lower()}{cnn[1:]}"
     dense = [str(n) for n in setting(facts, "dense_units") or ()]
     if dense:
         text += f", followed by a dense layer of {words.join(dense)} units"
@@ -305,6 +317,32 @@ def _network_words(facts: RunFacts, cite: Callable[..., str]) -> str:
     if facts.target == "ordinal":
         return f"{text}, graded the images in {n} steps."
     return f"{text}, told the {'two' if n == 2 else n} classes apart."
+
+
+def _cnn_words(facts: RunFacts, cite: Callable[..., str]) -> str:
+    """Describe the CNN that begins at random, without its head."""
+    channels = [f"{n}" for n in setting(facts, "conv_channels") or ()]
+    activation = ACTIVATIONS.get(str(setting(facts, "activation")), "")
+    kind = setting(facts, "network")
+    blocks = _numeral(len(channels))
+    if kind == "residual":
+        each = int(setting(facts, "blocks_per_stage") or 1)
+        return (
+            f"A residual network{cite('resnet')} with {blocks} stages of "
+            f"{words.plural(each, 'block')} ({words.join(channels)} channels), {activation} "
+            f"activations, batch normalisation{cite('batch_norm')} and global average pooling"
+        )
+    if kind != "classic":
+        return f"A network of the kind “{kind}”"
+    side = setting(facts, "kernel_size")
+    padding = "unpadded" if setting(facts, "padding") == "valid" else "padded"
+    text = (
+        f"A convolutional network{cite('cnn')} of {blocks} blocks ({words.join(channels)} "
+        f"channels), each of {padding} {side} × {side} convolution, {activation}"
+    )
+    if setting(facts, "batch_norm"):
+        text += f", batch normalisation{cite('batch_norm')}"
+    return f"{text} and 2 × 2 {setting(facts, 'pool')}-pooling"
 
 
 def _training(facts: RunFacts, sources: _Bibliography) -> list[str]:
@@ -320,9 +358,14 @@ def _stages(facts: RunFacts) -> list[str]:
     if pretrained(facts) is None:
         return []
     frozen, share = int(setting(facts, "frozen_epochs")), float(setting(facts, "backbone_rate"))
+    stages = int(setting(facts, "frozen_stages") or 0)
     return [
         f"the backbone held still for the first {words.plural(frozen, 'epoch')}" if frozen else "",
-        f"then at {share:g} of that learning rate" if share < 1 else "",
+        f"{'then ' if frozen else 'the backbone '}at {share:g} of that learning rate"
+        if share < 1
+        else "",
+        f"its stem and first {words.plural(stages, 'stage')} held still" if stages else "",
+        "the statistics of its batch normalisation kept" if setting(facts, "frozen_norms") else "",
     ]
 
 

@@ -30,10 +30,10 @@ GROUPS = (
         ),
     ),
     (
-        "Network from elsewhere",
+        "Network that begins with weights",
         (
-            *("backbone", "weights", "weights_sha256", "frozen_epochs", "backbone_rate"),
-            *("probe", "probe_passes"),
+            *("backbone", "weights", "weights_sha256", "frozen_epochs", "frozen_stages"),
+            *("frozen_norms", "backbone_rate", "probe", "probe_passes"),
         ),
     ),
     (
@@ -42,7 +42,7 @@ GROUPS = (
             *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "momentum"),
             *("schedule", "plateau_patience", "plateau_factor", "loss", "class_weights"),
             *("label_smoothing", "mixup", "gradient_clip", "weight_averaging", "members"),
-            *("reductions", "early_stopping", "monitor", "keep"),
+            *("kinds", "reductions", "early_stopping", "monitor", "keep"),
         ),
     ),
     (
@@ -82,6 +82,9 @@ NAMES = {
     "dropout_conv": "Dropout after blocks",
     "dropout_dense": "Dropout before dense layers",
     "backbone_rate": "The backbone's share of the learning rate",
+    "frozen_epochs": "Epochs with the backbone held still",
+    "frozen_stages": "First stages held still",
+    "frozen_norms": "Statistics of batch norm kept",
     "flip_horizontal": "Flip left–right",
     "flip_vertical": "Flip up–down",
     "flip_diagonal": "Rows and columns exchanged",
@@ -89,6 +92,7 @@ NAMES = {
     "keep": "Weights kept",
     "low_resolution": "Loss of resolution",
     "members": "Networks in the ensemble",
+    "kinds": "They are, in turn",
     "reductions": "They get images reduced by",
     "monitor": "Epochs compared by",
     "operating_point": "Rule for the threshold",
