@@ -145,7 +145,7 @@ def _within(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Plan:
     if asked.recipe is not None:
         if not budget.is_given:
             return plan
-        return _fit(plan, _time(plan, asked, sizes), asked, sizes, budget).plan
+        return _fit(plan, _time(plan, asked, sizes, budget), asked, sizes, budget).plan
     if not budget.is_given:
         members = plan.settings.members if "members" in asked.given else FEW_MEMBERS
         n_seen = members * plan.settings.epochs * sizes.n_train * budget.n_folds
@@ -185,7 +185,7 @@ def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) 
 
     timed: list[tuple[Plan, Paces]] = []
     for candidate in _smaller_and_smaller(plan, asked):
-        timed.append((candidate, _time(candidate, asked, sizes)))
+        timed.append((candidate, _time(candidate, asked, sizes, budget)))
         fitted = _fit(*timed[-1], asked, sizes, left())
         if not fitted.is_starved and (fitted.is_ensemble or "members" in asked.given):
             return fitted.plan
@@ -214,10 +214,11 @@ def _smaller_and_smaller(plan: Plan, asked: _Asked) -> Iterator[Plan]:
         yield Plan(smaller.settings, smaller.reasons | dict.fromkeys(sides, why))
 
 
-def _time(plan: Plan, asked: _Asked, sizes: Sizes) -> Paces:
+def _time(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Paces:
     """Time what the networks that the plan may come to have would cost."""
     is_open = asked.recipe is None and "members" not in asked.given
-    most = MOST_MEMBERS if is_open else plan.settings.members
+    possible = MOST_MEMBERS if budget.is_given else FEW_MEMBERS
+    most = possible if is_open else plan.settings.members
     return time_training(plan.settings, asked.n_classes, sizes, most_members=most)
 
 
