@@ -218,6 +218,8 @@ def test_recipes_as_json() -> None:
 def test_plan_and_audit_as_json(data: Path) -> None:
     plan = json.loads(invoke("plan", data, "--json"))
     assert plan["input_height"]["value"] == 64
+    at_random = json.loads(invoke("plan", data, "--backbone", "none", "--json"))
+    assert (at_random["backbone"]["value"], at_random["input_height"]["value"]) == (None, 20)
     audit = json.loads(invoke("audit", data, "--json"))
     assert (audit["n_files"], audit["n_read"], audit["unreadable"]) == (120, 120, [])
     for finding in audit["findings"]:

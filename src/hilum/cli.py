@@ -120,14 +120,15 @@ Epochs = Annotated[int | None, typer.Option(help="Short for --set epochs=E.")]
 Backbone = Annotated[
     str | None,
     typer.Option(
-        help="A network from elsewhere, timm:NAME or monai:NAME. Short for --set backbone=…"
+        help="A network that can begin with weights: hilum:NAME, timm:NAME or monai:NAME; 'none' "
+        "for a CNN that begins at random. Short for --set backbone=…"
     ),
 ]
 Weights = Annotated[
     str | None,
     typer.Option(
-        help="What the backbone begins with: a file, or 'hub' to fetch timm's own. Short for "
-        "--set weights=…"
+        help="What the backbone begins with: 'imagenet' for what is installed with Hilum, a file, "
+        "or 'hub' to fetch timm's own. Short for --set weights=…"
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Short for --set seed=S.")]
@@ -193,7 +194,11 @@ class Request:
 
         names = ("epochs", "seed", "backbone", "weights")
         short = {name: getattr(self, name) for name in names}
-        given = {name: value for name, value in short.items() if value is not None}
+        given = {
+            name: None if value == "none" else value
+            for name, value in short.items()
+            if value is not None
+        }
         return parse_assignments(self.set_ or ()) | given
 
     def options(self, *, folds: int | None = None) -> DataOptions:
