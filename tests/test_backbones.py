@@ -237,7 +237,7 @@ def test_first_stages_and_statistics_can_be_held_still() -> None:
     assert changed == learnt
 
     free = settings.model_copy(update={"frozen_stages": 0, "frozen_norms": False})
-    assert f"{before}_conv_stem.weight" in step(network, free, epoch=0)
+    assert f"{before}_conv_stem.weight" in step(build(LITE0), free, epoch=0)
 
 
 def test_held_statistics_make_norm_and_convolution_one_step_of_the_same_gradients() -> None:

@@ -11,11 +11,13 @@ import pytest
 from hilum import SettingError
 from hilum.budget import (
     DEFAULT_MINUTES,
+    ENOUGH_BEGUN,
     ENOUGH_TOGETHER,
     FEW_MEMBERS,
     LEAST_EPOCHS,
     LONGEST,
     MOST_MEMBERS,
+    STARVED,
     Budget,
     Pace,
     Paces,
@@ -23,6 +25,7 @@ from hilum.budget import (
     check_minutes,
     choose_epochs,
     choose_members,
+    enough,
     in_words,
     overrun,
     sizes_of,
@@ -120,6 +123,13 @@ def test_a_longer_budget_buys_an_ensemble(minutes: float, members: int) -> None:
         assert whole_s(PACES, SIZES, ensemble, epochs, budget) <= 60 * minutes
     by_default = choose_members(PACES, SIZES, settings(), Budget(minutes, is_given=False))
     assert by_default == min(members, FEW_MEMBERS)
+
+
+def test_what_begins_well_is_sooner_learnt_enough() -> None:
+    begun = settings(backbone="hilum:efficientnet_lite0", weights="imagenet")
+    assert enough(begun, 1) == enough(begun, 3) == ENOUGH_BEGUN
+    assert (enough(settings(), 1), enough(settings(), 2)) == (STARVED, ENOUGH_TOGETHER)
+    assert enough(begun, 3) < enough(settings(), 3) < enough(settings(), 1)
 
 
 def test_networks_that_see_less_cost_what_they_cost() -> None:

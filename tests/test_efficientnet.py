@@ -12,7 +12,15 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from torch.nn import functional as F
 
-from hilum.efficientnet import PHOTO_MEAN, PHOTO_STD, VARIANTS, EfficientNetLite, SameConv
+from hilum.efficientnet import (
+    ENTRANCE_STEP,
+    PHOTO_MEAN,
+    PHOTO_STD,
+    VARIANTS,
+    EfficientNetLite,
+    SameConv,
+    entrance_start,
+)
 from hilum.pretrained import installed_file, read_tensors
 
 LITE0 = VARIANTS["efficientnet_lite0"]
@@ -90,3 +98,23 @@ def test_the_installed_weights_tell_what_a_photograph_shows(name: str, number: i
         features = network((pixels - PHOTO_MEAN) / PHOTO_STD).mean(dim=(2, 3))
         scores = F.linear(features, tensors["_fc.weight"], tensors["_fc.bias"])
     assert int(scores.argmax()) == number
+
+
+def test_cells_of_the_entrance_centre_where_it_says() -> None:
+    """Held against the gradients of a cell in the middle of an image that it does not fill."""
+    network = EfficientNetLite(LITE0, 1).eval()
+    images = torch.randn(4, 1, 512, 512, generator=torch.Generator().manual_seed(0))
+    images.requires_grad_()
+    found: list[torch.Tensor] = []
+    layer = network.get_submodule(network.entrance)
+    layer.register_forward_hook(lambda _, __, output: found.append(output))
+    network(images)
+    row = 16
+    found[0][:, :, row, row].square().sum().backward()  # type: ignore[no-untyped-call]
+    assert images.grad is not None
+    energy = images.grad.square().sum(dim=(0, 1, 3))
+    centre = float((energy * torch.arange(512)).sum() / energy.sum())
+    start = entrance_start(512)
+    assert start is not None
+    assert abs(centre - (start + row * ENTRANCE_STEP)) < 2
+    assert entrance_start(100) is None

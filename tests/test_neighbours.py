@@ -106,7 +106,7 @@ def test_references_are_chosen_alike_for_a_seed_and_bounded() -> None:
     assert len(set(chosen.tolist())) == MAX_REFERENCES
     assert chosen.tolist() == choose_references(50_000, 256, seed=1).tolist()
     assert chosen.tolist() != choose_references(50_000, 256, seed=2).tolist()
-    assert len(choose_references(50_000, 8192, seed=0)) == 128
+    assert len(choose_references(50_000, 8192, seed=0)) == 512
 
 
 def test_what_was_written_is_read_again() -> None:

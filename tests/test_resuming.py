@@ -111,6 +111,22 @@ def pretrained(folder: Path) -> Case:
     return folder_of_patients(folder / "data"), changes, DataOptions()
 
 
+def two_kinds(folder: Path) -> Case:
+    changes: dict[str, Any] = {
+        "backbone": "hilum:efficientnet_lite0",
+        "weights": "imagenet",
+        "input_height": 32,
+        "input_width": 32,
+        "members": 3,
+        "kinds": ["backbone", "network"],
+        "reductions": [1, 2],
+        "frozen_stages": 3,
+        "frozen_norms": True,
+        "keep": "last",
+    }
+    return folder_of_patients(folder / "data"), changes, DataOptions()
+
+
 @pytest.mark.parametrize(
     ("kind", "places"),
     [
@@ -118,6 +134,7 @@ def pretrained(folder: Path) -> Case:
         (grades, AFTER_IT),
         (ensemble, IN_THE_SECOND),
         (pretrained, IN_TRAINING),
+        (two_kinds, IN_THE_SECOND),
     ],
 )
 def test_a_run_that_is_killed_again_and_again_comes_to_the_same_end(

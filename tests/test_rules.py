@@ -80,11 +80,43 @@ def test_without_the_weights_a_network_begins_at_random(monkeypatch: pytest.Monk
     rest = values()
     del rest["backbone"]
     assert rest == values(AT_RANDOM)
+    # Who asks for them by name is told by `pretrained.find_weights`, not given something else.
+    assert values({"weights": "imagenet"})["weights"] == "imagenet"
+
+
+def test_who_names_the_backbone_may_describe_the_network_beside_it() -> None:
+    named = values({"backbone": "hilum:efficientnet_lite0", "conv_channels": [8]})
+    assert named["weights"] == "imagenet"
+    assert named["frozen_stages"] == values()["frozen_stages"]
+    of_file = values({"weights": "mine.safetensors"})
+    assert of_file["backbone"] == "hilum:efficientnet_lite0"
+    assert "weights" not in of_file
+    assert of_file["epochs"] == values()["epochs"]
+    assert (
+        values({"backbone": "hilum:efficientnet_lite0", "weights": None})["epochs"]
+        == (values(AT_RANDOM)["epochs"])
+    )
+
+
+def test_networks_of_one_kind_are_not_reduced_below_what_they_need() -> None:
+    found = values({"kinds": ["backbone"]}, median_height=28, median_width=28)
+    assert "kinds" not in found
+    assert found["reductions"] == (1,)
+    odd = values({"input_height": 97, "input_width": 97})
+    assert odd["reductions"] == (1,)
 
 
 @pytest.mark.parametrize(
     ("side", "taken", "reductions"),
-    [(9, 64, (1, 2)), (28, 64, (1, 2)), (50, 64, (1,)), (100, 96, (1,)), (500, 128, (1, 2, 2))],
+    [
+        (9, 64, (1, 2)),
+        (28, 64, (1, 2)),
+        (50, 64, (1,)),
+        (100, 96, (1,)),
+        (90, 64, (1,)),
+        (96, 96, (1,)),
+        (500, 128, (1, 2, 2)),
+    ],
 )
 def test_small_images_are_enlarged_for_a_network_that_halves_them_often(
     side: int, taken: int, reductions: tuple[int, ...]

@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from hilum.efficientnet import VARIANTS, EfficientNetLite, Variant
+from hilum.efficientnet import (
+    ENTRANCE_STEP,
+    VARIANTS,
+    EfficientNetLite,
+    Variant,
+    entrance_start,
+)
 from hilum.errors import MissingExtraError, SettingError, did_you_mean
 from hilum.settings import Settings
 
@@ -27,18 +33,20 @@ if TYPE_CHECKING:
 
 
 class Backbone(nn.Module):
-    """A network of another library without its classifier: images → its last map.
+    """A network as it was published, without its classifier: images → its last map.
 
     Attributes
     ----------
     model : nn.Module
-        The library's own network, with the library's own names of weights.
+        The network, with the published names of its weights.
     entrance : str or None
         The part of it whose output, at a higher resolution than the last map's, enters the last
         stage; None where none is known to.
     step : float
         Pixels of the input from one cell to the next, of what enters the last stage, or of the
         last map where that is not known.
+    start : float or None
+        Pixel on which the first of these cells centres; None where it must be measured.
     input_shape : (channels, height, width)
     """
 
@@ -50,11 +58,13 @@ class Backbone(nn.Module):
         entrance: str | None,
         step: float,
         input_shape: tuple[int, int, int],
+        start: float | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.entrance = entrance
         self.step = step
+        self.start = start
         self.input_shape = input_shape
         self._to_map = to_map
 
@@ -84,7 +94,7 @@ class Backbone(nn.Module):
 
 
 class Gather(nn.Module):
-    """The last map → features, as the library's own network does before its classifier."""
+    """The last map → features, as the published network does before its classifier."""
 
     def __init__(self, model: nn.Module, pool: Callable[[nn.Module, Tensor], Tensor]) -> None:
         super().__init__()
@@ -203,7 +213,12 @@ def own_variant(name: str) -> Variant:
 def _build_own(name: str, settings: Settings) -> tuple[Backbone, nn.Module]:
     model = EfficientNetLite(own_variant(name), settings.channels)
     backbone = Backbone(
-        model, _call, entrance=model.entrance, step=16, input_shape=_input_shape(settings)
+        model,
+        _call,
+        entrance=model.entrance,
+        step=ENTRANCE_STEP,
+        input_shape=_input_shape(settings),
+        start=entrance_start(settings.input_height),
     )
     return backbone, Gather(model, _average)
 
@@ -527,10 +542,11 @@ def freeze(network: Network, epoch: int, settings: Settings) -> None:
     if settings.weights is None:
         return
     backbone = network.backbone
-    is_frozen = epoch < settings.frozen_epochs
-    backbone.requires_grad_(not is_frozen)
-    if is_frozen:
-        backbone.eval()
+    if settings.frozen_epochs:
+        is_frozen = epoch < settings.frozen_epochs
+        backbone.requires_grad_(not is_frozen)
+        if is_frozen:
+            backbone.eval()
     if settings.frozen_norms:
         _hold_norms(backbone)
     if settings.frozen_stages:

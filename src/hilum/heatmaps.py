@@ -279,13 +279,15 @@ def _after(module: nn.Module, grid: Grid) -> Grid:
 
 
 def measure_grid(backbone: Backbone) -> Grid:
-    """Find where the cells of a backbone from elsewhere lie: on which pixels two of them centre.
+    """Find where the cells of a backbone lie: on which pixels two of them centre.
 
-    Its layers cannot be followed as those of Hilum's own networks can. The gradients of the two
-    middle cells are centred on what lies behind them, whatever pads or halves in between.
+    Its layers cannot be followed as those of Hilum's CNNs can. Where it does not say, the gradients
+    of the two middle cells are centred on what lies behind them, whatever pads or halves between.
     """
     import torch
 
+    if backbone.start is not None:
+        return Grid(backbone.start, backbone.step)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(N_MEASURED, *backbone.input_shape, generator=generator).requires_grad_()
     with torch.enable_grad():

@@ -130,7 +130,8 @@ class ModelFacts(BaseModel):
     network : dict
         The settings that build the network in PyTorch.
     mean, std : tuple of float
-        Of the training pixels by channel, in [0, 255].
+        What the first network takes off and divides by, by channel, in [0, 255]; empty where each
+        image has its own.
     files : dict
         SHA-256 of each neighbouring file.
     """

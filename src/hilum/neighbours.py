@@ -32,7 +32,7 @@ VIEWS = ("features", "edges", "thumbnail")
 
 N_NEIGHBOURS = 3
 MAX_REFERENCES = 2000
-MAX_VALUES = 1 << 20  # of one view: networks with very many features keep fewer references
+MAX_VALUES = 1 << 22  # of one view: networks with very many features keep fewer references
 ASKED_AT_ONCE = 256  # images whose distances to all references are held
 
 THUMBNAIL_SIDE = 16

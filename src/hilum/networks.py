@@ -71,7 +71,7 @@ class Network(nn.Module):
     Parameters
     ----------
     mean, std : sequences of float, one a channel
-        Of the training pixels, in [0, 255].
+        Of the training pixels, in [0, 255]; for backbones that take pixels so.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,16 +11,15 @@ from typing import Any
 import torch
 
 from hilum.budget import (
-    ENOUGH_TOGETHER,
     FEW_MEMBERS,
     LEAST_MEMBERS,
     MOST_MEMBERS,
-    STARVED,
     Budget,
     Paces,
     Sizes,
     choose_epochs,
     choose_members,
+    enough,
     in_words,
     sizes_of,
     surely_fits,
@@ -37,6 +37,9 @@ from hilum.settings import Settings, make_settings
 
 PROBED = ("precision", "layout")
 """Settings that are timed unless the user gives them."""
+
+MOST_NETWORKS = 20
+"""Of an ensemble, as `Settings.members` has it."""
 
 ALONE = {
     "reductions": "One network, which gets images whole.",
@@ -169,8 +172,8 @@ class _Fitted:
 
     @property
     def is_starved(self) -> bool:
-        share = ENOUGH_TOGETHER if self.is_ensemble else STARVED
-        return self.plan.settings.epochs < share * self.wanted
+        settings = self.plan.settings
+        return settings.epochs < enough(settings, settings.members) * self.wanted
 
 
 def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Plan:
@@ -255,7 +258,7 @@ def _as_used(plan: Plan, asked: _Asked) -> Plan:
 
 def _check_network(settings: Settings, n_classes: int) -> None:
     """Build the networks without memory, so that one that cannot be is told before training."""
-    most = max(len(settings.reductions), len(settings.kinds))
+    most = min(MOST_NETWORKS, math.lcm(len(settings.reductions), len(settings.kinds)))
     with torch.device("meta"):
         for turn in dict.fromkeys(settings.turns(most)):
             build_network(settings.of(turn), n_classes)

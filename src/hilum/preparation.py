@@ -25,6 +25,7 @@ from hilum.planning import Plan, make_plan
 from hilum.pretrained import find_weights, read_tensors
 from hilum.progress import LogProgress, Progress
 from hilum.recipes import load_recipe
+from hilum.rules import choose_start
 from hilum.scan import scan
 from hilum.settings import Settings, make_settings
 from hilum.splits import OUT_OF_FOLD, Split, join_groups, make_folds, make_split, make_strata
@@ -119,7 +120,9 @@ def prepare(
     started = time.monotonic()
     options, progress = options or DataOptions(), progress or LogProgress()
     chosen = dict(settings or {})
-    given = make_settings(chosen)  # so that a slip is told before the images are read
+    # So that a slip is told before the images are read; recipes name all that they begin with.
+    start = {} if recipe else {name: value for name, (value, _) in choose_start(chosen).items()}
+    given = make_settings(start | chosen)
     _check_start(given)
     check_minutes(minutes)
     hardware = find_hardware(given.accelerator)

@@ -439,7 +439,7 @@ def choose_for_backbone(
         return {}
     library, name = parse_backbone(str(backbone))
     if library == "hilum":
-        return {}  # the rules plan for it
+        return {}  # the table of rules plans for it
     facts = timm_facts(name) if library == "timm" else None
     found = dict[str, tuple[Any, str]]()
     side, why = _side(weights, facts, int(so_far["input_height"][0]))

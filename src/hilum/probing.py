@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from hilum.allocator import keep_pages
+from hilum.backbones import freeze
 from hilum.cache import cache_folder
 from hilum.errors import HilumError
 from hilum.files import read_json, write_json
@@ -28,6 +29,9 @@ from hilum.losses import make_loss
 from hilum.networks import NETWORK_SETTINGS, build_network
 from hilum.settings import Settings
 from hilum.training import make_optimizer
+
+HELD_STILL = ("weights_sha256", "frozen_stages", "frozen_norms")
+"""Settings of what does not learn, which costs less."""
 
 Precision = Literal["float32", "bfloat16"]
 Layout = Literal["channels_last", "contiguous"]
@@ -110,7 +114,7 @@ def _key(settings: Settings, n_classes: int, hardware: Hardware) -> str:
     facts = {
         "settings": settings.model_dump(
             mode="json",
-            include={*NETWORK_SETTINGS, "batch_size", "optimizer"},
+            include={*NETWORK_SETTINGS, *HELD_STILL, "batch_size", "optimizer"},
         ),
         "n_classes": n_classes,
         "hardware": hardware.to_dict(),
@@ -158,6 +162,7 @@ def _rate(
     optimizer = make_optimizer(network, settings)
     compute_loss = make_loss(settings, known, n_classes, torch.device(hardware.device))
     labels = torch.from_numpy(known).to(hardware.device)
+    freeze(network.train(), settings.frozen_epochs, settings)  # as in all epochs but the first
 
     def step() -> Tensor:
         autocast = torch.autocast(hardware.device, torch.bfloat16, precision == "bfloat16")

@@ -25,7 +25,7 @@ SIDES = (28, 32, 48, 64, 96, 128)
 START = "efficientnet_lite0"
 """The network whose weights, learnt from photographs, plans begin with."""
 
-OF_OWN_NETWORKS = (
+OF_CNNS = (
     *("network", "conv_channels", "kernel_size", "padding", "activation", "batch_norm", "pool"),
     *("dropout_conv", "blocks_per_stage", "stem_stride", "normalisation"),
 )
@@ -37,8 +37,8 @@ PHOTO_SIDES = (64, 96, 128)
 PHOTO_IMAGES_SEEN, PHOTO_SEEN_A_CLASS = 10_000, 500
 """As `IMAGES_SEEN` and `SEEN_A_CLASS`, where weights begin well."""
 
-MIXED_KINDS, MIXED_REDUCTIONS = ("backbone", "network"), (1, 2, 2)
-"""An ensemble that begins with photographs' weights, one network at random and reduced."""
+MIXED_KINDS = ("backbone", "network")
+"""An ensemble in which networks that begin with weights and such at random take turns."""
 
 FULL_RESOLUTION = 64
 """Up to this side the first stage works at the resolution of the input."""
@@ -101,24 +101,36 @@ def apply_rules(facts: Fingerprint, given: Mapping[str, Any]) -> Choices:
 # -- what to begin with --------------------------------------------------------------------------
 
 
-def _start(_: Fingerprint, given: Mapping[str, Any]) -> Choices:
-    start = f"hilum:{START}"
-    if given.get("backbone", start) != start or given.get("weights", IMAGENET) != IMAGENET:
+def choose_start(given: Mapping[str, Any]) -> Choices:
+    """Choose what a network begins with, before anything is known of the data.
+
+    Parameters
+    ----------
+    given : mapping
+        What the user has set.
+    """
+    start, published = f"hilum:{START}", VARIANTS[START].published
+    weights = given.get("weights", IMAGENET)
+    if given.get("backbone", start) != start or weights is None:
         return {}
-    described = next((name for name in OF_OWN_NETWORKS if name in given), None)
-    if described is not None:
-        return {"backbone": (None, f"{described} describes a network that begins at random.")}
-    if installed_file(START) is None:
-        package = VARIANTS[START].published.package.replace("_", "-")
-        return {"backbone": (None, f"No weights to begin with: {package} is not installed.")}
+    if "backbone" not in given and "weights" not in given:
+        described = next((name for name in OF_CNNS if name in given), None)
+        if described is not None:
+            return {"backbone": (None, f"{described} describes a network that begins at random.")}
+        if installed_file(START) is None:
+            package = published.package.replace("_", "-")
+            return {"backbone": (None, f"No weights to begin with: {package} is not installed.")}
     why = (
         "Edges, textures and shapes that were learnt from a million photographs need not be learnt "
         "from these images again."
     )
-    return {
-        "backbone": (start, f"{why} Small, and fast on a processor."),
-        "weights": (IMAGENET, f"{why} Installed with Hilum; nothing is fetched."),
-        "weights_sha256": (VARIANTS[START].published.sha256, "That of the published file."),
+    found: Choices = {"backbone": (start, "Small, and fast on a processor.")}
+    if weights == IMAGENET:
+        found |= {
+            "weights": (IMAGENET, f"{why} Installed with Hilum; nothing is fetched."),
+            "weights_sha256": (published.sha256, "That of the published file."),
+        }
+    return found | {
         "frozen_stages": (
             3,
             "Edges and textures stay as they are: faster, and learnt by heart less.",
@@ -128,8 +140,12 @@ def _start(_: Fingerprint, given: Mapping[str, Any]) -> Choices:
     }
 
 
-def _begins_with_photos(so_far: Mapping[str, Any]) -> bool:
-    return so_far.get("weights") == IMAGENET
+def _start(_: Fingerprint, given: Mapping[str, Any]) -> Choices:
+    return choose_start(given)
+
+
+def _begins_well(so_far: Mapping[str, Any]) -> bool:
+    return so_far.get("weights") is not None and so_far.get("backbone") == f"hilum:{START}"
 
 
 # -- pixels --------------------------------------------------------------------------------------
@@ -145,7 +161,7 @@ def _input_size(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     short = min(facts.median_height, facts.median_width)
     sides: tuple[int, ...] = SIDES
     least = max(8, round(short))
-    if _begins_with_photos(so_far):
+    if _begins_well(so_far):
         sides, least = PHOTO_SIDES, PHOTO_SIDES[0]
     side = max((s for s in sides if s <= short), default=least)
     why = (
@@ -188,7 +204,7 @@ def pixel_ranges(facts: Fingerprint, _: Mapping[str, Any] | None = None) -> Choi
 
 def _normalisation(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     of_weights = ""
-    if _begins_with_photos(so_far):
+    if _begins_well(so_far):
         of_weights = " Networks that begin with weights take off the constants of these instead."
     calibrated = sum(facts.modalities.get(name, 0) for name in CALIBRATED)
     if calibrated:
@@ -228,7 +244,7 @@ def _network(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
 
 
 def _ensemble(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
-    if _begins_with_photos(so_far):
+    if _begins_well(so_far):
         return _mixed(facts, so_far)
     if so_far.get("backbone") or so_far["network"] != "residual":
         return {}  # only residual networks can be built for any size
@@ -252,22 +268,25 @@ def _ensemble(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
 
 
 def _mixed(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
-    """Put a CNN that begins at random between networks that begin with weights."""
-    found: Choices = {
-        "kinds": (MIXED_KINDS, "One that begins with weights and one at random err least alike.")
-    }
+    """Put CNNs that begin at random between networks that begin with weights, and reduce images."""
+    kinds = so_far.get("kinds", MIXED_KINDS)
+    found: Choices = {}
+    if "kinds" not in so_far:
+        why = "Networks that begin with weights and such at random err least alike."
+        found = {"kinds": (kinds, why)}
     height, width = so_far["input_height"], so_far["input_width"]
     short, comes = min(height, width), min(facts.median_height, facts.median_width)
+    whole: Choices = {"reductions": ((1,), "Every network sees as much as it can.")}
     if height % 2 or width % 2:
-        why = f"Inputs of {height}×{width} pixels cannot be halved."
-        return found | {"reductions": ((1,), why)}
+        return found | whole
     if short >= 2 * PHOTO_SIDES[0]:
         why = f"Networks that see {short} and {short // 2} pixels err less alike, and cost less."
-        return found | {"reductions": (MIXED_REDUCTIONS, why)}
-    if comes <= short / 2:
-        why = f"The images have been enlarged, and what begins at random sees them at {short // 2}."
-        return found | {"reductions": ((1, 2), why)}
-    return found | {"reductions": ((1,), "Reduced further, these images would show too little.")}
+        return found | {"reductions": ((1, 2, 2), why)}
+    is_loss = short / 2 < comes < MUCH_LARGER * short  # of pixels that the images really have
+    if "network" not in kinds or is_loss or short < 2 * LEAST_REDUCED:
+        return found | whole
+    why = f"CNNs that begin at random see {short // 2} pixels: they err less alike, and cost less."
+    return found | {"reductions": ((1, 2), why)}
 
 
 def _comes_much_larger(facts: Fingerprint, so_far: Mapping[str, Any]) -> bool:
@@ -281,7 +300,7 @@ def _comes_much_larger(facts: Fingerprint, so_far: Mapping[str, Any]) -> bool:
 def _steps(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     n, n_classes = facts.n_train, len(facts.class_counts)
     seen, of_class = IMAGES_SEEN, SEEN_A_CLASS
-    if _begins_with_photos(so_far):
+    if _begins_well(so_far):
         seen, of_class = PHOTO_IMAGES_SEEN, PHOTO_SEEN_A_CLASS
     seen += of_class * max(0, n_classes - 2)
     epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(seen / n)))

@@ -59,7 +59,9 @@ class Settings(BaseModel):
 
     # Network
     normalisation: Literal["dataset", "image"] = Field(
-        "dataset", description="mean and deviation taken off: the training images', or each its own"
+        "dataset",
+        description="mean and deviation taken off: the training images', or each its own; hilum: "
+        "backbones take off constants",
     )
     network: Literal["classic", "residual"] = Field("residual", description="kind of CNN")
     conv_channels: tuple[int, ...] = Field(
@@ -80,7 +82,7 @@ class Settings(BaseModel):
         2, description="residual networks; 1 keeps the resolution of the input, 2 halves it"
     )
 
-    # A network from elsewhere
+    # A network that can begin with weights
     backbone: str | None = Field(
         None,
         pattern=r"^(hilum|timm|monai):[A-Za-z0-9_\-]+(\.[A-Za-z0-9_\-]+)?$",

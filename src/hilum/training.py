@@ -13,8 +13,9 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -149,7 +150,7 @@ def train_network(
         from hilum.linear_probe import train_probe  # it stands on this module
 
         return train_probe(train, val, settings, class_names, folder, progress)
-    statistics = pixel_statistics(train.pixels)
+    statistics = cache(lambda: pixel_statistics(train.pixels))
     members: list[Member] = []
     best_epochs: list[int] = []
     rows: list[dict[str, float]] = []
@@ -199,14 +200,14 @@ def _train_member(
     val: Samples,
     settings: Settings,
     class_names: Sequence[str],
-    statistics: tuple[list[float], list[float]],
+    statistics: Callable[[], tuple[list[float], list[float]]],
     place: Place,
     progress: Progress,
 ) -> tuple[Network, State]:
     """Train one network from weights of its own and keep those of an epoch."""
     fabric = make_fabric(settings)
     torch.manual_seed(_epoch_seed(settings, place.number, 0))
-    mean, std = normalisation_of(settings) or statistics
+    mean, std = normalisation_of(settings) or statistics()
     network = build_network(settings, len(class_names), mean=mean, std=std)
     if settings.weights is not None and not (place.checkpoints / "last.pt").exists():
         begin(cast(Backbone, network.backbone), settings)

@@ -168,7 +168,7 @@ def _model(facts: RunFacts) -> tuple[Entry, ...]:
 
 def _weights(facts: RunFacts) -> tuple[Entry, ...]:
     start = methods.pretrained(facts)
-    return () if start is None else (Entry("Began with", methods.weights(start)),)
+    return () if start is None else (Entry("Began with", methods.beginnings(facts, start)),)
 
 
 def _output(facts: RunFacts) -> str:

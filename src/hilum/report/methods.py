@@ -209,12 +209,17 @@ def preprocessing(facts: RunFacts) -> str:
     source = "the training pixels"
     if setting(facts, "normalisation") == "image":
         source = "each image itself"
-    elif start is not None and start["normalisation"]:
-        source = "the data that the weights were made with"
+    if (start is not None and start["normalisation"]) or _is_efficientnet(facts):
+        others = f", or of {source} for networks that began at random" if is_mixed(facts) else ""
+        source = f"the data that the weights were made with{others}"
     return (
         f"Images were mapped to 8 bits in {colour}, {how}, and standardised by the mean and "
         f"standard deviation of {source}."
     )
+
+
+def _is_efficientnet(facts: RunFacts) -> bool:
+    return str(setting(facts, "backbone") or "").startswith("hilum:")
 
 
 def pretrained(facts: RunFacts) -> Mapping[str, Any] | None:
@@ -241,7 +246,7 @@ def _network(facts: RunFacts, sources: _Bibliography) -> list[str]:
     start = pretrained(facts)
     if start is not None:
         learnt = "made elsewhere"
-        if setting(facts, "backbone").startswith("hilum:"):
+        if setting(facts, "weights") == "imagenet":
             learnt = f"learnt from the photographs of ImageNet{sources.cite('imagenet')}"
         began = f"began with weights {learnt}: {weights(start)}"
     n = int(facts.run["n_parameters"])
@@ -250,18 +255,25 @@ def _network(facts: RunFacts, sources: _Bibliography) -> list[str]:
     size = f"{n_members(facts)} such networks, of {n:,} parameters together, form an ensemble. "
     each = f"Each {began}.".replace("from random weights", "from random weights of its own")
     if is_mixed(facts):
+        n_random = kinds_of(facts).count("network")
         size = (
-            f"{n_members(facts)} networks, of {n:,} parameters together, form an ensemble; the two "
-            "kinds take turns. "
+            f"{n_members(facts)} networks, of {n:,} parameters together, form an ensemble: "
+            f"{_numeral(n_members(facts) - n_random)} of the first kind, which "
+            f"{'each ' if n_members(facts) - n_random > 1 else ''}{began}; "
         )
-        each = f"Each of the first kind {began}; each of the second was {at_random}."
+        each = f"and {_numeral(n_random)} of the second, {at_random}."
     return [_network_words(facts, sources.cite), f"{size}{each}", resolutions(facts)]
 
 
 def is_mixed(facts: RunFacts) -> bool:
     """Whether some networks of the ensemble begin with weights and others at random."""
-    kinds = (setting(facts, "kinds") or ())[: n_members(facts)]
-    return bool(setting(facts, "backbone")) and "network" in kinds
+    return bool(setting(facts, "backbone")) and "network" in kinds_of(facts)
+
+
+def kinds_of(facts: RunFacts) -> list[str]:
+    """Return what each network of the ensemble is, 'backbone' or 'network', as it was planned."""
+    planned = list(setting(facts, "kinds") or ("backbone",))
+    return [planned[number % len(planned)] for number in range(n_members(facts))]
 
 
 def resolutions(facts: RunFacts) -> str:
@@ -287,6 +299,17 @@ def weights(start: Mapping[str, Any]) -> str:
     return (
         f"{found['source']}{revision} (SHA-256 {found['sha256']}; licence: {found['licence']})"
         f"{notes}"
+    )
+
+
+def beginnings(facts: RunFacts, start: Mapping[str, Any]) -> str:
+    """Say what the networks began with; of an ensemble of two kinds, both."""
+    if not is_mixed(facts):
+        return weights(start)
+    n_random = kinds_of(facts).count("network")
+    return (
+        f"{weights(start)}; {_numeral(n_random)} of {_numeral(n_members(facts))} networks with "
+        f"random weights, seed {facts.run['seed']}"
     )
 
 
@@ -364,8 +387,12 @@ def _stages(facts: RunFacts) -> list[str]:
         f"{'then ' if frozen else 'the backbone '}at {share:g} of that learning rate"
         if share < 1
         else "",
-        f"its stem and first {words.plural(stages, 'stage')} held still" if stages else "",
-        "the statistics of its batch normalisation kept" if setting(facts, "frozen_norms") else "",
+        f"the backbone's stem and first {words.plural(stages, 'stage')} held still"
+        if stages
+        else "",
+        "the statistics of the backbone's batch normalisation kept"
+        if setting(facts, "frozen_norms")
+        else "",
     ]
 
 

@@ -118,7 +118,7 @@ def _software(facts: RunFacts) -> Evidence:
 def _initial_weights(facts: RunFacts) -> Evidence:
     start = methods.pretrained(facts)
     if start is not None:
-        return Evidence(f"Made elsewhere: {methods.weights(start)}", "paper")
+        return Evidence(f"Made elsewhere: {methods.beginnings(facts, start)}", "paper")
     return Evidence(f"Random, seed {facts.run['seed']}; no pretrained weights", "paper")
 
 
