@@ -125,6 +125,17 @@ def test_a_longer_budget_buys_an_ensemble(minutes: float, members: int) -> None:
     assert by_default == min(members, FEW_MEMBERS)
 
 
+@pytest.mark.parametrize("minutes", [1.5, 2, 2.5, 3, 4])
+def test_no_network_is_planned_for_which_the_least_epochs_do_not_fit(minutes: float) -> None:
+    few = settings(epochs=6, backbone="hilum:efficientnet_lite0", weights="imagenet")
+    paces = {Turn("backbone", 1): PACE}
+    budget = Budget(minutes, is_given=False)
+    members = choose_members(paces, SIZES, few, budget)
+    ensemble = few.model_copy(update={"members": members})
+    chosen = choose_epochs(paces, SIZES, ensemble, budget)
+    assert members == 1 or chosen.expected_s <= 60 * minutes
+
+
 def test_what_begins_well_is_sooner_learnt_enough() -> None:
     begun = settings(backbone="hilum:efficientnet_lite0", weights="imagenet")
     assert enough(begun, 1) == enough(begun, 3) == ENOUGH_BEGUN

@@ -393,7 +393,8 @@ def choose_members(paces: Paces, sizes: Sizes, settings: Settings, budget: Budge
 
     def fits(members: int) -> bool:
         share = enough(settings, members) if members <= FEW_MEMBERS else 1.0
-        epochs = math.ceil(share * settings.epochs)
+        least = min(LEAST_EPOCHS, settings.epochs)  # fewer are never planned
+        epochs = max(least, math.ceil(share * settings.epochs))
         ensemble = settings.model_copy(update={"members": members})
         return whole_s(paces, sizes, ensemble, epochs, budget) <= 60 * budget.minutes
 
