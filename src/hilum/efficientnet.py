@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -112,13 +113,12 @@ class SameConv(nn.Conv2d):
 
 
 def normalised(conv: SameConv, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Convolve, then normalise: as one convolution where the network learns, the statistics not.
+    """Convolve, then normalise: as one convolution where the statistics are held still.
 
     Both are one linear map then, and so are their gradients: two sweeps over the images less.
     """
-    # `backbones.freeze` holds the norms still in a network that learns; others are left as they
-    # are, since an exported graph is better off with a batch norm that its runtime knows.
-    if norm.training or not conv.training:
+    # An exported graph is left with a batch norm that its runtime knows.
+    if norm.training or torch.compiler.is_exporting():
         return cast(Tensor, norm(conv(x)))
     assert norm.running_mean is not None
     assert norm.running_var is not None
