@@ -180,11 +180,12 @@ def test_slip_in_settings_is_told_before_images_are_read(tmp_path: Path) -> None
 
 
 def test_real_forms_of_data(hilum_data: Path) -> None:
-    covid = prepare(hilum_data / "covid-cxr" / "table.csv")
+    untimed = {"epochs": 1, "precision": "float32", "layout": "channels_last"}
+    covid = prepare(hilum_data / "covid-cxr" / "table.csv", settings=untimed)
     assert covid.positive == "covid"
     assert covid.samples.groupby("patient")["split"].nunique().max() == 1
     options = DataOptions(classes=("normal", "pneumonia"))
-    mnist = prepare(hilum_data / "pneumoniamnist.npz", options=options)
+    mnist = prepare(hilum_data / "pneumoniamnist.npz", settings=untimed, options=options)
     assert (mnist.split.source, mnist.positive) == ("given", "pneumonia")
     with pytest.raises(PatientOverlapError, match=r"^29 patients are in more than one split"):
         prepare(hilum_data / "malaria-cells")
