@@ -14,16 +14,14 @@ from torch.nn import functional as F
 
 from hilum.efficientnet import (
     ENTRANCE_STEP,
+    LITE0,
     PHOTO_MEAN,
     PHOTO_STD,
-    VARIANTS,
     EfficientNetLite,
     SameConv,
     entrance_start,
 )
 from hilum.pretrained import installed_file, read_tensors
-
-LITE0 = VARIANTS["efficientnet_lite0"]
 
 
 def slow_same_convolution(
@@ -59,7 +57,7 @@ def test_padding_is_that_of_the_published_network(size: int, side: int, stride: 
 
 
 def test_sizes_are_those_of_the_paper() -> None:
-    network = EfficientNetLite(LITE0, 3).eval()
+    network = EfficientNetLite(3).eval()
     n_weights = sum(p.numel() for p in network.parameters())
     assert n_weights + 1280 * 1000 + 1000 == 4_652_008  # with the classifier: 4.7 million
     with torch.no_grad():
@@ -70,7 +68,7 @@ def test_sizes_are_those_of_the_paper() -> None:
 
 
 def test_first_stages_are_the_stem_and_their_blocks() -> None:
-    network = EfficientNetLite(LITE0, 1)
+    network = EfficientNetLite(1)
     assert len(network.first_stages(1)) == 2 + 1
     assert len(network.first_stages(3)) == 2 + 1 + 2 + 2
     assert len(network.first_stages(7)) == 2 + 16
@@ -81,10 +79,10 @@ def test_first_stages_are_the_stem_and_their_blocks() -> None:
 )
 def test_the_installed_weights_tell_what_a_photograph_shows(name: str, number: int) -> None:
     """Names, order of blocks, padding and constants must all be right for that."""
-    path = installed_file("efficientnet_lite0")
+    path = installed_file(LITE0)
     assert path is not None
     tensors = read_tensors(path)
-    network = EfficientNetLite(LITE0, 3).eval()
+    network = EfficientNetLite(3).eval()
     known = {name: tensor for name, tensor in tensors.items() if not name.startswith("_fc.")}
     missing = network.load_state_dict(known, strict=False)
     assert not missing.unexpected_keys
@@ -102,7 +100,7 @@ def test_the_installed_weights_tell_what_a_photograph_shows(name: str, number: i
 
 def test_cells_of_the_entrance_centre_where_it_says() -> None:
     """Held against the gradients of a cell in the middle of an image that it does not fill."""
-    network = EfficientNetLite(LITE0, 1).eval()
+    network = EfficientNetLite(1).eval()
     images = torch.randn(4, 1, 512, 512, generator=torch.Generator().manual_seed(0))
     images.requires_grad_()
     found: list[torch.Tensor] = []

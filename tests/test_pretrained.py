@@ -17,7 +17,7 @@ import torch
 
 import hilum
 from hilum.backbones import Backbone, build_backbone
-from hilum.efficientnet import VARIANTS
+from hilum.efficientnet import LITE0, PUBLISHED
 from hilum.errors import SettingError
 from hilum.heatmaps import HiResCam
 from hilum.model import load_network
@@ -32,7 +32,6 @@ if importlib.util.find_spec("monai") is None:
     pytest.skip("needs MONAI: pip install 'hilum[monai]'", allow_module_level=True)
 
 NAME = "monai:ResNet10"
-LITE0 = VARIANTS["efficientnet_lite0"]
 
 
 def settings_of(weights: Path | str | None, **changes: Any) -> Settings:
@@ -181,7 +180,7 @@ def test_a_default_plan_begins_with_what_is_installed_and_mixes_in_a_cnn(
     data = make_folder(tmp_path / "data", n_patients=12)
     changes = {"epochs": 1, "members": 3, "batch_size": 8, "refer_unlike": None}
     run = hilum.train(data, tmp_path / "run", settings=changes)
-    assert run.facts["pretrained"]["weights"]["sha256"] == LITE0.published.sha256
+    assert run.facts["pretrained"]["weights"]["sha256"] == PUBLISHED[LITE0].sha256
     plan = json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))
     assert plan["weights"]["value"] == "imagenet"  # and no path of this machine
     network = load_network(run.folder)

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from hilum.efficientnet import (
     ENTRANCE_STEP,
-    VARIANTS,
+    PUBLISHED,
     EfficientNetLite,
-    Variant,
+    Published,
     entrance_start,
 )
 from hilum.errors import MissingExtraError, SettingError, did_you_mean
@@ -124,7 +124,7 @@ def check_backbone(backbone: str) -> None:
     """
     library, name = parse_backbone(backbone)
     if library == "hilum":
-        own_variant(name)
+        published_weights(name)
         return
     if library == "timm":
         timm_facts(name)
@@ -194,24 +194,25 @@ def _blank(model: nn.Module, settings: Settings) -> Tensor:
 # -- EfficientNet-Lite -----------------------------------------------------------------------------
 
 
-def own_variant(name: str) -> Variant:
-    """Return the size of EfficientNet-Lite of that name.
+def published_weights(name: str) -> Published:
+    """Return what is known of the published weights of one of Hilum's own backbones.
 
     Raises
     ------
     SettingError
-        If there is none.
+        If there is no such backbone.
     """
-    if name not in VARIANTS:
+    if name not in PUBLISHED:
         raise SettingError(
             f"Setting backbone = 'hilum:{name}' cannot be used: there is no such network."
-            f"{did_you_mean(name, VARIANTS)} There is: {', '.join(VARIANTS)}."
+            f"{did_you_mean(name, PUBLISHED)} There is: {', '.join(PUBLISHED)}."
         )
-    return VARIANTS[name]
+    return PUBLISHED[name]
 
 
 def _build_own(name: str, settings: Settings) -> tuple[Backbone, nn.Module]:
-    model = EfficientNetLite(own_variant(name), settings.channels)
+    published_weights(name)  # refuses other names
+    model = EfficientNetLite(settings.channels)
     backbone = Backbone(
         model,
         _call,

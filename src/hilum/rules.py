@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hilum.efficientnet import VARIANTS
+from hilum.efficientnet import LITE0, PUBLISHED
 from hilum.fingerprint import Fingerprint
 from hilum.pretrained import IMAGENET, installed_file
 from hilum.symmetry import Mirror
@@ -21,9 +21,6 @@ Choices = dict[str, tuple[Any, str]]
 
 SIDES = (28, 32, 48, 64, 96, 128)
 """Input sides, pixels. More costs time by the square; that 128 are enough is a guess."""
-
-START = "efficientnet_lite0"
-"""The network whose weights, learnt from photographs, plans begin with."""
 
 OF_CNNS = (
     *("network", "conv_channels", "kernel_size", "padding", "activation", "batch_norm", "pool"),
@@ -109,7 +106,7 @@ def choose_start(given: Mapping[str, Any]) -> Choices:
     given : mapping
         What the user has set.
     """
-    start, published = f"hilum:{START}", VARIANTS[START].published
+    start, published = f"hilum:{LITE0}", PUBLISHED[LITE0]
     weights = given.get("weights", IMAGENET)
     if given.get("backbone", start) != start or weights is None:
         return {}
@@ -117,7 +114,7 @@ def choose_start(given: Mapping[str, Any]) -> Choices:
         described = next((name for name in OF_CNNS if name in given), None)
         if described is not None:
             return {"backbone": (None, f"{described} describes a network that begins at random.")}
-        if installed_file(START) is None:
+        if installed_file(LITE0) is None:
             package = published.package.replace("_", "-")
             return {"backbone": (None, f"No weights to begin with: {package} is not installed.")}
     why = (
@@ -145,7 +142,7 @@ def _start(_: Fingerprint, given: Mapping[str, Any]) -> Choices:
 
 
 def _begins_well(so_far: Mapping[str, Any]) -> bool:
-    return so_far.get("weights") is not None and so_far.get("backbone") == f"hilum:{START}"
+    return so_far.get("weights") is not None and so_far.get("backbone") == f"hilum:{LITE0}"
 
 
 # -- pixels --------------------------------------------------------------------------------------
