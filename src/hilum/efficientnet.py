@@ -104,7 +104,7 @@ def normalised(conv: SameConv, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
     Both are one linear map then, and so are their gradients: two sweeps over the images less.
     """
-    # An exported graph is left with a batch norm that its runtime knows.
+    # The exporter folds a plain batch norm itself, into constants.
     if norm.training or torch.compiler.is_exporting():
         return cast(Tensor, norm(conv(x)))
     assert norm.running_mean is not None

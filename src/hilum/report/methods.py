@@ -7,7 +7,7 @@ in square brackets, to be filled in.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -272,14 +272,17 @@ def is_mixed(facts: RunFacts) -> bool:
 
 def kinds_of(facts: RunFacts) -> list[str]:
     """Return what each network of the ensemble is, 'backbone' or 'network', as it was planned."""
-    planned = list(setting(facts, "kinds") or ("backbone",))
+    return _in_turn(facts, setting(facts, "kinds") or ["backbone"])
+
+
+def _in_turn(facts: RunFacts, planned: Sequence[Any]) -> list[Any]:
+    """Return what each network of the ensemble gets, as `Settings.turns` deals it out."""
     return [planned[number % len(planned)] for number in range(n_members(facts))]
 
 
 def resolutions(facts: RunFacts) -> str:
     """Say how large the networks of an ensemble get their images; '' where all get them whole."""
-    planned = list(setting(facts, "reductions") or (1,))
-    factors = [planned[number % len(planned)] for number in range(n_members(facts))]
+    factors = _in_turn(facts, setting(facts, "reductions") or [1])
     if set(factors) == {1}:
         return ""
     counts = Counter(factors)
