@@ -16,7 +16,8 @@ from hilum.report.cards import BLANK, data_card, model_card, to_markdown
 from hilum.report.checklists import CHECKLISTS, fill_checklists
 from hilum.report.checklists.evidence import EVIDENCE
 from hilum.report.facts import RunFacts, read_run
-from hilum.report.methods import SOURCES, make_methods, network, selection
+from hilum.report.methods import SOURCES, make_methods
+from hilum.report.network_words import network, selection
 from reporting import enrich, make_run, page_of, write_json
 
 

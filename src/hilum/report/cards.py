@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hilum.dataset import RESERVED
-from hilum.report import methods, words
+from hilum.report import methods, network_words, words
 from hilum.report.facts import SPLIT_NAMES, Estimate, RunFacts, figures_on, main_figures
 from hilum.report.kinds import title_of
 from hilum.report.reasons import judge
@@ -156,9 +156,9 @@ def _plain(text: str) -> str:
 def _model(facts: RunFacts) -> tuple[Entry, ...]:
     return (
         Entry("Task", f"{words.capitalised(facts.task)}, on single images"),
-        Entry("Input", methods.preprocessing(facts)),
+        Entry("Input", network_words.preprocessing(facts)),
         Entry("Output", _output(facts)),
-        Entry("Network", methods.network(facts)),
+        Entry("Network", network_words.network(facts)),
         *_weights(facts),
         Entry("Parameters", words.count(int(facts.run["n_parameters"]))),
         Entry("Made", f"{words.day(str(facts.run['finished']))}, by Hilum {facts.run['hilum']}"),
@@ -167,8 +167,8 @@ def _model(facts: RunFacts) -> tuple[Entry, ...]:
 
 
 def _weights(facts: RunFacts) -> tuple[Entry, ...]:
-    start = methods.pretrained(facts)
-    return () if start is None else (Entry("Began with", methods.beginnings(facts, start)),)
+    start = network_words.pretrained(facts)
+    return () if start is None else (Entry("Began with", network_words.beginnings(facts, start)),)
 
 
 def _output(facts: RunFacts) -> str:
@@ -180,8 +180,8 @@ def _learnt_from(facts: RunFacts) -> tuple[Entry, ...]:
     return (
         Entry("Data", f"SHA-256 {facts.run['data']['sha256']}; see the data card"),
         Entry("Splits", _splits(facts)),
-        Entry("Training", methods.training(facts)),
-        Entry("Augmentation", methods.augmentation(facts)),
+        Entry("Training", network_words.training(facts)),
+        Entry("Augmentation", network_words.augmentation(facts)),
     )
 
 

@@ -112,6 +112,10 @@ class RunFacts:
     external: dict[str, dict[str, Any]] = field(default_factory=dict)
     patients: pd.DataFrame | None = None
 
+    def setting(self, name: str) -> Any:
+        """Return a planned setting's value, None where this run's version had none."""
+        return self.plan.get(name, {}).get("value")
+
     @property
     def explanation(self) -> dict[str, Any]:
         """What was found when heat maps were checked; empty where none were made."""
@@ -163,7 +167,7 @@ class RunFacts:
     @property
     def epoch_is_chosen(self) -> bool:
         """Whether validation images chose the epoch whose weights were kept."""
-        return bool(self.plan.get("keep", {}).get("value") != "last")
+        return bool(self.setting("keep") != "last")
 
     @property
     def is_multilabel(self) -> bool:

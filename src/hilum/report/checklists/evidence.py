@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hilum.auditing.shortcuts import PERSONAL
-from hilum.report import methods, words
+from hilum.report import methods, network_words, words
 from hilum.report.checklists.items import Evidence
 from hilum.report.facts import Estimate, RunFacts, main_figures
 
@@ -35,11 +35,11 @@ def _eligibility(facts: RunFacts) -> Evidence:
 
 
 def _preprocessing(facts: RunFacts) -> Evidence:
-    return Evidence(methods.preprocessing(facts), "plan")
+    return Evidence(network_words.preprocessing(facts), "plan")
 
 
 def _subsets(facts: RunFacts) -> Evidence:
-    crop = methods.setting(facts, "resize") == "crop"
+    crop = facts.setting("resize") == "crop"
     text = "Images were cropped to the input" if crop else "The whole of every readable image"
     return Evidence(text, "plan", "selection made before the files were given")
 
@@ -108,7 +108,7 @@ def _test_size(facts: RunFacts) -> Evidence:
 
 
 def _network(facts: RunFacts) -> Evidence:
-    return Evidence(f"{methods.network(facts)} Every setting is listed", "plan")
+    return Evidence(f"{network_words.network(facts)} Every setting is listed", "plan")
 
 
 def _software(facts: RunFacts) -> Evidence:
@@ -116,9 +116,9 @@ def _software(facts: RunFacts) -> Evidence:
 
 
 def _initial_weights(facts: RunFacts) -> Evidence:
-    start = methods.pretrained(facts)
+    start = network_words.pretrained(facts)
     if start is not None:
-        return Evidence(f"Made elsewhere: {methods.beginnings(facts, start)}", "paper")
+        return Evidence(f"Made elsewhere: {network_words.beginnings(facts, start)}", "paper")
     return Evidence(f"Random, seed {facts.run['seed']}; no pretrained weights", "paper")
 
 
@@ -131,16 +131,16 @@ def _training(facts: RunFacts) -> Evidence:
 
 
 def _selection(facts: RunFacts) -> Evidence:
-    return Evidence(methods.selection(facts), "plan")
+    return Evidence(network_words.selection(facts), "plan")
 
 
 def _ensemble(facts: RunFacts) -> Evidence:
-    n_members = methods.n_members(facts)
+    n_members = network_words.n_members(facts)
     if n_members > 1:
-        seen = methods.resolutions(facts)
+        seen = network_words.resolutions(facts)
         text = f"{n_members} networks trained apart, their logits averaged"
         return Evidence(f"{text}. {seen.removesuffix('.')}" if seen else text, "plan")
-    if methods.setting(facts, "weight_averaging"):
+    if facts.setting("weight_averaging"):
         return Evidence("One network, its weights averaged over training; no ensemble", "plan")
     return Evidence("One network, no ensemble", "plan")
 
@@ -296,7 +296,7 @@ def _prediction(_: RunFacts) -> Evidence:
 
 
 def _imbalance(facts: RunFacts) -> Evidence:
-    if methods.setting(facts, "class_weights") == "balanced":
+    if facts.setting("class_weights") == "balanced":
         return Evidence("Classes weighted by the inverse of their frequency; calibrated", "plan")
     return Evidence("None was used", "plan")
 
@@ -331,7 +331,7 @@ def _devices(facts: RunFacts) -> Evidence:
 
 
 def _acquisition_and_preprocessing(facts: RunFacts) -> Evidence:
-    return Evidence(methods.preprocessing(facts), "plan", "how images were acquired")
+    return Evidence(network_words.preprocessing(facts), "plan", "how images were acquired")
 
 
 def _development(_: RunFacts) -> Evidence:
