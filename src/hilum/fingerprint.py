@@ -36,6 +36,25 @@ class Intensity:
 
 
 @dataclass(frozen=True)
+class Resolution:
+    """How many pixels the signs need, as tried on some training patients.
+
+    Attributes
+    ----------
+    needed : int or None
+        Least input side that is not clearly worse than the best; None where none was tried.
+    reason : str
+        What was found, or why nothing was tried.
+    losses : dict
+        Mean log loss on held-out patients by input side.
+    """
+
+    needed: int | None
+    reason: str
+    losses: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Fingerprint:
     """What the plan is made from: facts of the training and validation samples alone.
 
@@ -72,6 +91,8 @@ class Fingerprint:
     sides : dict
         By mirror ('horizontal', 'vertical', 'transpose'), whether it would make images that do not
         occur; empty where no looks were given.
+    resolution : Resolution or None
+        None where the images are no larger than what is planned anyway.
     """
 
     n_train: int
@@ -96,6 +117,7 @@ class Fingerprint:
     spacings_mm: tuple[float, float, float] | None = None
     intensity: Intensity | None = None
     sides: Mapping[Mirror, Side] = field(default_factory=dict)
+    resolution: Resolution | None = None
 
     @property
     def imbalance(self) -> float:

@@ -30,6 +30,7 @@ from hilum.errors import SettingError
 from hilum.files import write_csv
 from hilum.losses import validation_scores
 from hilum.networks import Network, build_network
+from hilum.pixels import Images
 from hilum.pretrained import begin, normalisation_of
 from hilum.progress import Progress
 from hilum.settings import Settings
@@ -53,7 +54,8 @@ N_FOLDS = 5
 MOST_TRIED = 10_000
 """Images that the strength is chosen on, of whole patients at random; the last fit has all."""
 
-BATCH_SIZE = 64
+BATCH_PIXELS = 64 * 128 * 128
+"""Of the images that go through a backbone at once."""
 
 Floats = NDArray[np.float64]
 
@@ -86,12 +88,7 @@ def train_probe(
     is resumed fits again, to the same weights.
     """
     started = time.monotonic()
-    device = make_fabric(settings).device
-    torch.manual_seed(settings.seed)
-    mean, std = normalisation_of(settings) or pixel_statistics(train.pixels)
-    network = build_network(settings, len(class_names), mean=mean, std=std)
-    begin(cast(Backbone, network.backbone), settings)
-    network.to(device).eval()
+    network = probe_network(settings, class_names, train.pixels)
     features, rows = find_features(network, train, settings, progress)
     labels = train.labels[rows]
     own = [str(row) for row in range(len(train))]
@@ -118,6 +115,21 @@ def train_probe(
     return Trained(network.cpu().eval(), (1,), history, reason)
 
 
+def probe_network(settings: Settings, class_names: Sequence[str], pixels: Images) -> Network:
+    """Build a network whose backbone is as its weights make it, on the device that is to be used.
+
+    Parameters
+    ----------
+    pixels : Images
+        Of training, for their mean and deviation where the weights bring none.
+    """
+    torch.manual_seed(settings.seed)
+    mean, std = normalisation_of(settings) or pixel_statistics(pixels)
+    network = build_network(settings, len(class_names), mean=mean, std=std)
+    begin(cast(Backbone, network.backbone), settings)
+    return network.to(make_fabric(settings).device).eval()
+
+
 @torch.no_grad()
 def find_features(
     network: Network, train: Samples, settings: Settings, progress: Progress
@@ -133,11 +145,12 @@ def find_features(
     device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(settings.seed)
     n, parts = len(train), []
+    n_at_once = max(1, BATCH_PIXELS // (settings.input_height * settings.input_width))
     n_passes = 1 + settings.probe_passes
     with progress.task("Features", n * n_passes) as task:
         for each in range(n_passes):
-            for start in range(0, n, BATCH_SIZE):
-                images = to_tensor(np.asarray(train.pixels[start : start + BATCH_SIZE]), device)
+            for start in range(0, n, n_at_once):
+                images = to_tensor(np.asarray(train.pixels[start : start + n_at_once]), device)
                 if each:
                     images = augment(images, settings, generator)
                 found = network.gather(network.feature_map(images))
@@ -172,7 +185,7 @@ def choose_strength(
     )
     # Of one class alone, which as many images of few patients may be, no line can be fitted.
     is_one_class = y.ndim == 1 and len(np.unique(y)) < 2
-    if not folds or is_one_class or any(not _holds_every_class(y[rest], y) for rest, _ in folds):
+    if not folds or is_one_class or any(not holds_every_class(y[rest], y) for rest, _ in folds):
         return PLAIN_STRENGTH, (
             f"Linear model with C = {PLAIN_STRENGTH:g}, by default: too few patients to choose by."
         )
@@ -180,7 +193,7 @@ def choose_strength(
     for strength in STRENGTHS:
         held_out = []
         for rest, out in folds:
-            line = fit_line(x[rest], y[rest], strength, settings, _n_outputs(y, settings))
+            line = fit_line(x[rest], y[rest], strength, settings, size_of_outputs(y, settings))
             scores = (x[out] @ line.weights.T + line.intercepts).astype(np.float32)
             held_out.append((_log_loss(scores, y[out], settings), len(out)))
         values, counts = zip(*held_out, strict=True)
@@ -205,7 +218,8 @@ def _whole_patients(groups: NDArray[Any], seed: int) -> NDArray[np.int64]:
     return np.flatnonzero(np.isin(inverse, order[:n_taken]))
 
 
-def _holds_every_class(part: Labels, whole: Labels) -> bool:
+def holds_every_class(part: Labels, whole: Labels) -> bool:
+    """Tell whether a part has every class of the whole; of several labels, each and its absence."""
     if whole.ndim == 1:
         return set(np.unique(part)) == set(np.unique(whole))
     seen = [np.stack([(each == value).any(axis=0) for value in (0, 1)]) for each in (part, whole)]
@@ -216,7 +230,8 @@ def _log_loss(scores: NDArray[np.float32], labels: Labels, settings: Settings) -
     return validation_scores(scores, labels, settings)["val_loss"]
 
 
-def _n_outputs(labels: Labels, settings: Settings) -> int:
+def size_of_outputs(labels: Labels, settings: Settings) -> int:
+    """Return how many scores tell these labels apart: one for two classes."""
     if settings.target == "multilabel":
         return int(labels.shape[1])
     n_classes = int(labels.max()) + 1
@@ -235,8 +250,7 @@ def fit_line(
     n_outputs : int
         As the network has: 1 for two classes.
     """
-    mean, scale = features.mean(axis=0), features.std(axis=0)
-    scale = np.where(scale > 1e-12, scale, 1.0)
+    mean, scale = features.mean(axis=0), _scale(features)
     x = (features - mean) / scale
     if settings.target == "multilabel":
         columns = [labels[:, column] for column in range(n_outputs)]
@@ -251,6 +265,16 @@ def fit_line(
     # The standardising becomes part of the line, so that the head takes plain features.
     weights = weights / scale
     return Line(weights, intercepts - weights @ mean)
+
+
+def _scale(features: Floats) -> Floats:
+    """Return what features are divided by: the deviation of each, or the median one if greater.
+
+    What hardly varies among some hundred images may vary a hundred times as much in the next one.
+    """
+    deviation = features.std(axis=0)
+    scale = np.maximum(deviation, np.median(deviation))
+    return np.asarray(np.where(scale > 1e-12, scale, 1.0))
 
 
 def _fit_label(x: Floats, y: Labels, strength: float, settings: Settings) -> Line:

@@ -11,9 +11,12 @@ from typing import Any
 import torch
 
 from hilum.budget import (
+    ENOUGH_NEEDED,
     FEW_MEMBERS,
+    LEAST_EPOCHS,
     LEAST_MEMBERS,
     MOST_MEMBERS,
+    SLOW_RATE,
     Budget,
     Paces,
     Sizes,
@@ -26,13 +29,22 @@ from hilum.budget import (
     time_training,
 )
 from hilum.errors import SettingError
-from hilum.fingerprint import Fingerprint
+from hilum.fingerprint import Fingerprint, Resolution
 from hilum.hardware import Hardware
 from hilum.networks import build_network
 from hilum.pretrained import IMAGENET, choose_for_backbone, find_weights
 from hilum.probing import probe
 from hilum.recipes import Recipe
-from hilum.rules import FULL_RESOLUTION, SIDES, Choices, apply_rules, pixel_ranges
+from hilum.resolution import Trial
+from hilum.rules import (
+    FULL_RESOLUTION,
+    LARGER_SIDES,
+    SIDES,
+    Choices,
+    apply_rules,
+    begins_well,
+    pixel_ranges,
+)
 from hilum.settings import Settings, make_settings
 
 PROBED = ("precision", "layout")
@@ -69,6 +81,7 @@ def make_plan(
     recipe: Recipe | None = None,
     chosen: Mapping[str, Any] | None = None,
     budget: Budget | None = None,
+    trial: Trial | None = None,
 ) -> Plan:
     """Choose every setting: the user's word first, then the recipe's, then the rules.
 
@@ -78,6 +91,9 @@ def make_plan(
         Where folds take turns, of all images that any of them may learn from.
     budget : Budget, optional
         Time for the whole command; without one nothing but precision and layout is timed.
+    trial : callable, optional
+        Tries input sides on training images, as `hilum.resolution.try_sides`. None where images
+        that will be held out are among them.
 
     Raises
     ------
@@ -85,7 +101,44 @@ def make_plan(
         If the user's settings are unknown or impossible, alone or together.
     """
     asked = _Asked(fingerprint, hardware, recipe, dict(chosen or {}))
+    started = time.monotonic()
+    if budget is not None:
+        asked = _looked_closer(asked, budget, trial)
+        budget = replace(budget, elapsed_s=budget.elapsed_s + time.monotonic() - started)
     return _as_used(_choose(asked, budget), asked)
+
+
+def _looked_closer(asked: _Asked, budget: Budget, trial: Trial | None) -> _Asked:
+    """Find out how many pixels the signs need, where the images have more than are planned."""
+    short = min(asked.facts.median_height, asked.facts.median_width)
+    larger = [side for side in LARGER_SIDES if side <= short]
+    given = {"input_height", "input_width"} & asked.given.keys()
+    plan = _propose(asked).settings
+    if not larger or given or asked.recipe is not None or not begins_well(plan.model_dump()):
+        return asked
+    sides = [side for side in larger if _leaves_time(plan, side, asked, budget)]
+    if trial is None:
+        found = Resolution(None, "Larger inputs were not tried: every image is to be held out.")
+    elif not sides:
+        found = Resolution(None, "Larger inputs were not tried: there is no time to learn by them.")
+    else:
+        one = plan.of(plan.turn(1))
+        found = trial(
+            [
+                one.model_copy(update={"input_height": side, "input_width": side})
+                for side in (plan.input_height, *sides)
+            ]
+        )
+    return replace(asked, facts=replace(asked.facts, resolution=found))
+
+
+def _leaves_time(plan: Settings, side: int, asked: _Asked, budget: Budget) -> bool:
+    """Tell whether one network could see enough images of this side in half of the time left."""
+    rates = probe(plan, asked.n_classes, asked.hardware).rates
+    slower = (side / plan.input_height) ** 2
+    epochs = max(LEAST_EPOCHS, ENOUGH_NEEDED * plan.epochs)
+    needed_s = slower * epochs * asked.facts.n_train / max(rates.values(), default=SLOW_RATE)
+    return needed_s <= (60 * budget.minutes - budget.elapsed_s) / 2
 
 
 def _choose(asked: _Asked, budget: Budget | None) -> Plan:
@@ -171,9 +224,17 @@ class _Fitted:
         return self.plan.settings.members >= LEAST_MEMBERS
 
     @property
+    def needs_pixels(self) -> bool:
+        """Whether a smaller input hides the signs, so that no ensemble would make up for it."""
+        return min(self.plan.settings.input_height, self.plan.settings.input_width) > SIDES[-1]
+
+    @property
     def is_starved(self) -> bool:
         settings = self.plan.settings
-        return settings.epochs < enough(settings, settings.members) * self.wanted
+        share = enough(settings, settings.members)
+        if self.needs_pixels and not self.is_ensemble:
+            share = ENOUGH_NEEDED
+        return settings.epochs < share * self.wanted
 
 
 def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Plan:
@@ -190,7 +251,8 @@ def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) 
     for candidate in _smaller_and_smaller(plan, asked):
         timed.append((candidate, _time(candidate, asked, sizes, budget)))
         fitted = _fit(*timed[-1], asked, sizes, left())
-        if not fitted.is_starved and (fitted.is_ensemble or "members" in asked.given):
+        enough_networks = fitted.is_ensemble or fitted.needs_pixels or "members" in asked.given
+        if enough_networks and not fitted.is_starved:
             return fitted.plan
     # The timing of all of them has taken time too.
     again = [_fit(*each, asked, sizes, left()) for each in timed]
@@ -204,17 +266,18 @@ def _smaller_and_smaller(plan: Plan, asked: _Asked) -> Iterator[Plan]:
         return
     whole = plan.settings.input_height
     # Still smaller ones would not be much faster, and blind to more.
-    for side in sorted((s for s in SIDES if FULL_RESOLUTION <= s < whole), reverse=True):
+    sides = [side for side in (*SIDES, *LARGER_SIDES) if FULL_RESOLUTION <= side < whole]
+    for side in reversed(sides):
         why = (
             f"{side} pixels, less than these images have: with {whole} there is no time for an "
             "ensemble, or for most of the epochs."
         )
-        sides = dict.fromkeys(("input_height", "input_width"), side)
+        both = dict.fromkeys(("input_height", "input_width"), side)
         try:
-            smaller = _propose(replace(asked, given=asked.given | sides))
+            smaller = _propose(replace(asked, given=asked.given | both))
         except SettingError:
             return  # the network that the user has described cannot be built for it
-        yield Plan(smaller.settings, smaller.reasons | dict.fromkeys(sides, why))
+        yield Plan(smaller.settings, smaller.reasons | dict.fromkeys(both, why))
 
 
 def _time(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Paces:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from hilum.planning import Plan, make_plan
 from hilum.pretrained import find_weights, read_tensors
 from hilum.progress import LogProgress, Progress
 from hilum.recipes import load_recipe
+from hilum.resolution import try_sides
 from hilum.rules import choose_start
 from hilum.scan import scan
 from hilum.settings import Settings, make_settings
@@ -177,6 +179,7 @@ def prepare(
             n_test=int((samples["split"] == "test").sum()),
             n_folds=options.folds or 1,
         ),
+        trial=None if options.folds else partial(try_sides, dataset, samples, progress=progress),
     )
     if not by_user:
         reason = TARGET_REASONS[dataset.target_kind]

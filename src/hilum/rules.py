@@ -31,6 +31,9 @@ OF_CNNS = (
 PHOTO_SIDES = (64, 96, 128)
 """Input sides of networks that begin with photographs' weights, which halve them five times."""
 
+LARGER_SIDES = (192, 256, 384, 512)
+"""Sides that such networks take where smaller ones were tried and hide the signs."""
+
 PHOTO_IMAGES_SEEN, PHOTO_SEEN_A_CLASS = 10_000, 500
 """As `IMAGES_SEEN` and `SEEN_A_CLASS`, where weights begin well."""
 
@@ -141,7 +144,8 @@ def _start(_: Fingerprint, given: Mapping[str, Any]) -> Choices:
     return choose_start(given)
 
 
-def _begins_well(so_far: Mapping[str, Any]) -> bool:
+def begins_well(so_far: Mapping[str, Any]) -> bool:
+    """Tell whether settings are of Hilum's own network with the weights that it is given."""
     return so_far.get("weights") is not None and so_far.get("backbone") == f"hilum:{LITE0}"
 
 
@@ -158,7 +162,7 @@ def _input_size(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     short = min(facts.median_height, facts.median_width)
     sides: tuple[int, ...] = SIDES
     least = max(8, round(short))
-    if _begins_well(so_far):
+    if begins_well(so_far):
         sides, least = PHOTO_SIDES, PHOTO_SIDES[0]
     side = max((s for s in sides if s <= short), default=least)
     why = (
@@ -170,6 +174,11 @@ def _input_size(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
             f"The shorter side of half of the images has {short:.0f} pixels or more; they are "
             f"enlarged to {side}, for the network halves them five times."
         )
+    tried = facts.resolution
+    if tried is not None and begins_well(so_far):
+        needed = tried.needed or side
+        why = tried.reason if needed > side else f"{why} {tried.reason}"
+        side = max(side, needed)
     return {
         "input_height": (side, why),
         "input_width": (side, why),
@@ -201,7 +210,7 @@ def pixel_ranges(facts: Fingerprint, _: Mapping[str, Any] | None = None) -> Choi
 
 def _normalisation(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     of_weights = ""
-    if _begins_well(so_far):
+    if begins_well(so_far):
         of_weights = " Networks that begin with weights take off the constants of these instead."
     calibrated = sum(facts.modalities.get(name, 0) for name in CALIBRATED)
     if calibrated:
@@ -241,7 +250,7 @@ def _network(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
 
 
 def _ensemble(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
-    if _begins_well(so_far):
+    if begins_well(so_far):
         return _mixed(facts, so_far)
     if so_far.get("backbone") or so_far["network"] != "residual":
         return {}  # only residual networks can be built for any size
@@ -268,10 +277,13 @@ def _mixed(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     """Put CNNs that begin at random between networks that begin with weights, and reduce images."""
     kinds = so_far.get("kinds", MIXED_KINDS)
     found: Choices = {}
+    height, width = so_far["input_height"], so_far["input_width"]
+    tried = facts.resolution
+    if tried is not None and (tried.needed or 0) >= min(height, width) > PHOTO_SIDES[-1]:
+        return _needing_pixels(so_far)
     if "kinds" not in so_far:
         why = "Networks that begin with weights and such at random err least alike."
         found = {"kinds": (kinds, why)}
-    height, width = so_far["input_height"], so_far["input_width"]
     short, comes = min(height, width), min(facts.median_height, facts.median_width)
     whole: Choices = {"reductions": ((1,), "Every network sees as much as it can.")}
     if height % 2 or width % 2:
@@ -286,6 +298,15 @@ def _mixed(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     return found | {"reductions": ((1, 2), why)}
 
 
+def _needing_pixels(so_far: Mapping[str, Any]) -> Choices:
+    """Let every network begin with weights and get images whole: smaller ones hide the signs."""
+    whole: Choices = {"reductions": ((1,), "Smaller images hide what tells the classes apart.")}
+    if "kinds" in so_far:
+        return whole
+    why = "So many pixels leave no time for networks that begin at random."
+    return whole | {"kinds": (("backbone",), why)}
+
+
 def _comes_much_larger(facts: Fingerprint, so_far: Mapping[str, Any]) -> bool:
     taken: int = min(so_far["input_height"], so_far["input_width"])
     return min(facts.median_height, facts.median_width) >= MUCH_LARGER * taken
@@ -297,7 +318,7 @@ def _comes_much_larger(facts: Fingerprint, so_far: Mapping[str, Any]) -> bool:
 def _steps(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     n, n_classes = facts.n_train, len(facts.class_counts)
     seen, of_class = IMAGES_SEEN, SEEN_A_CLASS
-    if _begins_well(so_far):
+    if begins_well(so_far):
         seen, of_class = PHOTO_IMAGES_SEEN, PHOTO_SEEN_A_CLASS
     seen += of_class * max(0, n_classes - 2)
     epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(seen / n)))
@@ -427,7 +448,11 @@ def _acquisition(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
 RULES: tuple[Rule, ...] = (
     Rule("what to begin with", _start, "benchmarks/README.md, Ablations"),
     Rule("channels", _colours, "what the files hold"),
-    Rule("input size", _input_size, "a guess that holds time down"),
+    Rule(
+        "input size",
+        _input_size,
+        "benchmarks/README.md, How many pixels; up to 128 a guess that holds time down",
+    ),
     Rule("black and white", pixel_ranges, "what the files hold"),
     Rule("normalisation", _normalisation, "benchmarks/README.md, Ablations"),
     Rule("network", _network, "He et al., 2016; benchmarks/README.md, Ablations"),

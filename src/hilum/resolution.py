@@ -1,0 +1,209 @@
+"""How many pixels do the signs need? Tried on some training patients, before a plan is made.
+
+The network that training would begin with, as its weights make it, looks at images of one side
+after another, and a linear model on its features tells the classes of held-out patients apart, as
+well as it can. Where a small input hides the signs its log loss stays that of a guess, whatever
+training does; where it does not, more pixels only cost time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from sklearn.model_selection import GroupKFold
+
+from hilum.cache import stored_images
+from hilum.dataset import Dataset
+from hilum.fingerprint import Resolution
+from hilum.linear_probe import (
+    PLAIN_STRENGTH,
+    Floats,
+    find_features,
+    fit_line,
+    holds_every_class,
+    probe_network,
+    size_of_outputs,
+)
+from hilum.progress import Progress
+from hilum.settings import Settings
+from hilum.targets import Labels, truths
+from hilum.training import Samples
+
+Trial = Callable[[Sequence[Settings]], Resolution]
+"""Settings with one input side each, the least first → at which side the classes part."""
+
+MOST_IMAGES = 256
+"""That are tried, about as many of each class."""
+
+MOST_OF_A_PATIENT = 0.1
+"""Share of a class's images that one patient may give: a patient has one look."""
+
+N_FOLDS = 5
+
+CLEARLY = 3.0
+"""Standard errors by which a loss must be greater than the least: a larger input costs much, and
+one of five sides is to seem better by chance in less than a hundredth of all data sets."""
+
+Rows = NDArray[np.intp]
+
+
+def try_sides(
+    dataset: Dataset, samples: pd.DataFrame, candidates: Sequence[Settings], progress: Progress
+) -> Resolution:
+    """Try input sides on some of the training patients.
+
+    Parameters
+    ----------
+    samples : DataFrame
+        As `scan` returns it, with the columns `split` and `group`. Only rows of the split 'train'
+        are read.
+    candidates : sequence of Settings
+        With a backbone and its weights, and one input side each, the least first.
+
+    Returns
+    -------
+    Resolution
+    """
+    train = samples[samples["split"] == "train"]
+    target = candidates[0].target
+    labels = truths(train, dataset.class_names, target)
+    groups = train["group"].to_numpy(dtype=str)
+    rows = choose_rows(labels, groups, candidates[0].seed)
+    train, labels, groups = train.iloc[rows], labels[rows], groups[rows]
+    folds = _folds(labels, groups, candidates[0].seed)
+    if not folds:
+        return Resolution(None, "Larger inputs were not tried: there are too few patients for it.")
+    losses: dict[int, Floats] = {}
+    for settings in candidates:
+        pixels = stored_images(
+            dataset,
+            list(train["path"]),
+            list(train["sha256"]),
+            settings.pixel_spec,
+            progress,
+            among=list(samples["sha256"][~samples["excluded"]]),
+        )
+        with torch.random.fork_rng():  # the run's own numbers must not depend on a trial
+            network = probe_network(settings, dataset.class_names, pixels)
+            features, _ = find_features(network, Samples(pixels, labels), settings, progress)
+        losses[settings.input_height] = held_out_losses(features, labels, folds, settings)
+    return compare_sides(losses, groups)
+
+
+def choose_rows(labels: Labels, groups: NDArray[np.str_], seed: int) -> Rows:
+    """Take patients at random while images of a class of theirs are wanted.
+
+    Parameters
+    ----------
+    labels : int array of shape (n,), or float array of shape (n, n_labels)
+    groups : str array of shape (n,)
+        Patients.
+
+    Returns
+    -------
+    int array of shape (n_taken,), rising
+    """
+    is_of = _classes(labels)
+    wanted = MOST_IMAGES / is_of.shape[1]
+    most = max(1, round(MOST_OF_A_PATIENT * wanted))
+    order = np.argsort(groups, kind="stable")
+    _, starts = np.unique(groups[order], return_index=True)
+    patients = np.split(order, starts[1:])
+    counts, taken = np.zeros(is_of.shape[1]), list[Rows]()
+    for number in np.random.default_rng(seed).permutation(len(patients)):
+        rows = patients[number]
+        rows = rows[np.unique(np.linspace(0, len(rows) - 1, most).astype(np.intp))]
+        found = is_of[rows].sum(axis=0)
+        if (counts[found > 0] < wanted).any():
+            counts += found
+            taken.append(rows)
+    return np.sort(np.concatenate(taken))
+
+
+def _classes(labels: Labels) -> NDArray[np.bool_]:
+    """Return which classes an image is of; of several labels those it has, and one for none."""
+    if labels.ndim == 1:
+        return np.asarray(labels[:, None] == np.unique(labels))
+    has = labels == 1
+    return np.column_stack([has, ~has.any(axis=1)])
+
+
+def _folds(labels: Labels, groups: NDArray[np.str_], seed: int) -> list[tuple[Rows, Rows]]:
+    """Part patients into folds; none where a class would be missing from what is learnt from."""
+    is_one_class = labels.ndim == 1 and len(np.unique(labels)) < 2
+    if is_one_class or len(set(groups)) < N_FOLDS:
+        return []
+    folding = GroupKFold(N_FOLDS, shuffle=True, random_state=seed)
+    folds = list(folding.split(labels, groups=groups))
+    is_whole = all(holds_every_class(labels[rest], labels) for rest, _ in folds)
+    return folds if is_whole else []
+
+
+def held_out_losses(
+    features: Floats, labels: Labels, folds: Sequence[tuple[Rows, Rows]], settings: Settings
+) -> Floats:
+    """Return the log loss of each image by a linear model that saw no image of its patient."""
+    losses = np.zeros(len(labels))
+    n_outputs = size_of_outputs(labels, settings)
+    for rest, out in folds:
+        line = fit_line(features[rest], labels[rest], PLAIN_STRENGTH, settings, n_outputs)
+        losses[out] = log_losses(features[out] @ line.weights.T + line.intercepts, labels[out])
+    return losses
+
+
+def log_losses(scores: Floats, labels: Labels) -> Floats:
+    """Return the log loss of each image.
+
+    Parameters
+    ----------
+    scores : float array of shape (n, n_outputs)
+        Logits; one alone is that of the second of two classes.
+    labels : int array of shape (n,), or float array of shape (n, n_outputs)
+        Of several labels, 0, 1 or NaN, the known ones count; an image without any loses nothing.
+    """
+    if labels.ndim == 2:
+        signed = np.where(np.isnan(labels), np.inf, scores * (2 * labels - 1))
+        n_known = np.maximum(1, (~np.isnan(labels)).sum(axis=1))
+        return np.asarray(np.logaddexp(0, -signed).sum(axis=1) / n_known)
+    if scores.shape[1] == 1:
+        scores = np.c_[np.zeros(len(scores)), scores]
+    return np.asarray(logsumexp(scores, axis=1) - scores[np.arange(len(labels)), labels])
+
+
+def compare_sides(losses: dict[int, Floats], groups: NDArray[np.str_]) -> Resolution:
+    """Choose the least side whose loss is not clearly greater than the least loss.
+
+    Parameters
+    ----------
+    losses : dict of int → float array of shape (n,)
+        Of the same images by side.
+    groups : str array of shape (n,)
+        Their patients, whose images do not count as apart.
+    """
+    means = {side: float(each.mean()) for side, each in losses.items()}
+    best = min(means, key=means.__getitem__)
+    needed = next(
+        side
+        for side in sorted(losses)
+        if means[side] - means[best] <= CLEARLY * _error(losses[side] - losses[best], groups)
+    )
+    *some, last = (f"{means[side]:.2f} with {side}" for side in sorted(means))
+    tried = (
+        f"A linear model on {len(groups)} training images has a log loss of {', '.join(some)} and "
+        f"{last} pixels, on held-out patients"
+    )
+    if needed == min(losses):
+        return Resolution(needed, f"{tried}: {needed} are enough.", means)
+    return Resolution(needed, f"{tried}: with less than {needed} it is clearly worse.", means)
+
+
+def _error(values: Floats, groups: NDArray[np.str_]) -> float:
+    """Return the standard error of a mean, whose values are alike within a patient."""
+    _, patient = np.unique(groups, return_inverse=True)
+    sums = np.bincount(patient, values - values.mean())
+    return float(np.sqrt((sums**2).sum()) / len(values))

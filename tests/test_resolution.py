@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageDraw
+
+from hilum.budget import Budget, Pace
+from hilum.dataset import load_dataset
+from hilum.fingerprint import Fingerprint, Resolution
+from hilum.hardware import Hardware
+from hilum.planning import make_plan
+from hilum.preparation import DataOptions, plan
+from hilum.probing import Probe
+from hilum.progress import LogProgress
+from hilum.resolution import (
+    CLEARLY,
+    MOST_IMAGES,
+    choose_rows,
+    compare_sides,
+    held_out_losses,
+    log_losses,
+    try_sides,
+)
+from hilum.scan import scan
+from hilum.settings import Settings, make_settings
+
+BEGUN = {"backbone": "hilum:efficientnet_lite0", "weights": "imagenet", "accelerator": "cpu"}
+
+
+def draw_rings(folder: Path, n: int) -> Path:
+    """Draw dots on 512 pixels, each image a patient's own; those of one class are thin rings."""
+    folder.mkdir()
+    rows = []
+    for number in range(n):
+        rng, label = np.random.default_rng(number), ("dot", "ring")[number % 2]
+        image = Image.new("L", (512, 512), 40)
+        draw = ImageDraw.Draw(image)
+        for x, y in rng.integers(30, 480, (12, 2)):
+            box = (x - 8, y - 8, x + 8, y + 8)
+            if label == "ring":
+                draw.ellipse(box, outline=220, width=2)
+            else:
+                draw.ellipse(box, fill=117)  # of about the same mean
+        image.save(folder / f"{number}.png")
+        rows.append({"path": f"{number}.png", "label": label, "patient": f"P{number}"})
+    pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"
+
+
+def test_a_side_that_hides_the_signs_is_told_from_one_that_shows_them(tmp_path: Path) -> None:
+    dataset = load_dataset(draw_rings(tmp_path / "rings", 48))
+    samples = scan(dataset, LogProgress()).samples
+    samples["split"], samples["group"] = "train", samples["patient"]
+    given = make_settings({**BEGUN, "channels": 1})
+    candidates = [
+        given.model_copy(update={"input_height": side, "input_width": side}) for side in (32, 256)
+    ]
+    found = try_sides(dataset, samples, candidates, LogProgress())
+    assert found.needed == 256
+    assert found.losses[32] > 0.5 > found.losses[256]
+    assert "48 training images" in found.reason
+    # No image outside the training split is looked at.
+    samples.loc[samples["label"] == "ring", "split"] = "test"
+    assert try_sides(dataset, samples, candidates, LogProgress()).needed is None
+
+
+def test_losses_are_those_of_their_definition() -> None:
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=(20, 3)), rng.integers(0, 3, 20)
+    probs = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    expected = [-np.log(row[label]) for row, label in zip(probs, labels, strict=True)]
+    assert np.allclose(log_losses(scores, labels), expected)
+    one, two = rng.normal(size=(20, 1)), rng.integers(0, 2, 20)
+    sure = 1 / (1 + np.exp(-one[:, 0]))
+    assert np.allclose(log_losses(one, two), -np.log(np.where(two == 1, sure, 1 - sure)))
+
+
+def test_unknown_labels_lose_nothing() -> None:
+    scores = np.array([[2.0, -1.0], [0.5, 3.0], [1.0, 1.0]])
+    labels = np.array([[1, np.nan], [0, 1], [np.nan, np.nan]], dtype=np.float32)
+
+    def loss(score: float, label: int) -> float:
+        prob = 1 / (1 + np.exp(-score))
+        return float(-np.log(prob if label else 1 - prob))
+
+    expected = [loss(2.0, 1), (loss(0.5, 0) + loss(3.0, 1)) / 2, 0.0]
+    assert np.allclose(log_losses(scores, labels), expected)
+
+
+def test_each_image_is_judged_by_a_model_that_never_saw_its_patient() -> None:
+    """Features name the patient and nothing else: what is held out cannot be told."""
+    patients = np.arange(40)
+    labels = np.random.default_rng(0).integers(0, 2, 40)
+    features = np.repeat(np.eye(40), 5, axis=0)
+    rows = np.repeat(patients, 5)
+    whole = [(np.flatnonzero(rows % 5 != k), np.flatnonzero(rows % 5 == k)) for k in range(5)]
+    losses = held_out_losses(features, labels[rows], whole, Settings(accelerator="cpu"))
+    assert losses.mean() > 0.6
+
+
+@pytest.mark.parametrize("n_patients", [30, 3000])
+def test_patients_are_taken_whole_until_each_class_has_enough(n_patients: int) -> None:
+    rng = np.random.default_rng(0)
+    of_patient = (rng.random(n_patients) < 0.1).astype(np.int64)
+    groups = np.repeat([f"P{k}" for k in range(n_patients)], 3)
+    labels = np.repeat(of_patient, 3)
+    rows = choose_rows(labels, groups, 0)
+    assert np.array_equal(rows, np.sort(rows))
+    assert set(np.unique(groups[rows], return_counts=True)[1]) == {3}
+    wanted = np.minimum(np.bincount(labels), MOST_IMAGES // 2)
+    assert (np.abs(np.bincount(labels[rows]) - wanted) <= 3).all()
+    assert np.array_equal(rows, choose_rows(labels, groups, 0))
+
+
+def test_a_patient_with_very_many_images_gives_some() -> None:
+    groups = np.array(["many"] * 500 + [f"P{k}" for k in range(20)])
+    labels = np.arange(520) % 2
+    rows = choose_rows(labels, groups, 0)
+    assert (groups[rows] == "many").sum() == round(MOST_IMAGES / 2 / 10)
+    several = np.stack([labels, np.zeros(520)], axis=1).astype(np.float32)
+    assert 20 < len(choose_rows(several, groups, 0)) <= 33
+
+
+def test_the_least_side_is_taken_that_is_not_clearly_worse() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(scale=0.1, size=(3, 200))
+    groups = np.arange(200).astype(str)
+    losses = {128: 0.70 + noise[0], 192: 0.41 + noise[1], 384: 0.40 + noise[2]}
+    found = compare_sides(losses, groups)
+    error = (losses[192] - losses[384]).std() / np.sqrt(200)
+    assert losses[192].mean() - losses[384].mean() < CLEARLY * error
+    assert found.needed == 192
+    assert "0.70 with 128, 0.40 with 192 and 0.40 with 384 pixels" in found.reason
+    assert found.reason.endswith("with less than 192 it is clearly worse.")
+    alike = compare_sides({128: losses[192], 192: losses[384]}, groups)
+    assert (alike.needed, alike.reason[-15:]) == (128, "128 are enough.")
+
+
+def test_many_images_of_few_patients_prove_little() -> None:
+    rng = np.random.default_rng(1)
+    by_patient = rng.normal(scale=1.0, size=6)
+    rows = np.repeat(np.arange(6), 100)
+    losses = {128: 0.9 + by_patient[rows], 256: np.full(600, 0.5)}
+    assert compare_sides(losses, np.arange(600).astype(str)).needed == 256
+    assert compare_sides(losses, rows.astype(str)).needed == 128
+
+
+CPU = Hardware("cpu", "a processor", 2, has_bfloat16=False)
+
+
+def large(n_train: int = 150, height: float = 600.0, width: float = 500.0) -> Fingerprint:
+    counts = {"a": n_train // 2, "b": n_train // 2}
+    return Fingerprint(n_train, counts, height, width, True, {"uint8": 255.0}, n_val=30)
+
+
+SHOWN = Resolution(256, "Less than 256 pixels are clearly worse.", {128: 0.7, 256: 0.4})
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(settings: Settings, *_: object, **__: object) -> object:
+        share = settings.input_height * settings.input_width / 128**2
+        return {turn: Pace(0.3 * share, 0.0, 0.0, 0.0) for turn in settings.turns(5)}
+
+    monkeypatch.setattr("hilum.planning.time_training", answer)
+    monkeypatch.setattr(
+        "hilum.planning.probe", lambda *_: Probe("float32", "channels_last", {"float32": 100.0})
+    )
+
+
+@pytest.mark.usefixtures("fast")
+def test_what_was_found_is_planned_and_every_network_gets_images_whole() -> None:
+    asked: list[list[int]] = []
+
+    def trial(candidates: Sequence[Settings]) -> Resolution:
+        asked.append([one.input_height for one in candidates])
+        return SHOWN
+
+    budget = Budget(10, is_given=False)
+    found = make_plan(large(), CPU, budget=budget, trial=trial)
+    assert asked == [[128, 192, 256, 384]]  # 512 are more than half of the images have
+    assert (found.settings.input_height, found.settings.input_width) == (256, 256)
+    assert set(found.settings.kinds) == {"backbone"}
+    assert set(found.settings.reductions) == {1}
+    assert found.reasons["input_height"] == SHOWN.reason
+    enough = Resolution(128, "128 are enough.", {128: 0.4, 192: 0.4})
+    small = make_plan(large(), CPU, budget=budget, trial=lambda _: enough)
+    assert small.settings.input_height == 128
+    assert small.reasons["input_height"].endswith("128 at most. 128 are enough.")
+
+
+@pytest.mark.usefixtures("fast")
+def test_what_leaves_no_time_is_not_tried() -> None:
+    def never(_: object) -> Resolution:
+        raise AssertionError("nothing was to be tried")
+
+    budget = Budget(10, is_given=False)
+    many = make_plan(large(50_000), CPU, budget=budget, trial=never)
+    assert "there is no time to learn by them" in many.reasons["input_height"]
+    folds = make_plan(large(), CPU, budget=Budget(10, is_given=False, n_folds=5))
+    assert "every image is to be held out" in folds.reasons["input_height"]
+    for chosen in ({"input_height": 96}, {"backbone": None}):
+        make_plan(large(), CPU, chosen=chosen, budget=budget, trial=never)
+    make_plan(large(height=150.0, width=900.0), CPU, budget=budget, trial=never)
+    make_plan(large(), CPU, trial=never)
+
+
+@pytest.mark.usefixtures("fast")
+def test_one_network_that_sees_the_signs_goes_before_several_that_do_not() -> None:
+    found = make_plan(
+        large(), CPU, budget=Budget(3, is_given=False), trial=lambda _: SHOWN
+    ).settings
+    assert (found.input_height, found.members) == (256, 1)
+
+
+def test_with_folds_no_held_out_image_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def noted(_: object, samples: pd.DataFrame, *__: object, **___: object) -> Resolution:
+        tried.append(len(samples))
+        return Resolution(None, "Noted.")
+
+    monkeypatch.setattr("hilum.preparation.try_sides", noted)
+    data = draw_rings(tmp_path / "rings", 24)
+    plan(data, options=DataOptions(folds=3))
+    assert not tried
+    plan(data)
+    assert tried == [24]
