@@ -54,6 +54,20 @@ def test_every_piece_of_evidence_is_used_and_exists() -> None:
     assert used == set(EVIDENCE)
 
 
+def test_methods_tell_how_the_input_size_was_chosen(whole: RunFacts) -> None:
+    facts = copy.deepcopy(whole)
+
+    def text() -> str:
+        return " ".join(paragraph.text for paragraph in make_methods(facts).paragraphs)
+
+    assert "input size was chosen" not in text()
+    found = {"needed": None, "reason": "Larger inputs were not tried.", "losses": {}}
+    facts.run["resolution"] = found
+    assert "input size was chosen" not in text()
+    found |= {"needed": 256, "reason": "256 show more.", "losses": {"128": 0.7, "256": 0.4}}
+    assert "The input size was chosen before training, on training images. 256 show more." in text()
+
+
 def test_methods_name_the_rules_that_referred_test_images(whole: RunFacts) -> None:
     facts = copy.deepcopy(whole)
     text = " ".join(paragraph.text for paragraph in make_methods(facts).paragraphs)

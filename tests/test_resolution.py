@@ -187,6 +187,7 @@ def test_what_was_found_is_planned_and_every_network_gets_images_whole() -> None
     assert set(found.settings.kinds) == {"backbone"}
     assert set(found.settings.reductions) == {1}
     assert found.reasons["input_height"] == SHOWN.reason
+    assert found.resolution == SHOWN
     enough = Resolution(128, "128 are enough.", {128: 0.4, 192: 0.4})
     small = make_plan(large(), CPU, budget=budget, trial=lambda _: enough)
     assert small.settings.input_height == 128
@@ -230,5 +231,5 @@ def test_with_folds_no_held_out_image_is_tried(
     data = draw_rings(tmp_path / "rings", 24)
     plan(data, options=DataOptions(folds=3))
     assert not tried
-    plan(data)
+    assert plan(data).resolution == Resolution(None, "Noted.")
     assert tried == [24]

@@ -53,7 +53,7 @@ SPREAD_OF = (
 COPIED = (
     *("hilum", "command", "request", "class_names", "positive_class", "positive_reason"),
     *("target_kind", "patients", "findings", "looked_for", "not_looked_for", "clues"),
-    *("pretrained", "seed", "hardware", "versions"),
+    *("pretrained", "resolution", "seed", "hardware", "versions"),
 )  # fmt: skip
 """Facts of run.json that the run of a fold shares with the whole."""
 

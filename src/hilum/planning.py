@@ -62,10 +62,17 @@ ALONE = {
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings and the reason of each."""
+    """Settings and the reason of each.
+
+    Attributes
+    ----------
+    resolution : Resolution or None
+        What was found of how many pixels the signs need; None where that was not asked.
+    """
 
     settings: Settings
     reasons: dict[str, str]
+    resolution: Resolution | None = None
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         values = self.settings.model_dump(mode="json")
@@ -105,7 +112,7 @@ def make_plan(
     if budget is not None:
         asked = _looked_closer(asked, budget, trial)
         budget = replace(budget, elapsed_s=budget.elapsed_s + time.monotonic() - started)
-    return _as_used(_choose(asked, budget), asked)
+    return replace(_as_used(_choose(asked, budget), asked), resolution=asked.facts.resolution)
 
 
 def _looked_closer(asked: _Asked, budget: Budget, trial: Trial | None) -> _Asked:

@@ -9,7 +9,7 @@ import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def save_prepared(run: Run, prepared: Prepared, options: DataOptions, **facts: A
         reasons.insert(0, "The split that came with the data was left aside, as the user asked.")
     write_csv(run.folder / "samples.csv", as_written(samples))
     write_json(run.folder / "plan.json", prepared.plan.to_dict())
-    settings = prepared.plan.settings
+    settings, resolution = prepared.plan.settings, prepared.plan.resolution
     hardware = find_hardware(settings.accelerator)
     run.save(
         status="prepared",
@@ -150,6 +150,7 @@ def save_prepared(run: Run, prepared: Prepared, options: DataOptions, **facts: A
         looked_for=list(KINDS),
         seed=settings.seed,
         pretrained=describe_start(settings, find_weights(settings)),
+        resolution=None if resolution is None else asdict(resolution),
         hardware={
             "device": hardware.device,
             "precision": settings.precision,

@@ -161,6 +161,7 @@ def _apart(facts: RunFacts) -> str:
 def _preprocessing(facts: RunFacts, _: _Bibliography) -> list[str]:
     return [
         network_words.preprocessing(facts),
+        network_words.input_size(facts),
         "The same steps are part of the exported model and were applied to every set.",
     ]
 

@@ -67,6 +67,14 @@ def preprocessing(facts: RunFacts) -> str:
     )
 
 
+def input_size(facts: RunFacts) -> str:
+    """Say what the input size was chosen by, '' where no sides were tried."""
+    found = facts.run.get("resolution") or {}
+    if not found.get("losses"):
+        return ""
+    return f"The input size was chosen before training, on training images. {found['reason']}"
+
+
 def _is_efficientnet(facts: RunFacts) -> bool:
     return str(facts.setting("backbone") or "").startswith("hilum:")
 
