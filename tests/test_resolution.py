@@ -18,7 +18,6 @@ from hilum.probing import Probe
 from hilum.progress import LogProgress
 from hilum.resolution import (
     CLEARLY,
-    MOST_IMAGES,
     choose_rows,
     compare_sides,
     held_out_losses,
@@ -27,6 +26,8 @@ from hilum.resolution import (
 )
 from hilum.scan import scan
 from hilum.settings import Settings, make_settings
+
+MOST = 256
 
 BEGUN = {"backbone": "hilum:efficientnet_lite0", "weights": "imagenet", "accelerator": "cpu"}
 
@@ -59,13 +60,13 @@ def test_a_side_that_hides_the_signs_is_told_from_one_that_shows_them(tmp_path: 
     candidates = [
         given.model_copy(update={"input_height": side, "input_width": side}) for side in (32, 256)
     ]
-    found = try_sides(dataset, samples, candidates, LogProgress())
+    found = try_sides(dataset, samples, LogProgress(), candidates, 256)
     assert found.needed == 256
     assert found.losses[32] > 0.5 > found.losses[256]
     assert "48 training images" in found.reason
     # No image outside the training split is looked at.
     samples.loc[samples["label"] == "ring", "split"] = "test"
-    assert try_sides(dataset, samples, candidates, LogProgress()).needed is None
+    assert try_sides(dataset, samples, LogProgress(), candidates, 256).needed is None
 
 
 def test_losses_are_those_of_their_definition() -> None:
@@ -108,21 +109,21 @@ def test_patients_are_taken_whole_until_each_class_has_enough(n_patients: int) -
     of_patient = (rng.random(n_patients) < 0.1).astype(np.int64)
     groups = np.repeat([f"P{k}" for k in range(n_patients)], 3)
     labels = np.repeat(of_patient, 3)
-    rows = choose_rows(labels, groups, 0)
+    rows = choose_rows(labels, groups, MOST, 0)
     assert np.array_equal(rows, np.sort(rows))
     assert set(np.unique(groups[rows], return_counts=True)[1]) == {3}
-    wanted = np.minimum(np.bincount(labels), MOST_IMAGES // 2)
+    wanted = np.minimum(np.bincount(labels), MOST // 2)
     assert (np.abs(np.bincount(labels[rows]) - wanted) <= 3).all()
-    assert np.array_equal(rows, choose_rows(labels, groups, 0))
+    assert np.array_equal(rows, choose_rows(labels, groups, MOST, 0))
 
 
 def test_a_patient_with_very_many_images_gives_some() -> None:
     groups = np.array(["many"] * 500 + [f"P{k}" for k in range(20)])
     labels = np.arange(520) % 2
-    rows = choose_rows(labels, groups, 0)
-    assert (groups[rows] == "many").sum() == round(MOST_IMAGES / 2 / 10)
+    rows = choose_rows(labels, groups, MOST, 0)
+    assert (groups[rows] == "many").sum() == round(MOST / 2 / 10)
     several = np.stack([labels, np.zeros(520)], axis=1).astype(np.float32)
-    assert 20 < len(choose_rows(several, groups, 0)) <= 33
+    assert 20 < len(choose_rows(several, groups, MOST, 0)) <= 33
 
 
 def test_the_least_side_is_taken_that_is_not_clearly_worse() -> None:
@@ -176,32 +177,34 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_was_found_is_planned_and_every_network_gets_images_whole() -> None:
     asked: list[list[int]] = []
 
-    def trial(candidates: Sequence[Settings]) -> Resolution:
-        asked.append([one.input_height for one in candidates])
+    def trial(candidates: Sequence[Settings], most: int) -> Resolution:
+        asked.append([*(one.input_height for one in candidates), most])
         return SHOWN
 
     budget = Budget(10, is_given=False)
     found = make_plan(large(), CPU, budget=budget, trial=trial)
-    assert asked == [[128, 192, 256, 384]]  # 512 are more than half of the images have
+    assert asked == [[128, 192, 256, 384, 256]]  # 512 are more than half of the images have
     assert (found.settings.input_height, found.settings.input_width) == (256, 256)
     assert set(found.settings.kinds) == {"backbone"}
     assert set(found.settings.reductions) == {1}
     assert found.reasons["input_height"] == SHOWN.reason
     assert found.resolution == SHOWN
     enough = Resolution(128, "128 are enough.", {128: 0.4, 192: 0.4})
-    small = make_plan(large(), CPU, budget=budget, trial=lambda _: enough)
+    small = make_plan(large(), CPU, budget=budget, trial=lambda *_: enough)
     assert small.settings.input_height == 128
     assert small.reasons["input_height"].endswith("128 at most. 128 are enough.")
 
 
 @pytest.mark.usefixtures("fast")
 def test_what_leaves_no_time_is_not_tried() -> None:
-    def never(_: object) -> Resolution:
+    def never(*_: object) -> Resolution:
         raise AssertionError("nothing was to be tried")
 
     budget = Budget(10, is_given=False)
     many = make_plan(large(50_000), CPU, budget=budget, trial=never)
     assert "there is no time to learn by them" in many.reasons["input_height"]
+    slow = Budget(10, is_given=False, read_s=0.3)
+    assert "no time" in make_plan(large(), CPU, budget=slow, trial=never).reasons["input_height"]
     folds = make_plan(large(), CPU, budget=Budget(10, is_given=False, n_folds=5))
     assert "every image is to be held out" in folds.reasons["input_height"]
     for chosen in ({"input_height": 96}, {"backbone": None}):
@@ -213,7 +216,7 @@ def test_what_leaves_no_time_is_not_tried() -> None:
 @pytest.mark.usefixtures("fast")
 def test_one_network_that_sees_the_signs_goes_before_several_that_do_not() -> None:
     found = make_plan(
-        large(), CPU, budget=Budget(3, is_given=False), trial=lambda _: SHOWN
+        large(), CPU, budget=Budget(3, is_given=False), trial=lambda *_: SHOWN
     ).settings
     assert (found.input_height, found.members) == (256, 1)
 

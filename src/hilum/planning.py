@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,6 +49,12 @@ from hilum.settings import Settings, make_settings
 
 PROBED = ("precision", "layout")
 """Settings that are timed unless the user gives them."""
+
+LEAST_TRIED, MOST_TRIED = 60, 256
+"""Images that larger inputs are tried on."""
+
+MOST_OF_TRIALS = 0.1
+"""Share of the time that such trials may take."""
 
 MOST_NETWORKS = 20
 """Of an ensemble, as `Settings.members` has it."""
@@ -124,9 +130,10 @@ def _looked_closer(asked: _Asked, budget: Budget, trial: Trial | None) -> _Asked
     if not larger or given or asked.recipe is not None or not begins_well(plan.model_dump()):
         return asked
     sides = [side for side in larger if _leaves_time(plan, side, asked, budget)]
+    n_images = _affordable(plan, sides, asked, budget)
     if trial is None:
         found = Resolution(None, "Larger inputs were not tried: every image is to be held out.")
-    elif not sides:
+    elif not sides or n_images < LEAST_TRIED:
         found = Resolution(None, "Larger inputs were not tried: there is no time to learn by them.")
     else:
         one = plan.of(plan.turn(1))
@@ -134,18 +141,33 @@ def _looked_closer(asked: _Asked, budget: Budget, trial: Trial | None) -> _Asked
             [
                 one.model_copy(update={"input_height": side, "input_width": side})
                 for side in (plan.input_height, *sides)
-            ]
+            ],
+            min(n_images, MOST_TRIED),
         )
     return replace(asked, facts=replace(asked.facts, resolution=found))
 
 
 def _leaves_time(plan: Settings, side: int, asked: _Asked, budget: Budget) -> bool:
     """Tell whether one network could see enough images of this side in half of the time left."""
-    rates = probe(plan, asked.n_classes, asked.hardware).rates
     slower = (side / plan.input_height) ** 2
     epochs = max(LEAST_EPOCHS, ENOUGH_NEEDED * plan.epochs)
-    needed_s = slower * epochs * asked.facts.n_train / max(rates.values(), default=SLOW_RATE)
+    needed_s = slower * epochs * asked.facts.n_train / _rate(plan, asked)
     return needed_s <= (60 * budget.minutes - budget.elapsed_s) / 2
+
+
+def _affordable(plan: Settings, sides: Sequence[int], asked: _Asked, budget: Budget) -> int:
+    """Count the images that can be read and looked at on all these sides in a share of the time."""
+    areas = [(side / plan.input_height) ** 2 for side in (plan.input_height, *sides)]
+    # A training step costs more than a look: what is not needed of the time is left to training.
+    rate = _rate(plan, asked)
+    one_s = sum(budget.read_s + area / rate for area in areas)
+    return int(60 * budget.minutes * MOST_OF_TRIALS / one_s)
+
+
+def _rate(plan: Settings, asked: _Asked) -> float:
+    """Return the images a second that one network learns from."""
+    rates = probe(plan, asked.n_classes, asked.hardware).rates
+    return max(rates.values(), default=SLOW_RATE)
 
 
 def _choose(asked: _Asked, budget: Budget | None) -> Plan:

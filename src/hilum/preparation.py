@@ -179,7 +179,7 @@ def prepare(
             n_test=int((samples["split"] == "test").sum()),
             n_folds=options.folds or 1,
         ),
-        trial=None if options.folds else partial(try_sides, dataset, samples, progress=progress),
+        trial=None if options.folds else partial(try_sides, dataset, samples, progress),
     )
     if not by_user:
         reason = TARGET_REASONS[dataset.target_kind]

@@ -34,11 +34,9 @@ from hilum.settings import Settings
 from hilum.targets import Labels, truths
 from hilum.training import Samples
 
-Trial = Callable[[Sequence[Settings]], Resolution]
-"""Settings with one input side each, the least first → at which side the classes part."""
-
-MOST_IMAGES = 256
-"""That are tried, about as many of each class."""
+Trial = Callable[[Sequence[Settings], int], Resolution]
+"""Settings with one input side each, the least first, and the most images to try them on → at which
+side the classes part."""
 
 MOST_OF_A_PATIENT = 0.1
 """Share of a class's images that one patient may give: a patient has one look."""
@@ -53,7 +51,11 @@ Rows = NDArray[np.intp]
 
 
 def try_sides(
-    dataset: Dataset, samples: pd.DataFrame, candidates: Sequence[Settings], progress: Progress
+    dataset: Dataset,
+    samples: pd.DataFrame,
+    progress: Progress,
+    candidates: Sequence[Settings],
+    most: int,
 ) -> Resolution:
     """Try input sides on some of the training patients.
 
@@ -64,6 +66,8 @@ def try_sides(
         are read.
     candidates : sequence of Settings
         With a backbone and its weights, and one input side each, the least first.
+    most : int
+        Images to try them on, about as many of each class.
 
     Returns
     -------
@@ -73,7 +77,7 @@ def try_sides(
     target = candidates[0].target
     labels = truths(train, dataset.class_names, target)
     groups = train["group"].to_numpy(dtype=str)
-    rows = choose_rows(labels, groups, candidates[0].seed)
+    rows = choose_rows(labels, groups, most, candidates[0].seed)
     train, labels, groups = train.iloc[rows], labels[rows], groups[rows]
     folds = _folds(labels, groups, candidates[0].seed)
     if not folds:
@@ -95,7 +99,7 @@ def try_sides(
     return compare_sides(losses, groups)
 
 
-def choose_rows(labels: Labels, groups: NDArray[np.str_], seed: int) -> Rows:
+def choose_rows(labels: Labels, groups: NDArray[np.str_], most: int, seed: int) -> Rows:
     """Take patients at random while images of a class of theirs are wanted.
 
     Parameters
@@ -109,15 +113,15 @@ def choose_rows(labels: Labels, groups: NDArray[np.str_], seed: int) -> Rows:
     int array of shape (n_taken,), rising
     """
     is_of = _classes(labels)
-    wanted = MOST_IMAGES / is_of.shape[1]
-    most = max(1, round(MOST_OF_A_PATIENT * wanted))
+    wanted = most / is_of.shape[1]
+    of_a_patient = max(1, round(MOST_OF_A_PATIENT * wanted))
     order = np.argsort(groups, kind="stable")
     _, starts = np.unique(groups[order], return_index=True)
     patients = np.split(order, starts[1:])
     counts, taken = np.zeros(is_of.shape[1]), list[Rows]()
     for number in np.random.default_rng(seed).permutation(len(patients)):
         rows = patients[number]
-        rows = rows[np.unique(np.linspace(0, len(rows) - 1, most).astype(np.intp))]
+        rows = rows[np.unique(np.linspace(0, len(rows) - 1, of_a_patient).astype(np.intp))]
         found = is_of[rows].sum(axis=0)
         if (counts[found > 0] < wanted).any():
             counts += found
