@@ -30,8 +30,8 @@ import hilum
 from hilum.backbones import Backbone
 from hilum.efficientnet import STAGES
 from hilum.heatmaps import (
+    GradientMaps,
     Grid,
-    HiResCam,
     Mapper,
     Occlusion,
     class_scores,
@@ -149,7 +149,7 @@ def _cuts_of_published(backbone: Backbone) -> Iterator[Cut]:
     steps |= {block: 2 ** (n + 1) for n, block in reversed(list(enumerate(strides)))}
     for block, step in steps.items():
         watched = copy(backbone)
-        watched.entrance, watched.step, watched.start = f"_blocks.{block - 1}", step, None
+        watched.entrance, watched.step = f"_blocks.{block - 1}", step
         is_chosen = watched.entrance == backbone.entrance
         name = CHOSEN if is_chosen else LAST if block == n_blocks else f"cells of {step} pixels"
         yield Cut(name, watched.watched, measure_grid(watched))
@@ -216,7 +216,7 @@ def measure(run: Path, n_patients: int, seed: int, n_occluded: int) -> Iterator[
             for name, maps in made.items():
                 size = f"{maps.shape[1]}×{maps.shape[2]}"
                 yield row(f"{whose}{name}, {cut.name} ({size})", maps, grid, one_s)
-    mapper: Mapper = HiResCam(network)
+    mapper: Mapper = GradientMaps(network)
     started = time.perf_counter()
     maps = mapper.maps(pixels, classes)
     one_s = (time.perf_counter() - started) / len(maps)

@@ -12,7 +12,7 @@ from hilum.backbones import MONAI_NETWORKS, Backbone, freeze, parameter_groups
 from hilum.calibrators import Calibrator
 from hilum.errors import MissingExtraError, SettingError
 from hilum.export import check_agreement, run_exported, to_graph, to_onnx
-from hilum.heatmaps import HiResCam, measure_grid
+from hilum.heatmaps import GradientMaps, measure_grid
 from hilum.networks import Network, build_network
 from hilum.settings import Settings, make_settings
 from hilum.training import make_optimizer, network_logits
@@ -63,10 +63,29 @@ def test_a_backbone_is_exported_and_explained_as_any_network_is(backbone: str) -
     )
     found = run_exported(exported, pixels)
     check_agreement(found, network_logits(network, pixels), Calibrator())
-    maps = HiResCam(network).maps(pixels, np.array([0, 1, 1]))
+    maps = GradientMaps(network).maps(pixels, np.array([0, 1, 1]))
+    assert GradientMaps(network).name == "Grad-CAM"
     assert maps.ndim == 3
     assert min(maps.shape[1:]) >= 2
     assert (maps.std(axis=(1, 2)) > 0).all()
+
+
+def test_maps_of_a_published_network_weigh_channels_by_their_mean_gradient() -> None:
+    """Grad-CAM by its definition, on what enters the last stage."""
+    network = build("hilum:efficientnet_lite0").double().eval()
+    assert isinstance(network.backbone, Backbone)
+    pixels = images_of(network)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).double()
+    features, seen = network.backbone.watched(network.normalise(images))
+    (gradient,) = torch.autograd.grad(network.classify(seen)[:, 0].sum(), features)
+    expected = np.zeros((len(pixels), *features.shape[2:]))
+    for number, (map_of_one, slope) in enumerate(
+        zip(features.detach().numpy(), gradient.numpy(), strict=True)
+    ):
+        for channel, plane in enumerate(map_of_one):
+            expected[number] += slope[channel].mean() * plane
+    found = GradientMaps(network.float()).maps(pixels, np.ones(len(pixels), dtype=np.int64))
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-5 * np.abs(expected).max())
 
 
 @needs_monai
@@ -117,7 +136,7 @@ def test_every_named_network_of_monai_is_there() -> None:
 @pytest.mark.parametrize("name", MONAI)
 def test_maps_are_of_twice_the_resolution_of_the_last(name: str) -> None:
     network = build(f"monai:{name}")
-    maps = HiResCam(network).maps(images_of(network), np.array([0, 1, 1]))
+    maps = GradientMaps(network).maps(images_of(network), np.array([0, 1, 1]))
     assert maps.shape == (3, 4, 4)
     assert (maps.std(axis=(1, 2)) > 0).all()
 

@@ -74,7 +74,7 @@ def test_plan_and_train_are_told_the_same() -> None:
         name: {p.name: p.help for p in commands[name].params if p.name != "json"}
         for name in ("plan", "train")
     }
-    more = {name: options["train"].pop(name) for name in ("out", "folds")}
+    more = {"out": options["train"].pop("out")}
     assert all(more.values())
     assert options["train"] == options["plan"]
     assert "minutes" in options["plan"]

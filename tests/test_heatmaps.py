@@ -13,8 +13,8 @@ from torch import nn
 import hilum
 from hilum.heatmaps import (
     METHODS,
+    GradientMaps,
     Grid,
-    HiResCam,
     Occlusion,
     find_grid,
     heat_at,
@@ -77,7 +77,7 @@ def split(network: Network) -> tuple[nn.Module, nn.Module]:
 def test_maps_agree_with_finite_differences(name: str, n_classes: int) -> None:
     network = make(name, n_classes).double()
     images, classes = draw(2), np.array([1, 0])
-    maps = HiResCam(network).maps(images, classes)
+    maps = GradientMaps(network).maps(images, classes)
     early, late = split(network)
     prepared = torch.from_numpy(images).permute(0, 3, 1, 2).double()
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_maps_agree_with_captum(name: str) -> None:
     captum = pytest.importorskip("captum.attr", reason="needs captum (the extra dev)")
     network = make(name, 3)
     images, classes = draw(4), np.array([0, 1, 2, 1])
-    maps = HiResCam(network).maps(images, classes)
+    maps = GradientMaps(network).maps(images, classes)
     early, late = split(network)
     prepared = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     first = nn.Sequential(network.normalise, early)
@@ -117,7 +117,7 @@ def test_maps_agree_with_captum(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_raises_one_of_two_classes_lowers_the_other(name: str) -> None:
-    mapper = HiResCam(make(name))
+    mapper = GradientMaps(make(name))
     images = draw(3)
     first, second = (mapper.maps(images, np.full(3, index)) for index in (0, 1))
     assert np.abs(second).max() > 0
@@ -125,7 +125,7 @@ def test_what_raises_one_of_two_classes_lowers_the_other(name: str) -> None:
 
 
 def test_more_images_than_a_batch_get_the_maps_that_each_gets_alone() -> None:
-    mapper, images, classes = HiResCam(make("flat")), draw(70), np.arange(70) % 2
+    mapper, images, classes = GradientMaps(make("flat")), draw(70), np.arange(70) % 2
     alone = [mapper.maps(images[i : i + 1], classes[i : i + 1])[0] for i in (0, 33, 69)]
     assert mapper.maps(images, classes)[[0, 33, 69]] == pytest.approx(np.stack(alone), abs=1e-5)
 
@@ -135,8 +135,8 @@ def test_the_map_of_an_ensemble_is_the_mean_of_its_members_on_the_finest_grid() 
     images, classes = draw(3), np.array([0, 1, 1])
     small = reduce(torch.from_numpy(images).permute(0, 3, 1, 2).float(), 2)
     small_images = small.permute(0, 2, 3, 1).numpy().astype(np.uint8)
-    mapper = HiResCam(Ensemble([Member(whole, 1), Member(half, 2)]))
-    fine, coarse = HiResCam(whole), HiResCam(half)
+    mapper = GradientMaps(Ensemble([Member(whole, 1), Member(half, 2)]))
+    fine, coarse = GradientMaps(whole), GradientMaps(half)
     assert mapper.grid == fine.grid
     maps = fine.maps(images, classes)
     spread = regrid(

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 import hilum
 import tiny
 from hilum import map_checks
-from hilum.heatmaps import Grid, HiResCam
+from hilum.heatmaps import GradientMaps, Grid
 from hilum.map_checks import (
     body_mask,
     border_mask,
@@ -79,7 +79,9 @@ def test_weights_are_drawn_anew_as_large_as_they_were_and_none_falls_silent(kind
         assert torch.equal(value, before[name])
     for value, same in zip(other.state_dict().values(), again.state_dict().values(), strict=True):
         assert torch.equal(value, same)
-    assert (HiResCam(other).maps(images, np.zeros(6, dtype=np.int64)).std(axis=(1, 2)) > 0).all()
+    assert (
+        GradientMaps(other).maps(images, np.zeros(6, dtype=np.int64)).std(axis=(1, 2)) > 0
+    ).all()
 
 
 def test_maps_that_follow_the_image_alone_fail_and_those_of_weights_pass(
@@ -88,7 +90,7 @@ def test_maps_that_follow_the_image_alone_fail_and_those_of_weights_pass(
     network = make_network()
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 1), dtype=np.uint8)
     classes = np.zeros(6, dtype=np.int64)
-    maps = HiResCam(network).maps(images, classes)
+    maps = GradientMaps(network).maps(images, classes)
     found = check_randomisation(network, images, classes, maps)
     assert found["passed"] is True
     assert found["rank_correlation"] < 0.5
@@ -105,7 +107,7 @@ def test_maps_that_follow_the_image_alone_fail_and_those_of_weights_pass(
             return images[..., 0].astype(np.float32)
 
     blind = Blind(network).maps(images, classes)
-    monkeypatch.setattr(map_checks, "HiResCam", Blind)
+    monkeypatch.setattr(map_checks, "GradientMaps", Blind)
     found = check_randomisation(network, images, classes, blind)
     assert found["passed"] is False
     assert found["rank_correlation"] == pytest.approx(1)

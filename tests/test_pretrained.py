@@ -19,7 +19,7 @@ import hilum
 from hilum.backbones import Backbone, build_backbone
 from hilum.efficientnet import LITE0, PUBLISHED
 from hilum.errors import SettingError
-from hilum.heatmaps import HiResCam
+from hilum.heatmaps import GradientMaps
 from hilum.model import load_network
 from hilum.networks import members_of
 from hilum.preparation import prepare
@@ -195,7 +195,8 @@ def test_a_default_plan_begins_with_what_is_installed_and_mixes_in_a_cnn(
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 1), dtype=np.uint8)
     found = hilum.load(run.folder).probabilities(pixels)[:, 1]
     assert np.array_equal(np.argsort(found), np.argsort(network_logits(network, pixels)[:, 0]))
-    maps = HiResCam(network).maps(pixels, np.ones(4, dtype=np.int64))
+    assert GradientMaps(network).name == "Grad-CAM and HiResCAM"
+    maps = GradientMaps(network).maps(pixels, np.ones(4, dtype=np.int64))
     assert np.isfinite(maps).all()
     report = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "The network EfficientNet-Lite0" in report

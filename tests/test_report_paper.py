@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from hilum.dataset import RESERVED
-from hilum.explanation import METHOD_NAMES
 from hilum.report import write_report
 from hilum.report.cards import BLANK, data_card, model_card, to_markdown
 from hilum.report.checklists import CHECKLISTS, fill_checklists
@@ -61,10 +60,15 @@ def test_methods_tell_how_the_input_size_was_chosen(whole: RunFacts) -> None:
         return " ".join(paragraph.text for paragraph in make_methods(facts).paragraphs)
 
     assert "input size was chosen" not in text()
-    found = {"needed": None, "reason": "Larger inputs were not tried.", "losses": {}}
-    facts.run["resolution"] = found
+    untried: dict[str, object] = {
+        "needed": None,
+        "reason": "Larger inputs were not tried.",
+        "losses": {},
+    }
+    facts.run["resolution"] = untried
     assert "input size was chosen" not in text()
-    found |= {"needed": 256, "reason": "256 show more.", "losses": {"128": 0.7, "256": 0.4}}
+    losses = {"128": 0.7, "256": 0.4}
+    facts.run["resolution"] = {"needed": 256, "reason": "256 show more.", "losses": losses}
     assert "The input size was chosen before training, on training images. 256 show more." in text()
 
 
@@ -191,7 +195,14 @@ def test_heat_maps_are_named_as_what_they_are(whole: RunFacts) -> None:
     (number,) = re.findall(r"Heat maps were made by HiResCAM\s*\[(\d+)\]", text)
     assert methods.references[int(number) - 1].startswith("Draelos, Carin.")
     assert "Grad-CAM" not in text
-    assert METHOD_NAMES["gradcam"] == "HiResCAM"
+    facts = copy.deepcopy(whole)
+    facts.run["explanation"]["name"] = "Grad-CAM and HiResCAM"
+    methods = make_methods(facts)
+    text = " ".join(paragraph.text for paragraph in methods.paragraphs)
+    found = re.findall(r"by Grad-CAM \[(\d+)\] and HiResCAM \[(\d+)\], the latter of the", text)
+    first, second = (methods.references[int(number) - 1] for number in found[0])
+    assert first.startswith("Selvaraju")
+    assert second.startswith("Draelos")
 
 
 def test_what_the_authors_must_add_is_in_brackets(facts: RunFacts) -> None:

@@ -60,13 +60,16 @@ def test_a_side_that_hides_the_signs_is_told_from_one_that_shows_them(tmp_path: 
     candidates = [
         given.model_copy(update={"input_height": side, "input_width": side}) for side in (32, 256)
     ]
-    found = try_sides(dataset, samples, LogProgress(), candidates, 256)
+    found = try_sides(dataset, samples, LogProgress(), candidates, 256, 600.0)
     assert found.needed == 256
     assert found.losses[32] > 0.5 > found.losses[256]
     assert "48 training images" in found.reason
+    busy = try_sides(dataset, samples, LogProgress(), candidates, 256, 0.0)
+    assert (busy.needed, busy.losses) == (None, {})
+    assert "too busy" in busy.reason
     # No image outside the training split is looked at.
     samples.loc[samples["label"] == "ring", "split"] = "test"
-    assert try_sides(dataset, samples, LogProgress(), candidates, 256).needed is None
+    assert try_sides(dataset, samples, LogProgress(), candidates, 256, 600.0).needed is None
 
 
 def test_losses_are_those_of_their_definition() -> None:
@@ -177,13 +180,13 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_was_found_is_planned_and_every_network_gets_images_whole() -> None:
     asked: list[list[int]] = []
 
-    def trial(candidates: Sequence[Settings], most: int) -> Resolution:
-        asked.append([*(one.input_height for one in candidates), most])
+    def trial(candidates: Sequence[Settings], most: int, seconds: float) -> Resolution:
+        asked.append([*(one.input_height for one in candidates), most, round(seconds)])
         return SHOWN
 
     budget = Budget(10, is_given=False)
     found = make_plan(large(), CPU, budget=budget, trial=trial)
-    assert asked == [[128, 192, 256, 384, 256]]  # 512 are more than half of the images have
+    assert asked == [[128, 192, 256, 384, 256, 120]]  # 512 are more than half of the images have
     assert (found.settings.input_height, found.settings.input_width) == (256, 256)
     assert set(found.settings.kinds) == {"backbone"}
     assert set(found.settings.reductions) == {1}
@@ -214,11 +217,14 @@ def test_what_leaves_no_time_is_not_tried() -> None:
 
 
 @pytest.mark.usefixtures("fast")
-def test_one_network_that_sees_the_signs_goes_before_several_that_do_not() -> None:
-    found = make_plan(
-        large(), CPU, budget=Budget(3, is_given=False), trial=lambda *_: SHOWN
-    ).settings
-    assert (found.input_height, found.members) == (256, 1)
+@pytest.mark.parametrize("minutes", [1.5, 3])
+def test_however_little_time_there_is_no_input_hides_the_signs(minutes: float) -> None:
+    budget = Budget(minutes, is_given=False, n_test=10)
+    found = make_plan(large(), CPU, budget=budget, trial=lambda *_: SHOWN)
+    assert (found.settings.input_height, found.settings.members) == (256, 1)
+    assert found.reasons["input_height"] == SHOWN.reason
+    assert found.reasons["members"] == "There is no time for several."
+    assert found.summary.startswith("Planned: input of 256 × 256 pixels, one network, ")
 
 
 def test_with_folds_no_held_out_image_is_tried(

@@ -23,7 +23,6 @@ from hilum.efficientnet import (
     PUBLISHED,
     EfficientNetLite,
     Published,
-    entrance_start,
 )
 from hilum.errors import MissingExtraError, SettingError, did_you_mean
 from hilum.settings import Settings
@@ -45,8 +44,6 @@ class Backbone(nn.Module):
     step : float
         Pixels of the input from one cell to the next, of what enters the last stage, or of the
         last map where that is not known.
-    start : float or None
-        Pixel on which the first of these cells centres; None where it must be measured.
     input_shape : (channels, height, width)
     """
 
@@ -58,13 +55,11 @@ class Backbone(nn.Module):
         entrance: str | None,
         step: float,
         input_shape: tuple[int, int, int],
-        start: float | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.entrance = entrance
         self.step = step
-        self.start = start
         self.input_shape = input_shape
         self._to_map = to_map
 
@@ -219,7 +214,6 @@ def _build_own(name: str, settings: Settings) -> tuple[Backbone, nn.Module]:
         entrance=model.entrance,
         step=ENTRANCE_STEP,
         input_shape=_input_shape(settings),
-        start=entrance_start(settings.input_height),
     )
     return backbone, Gather(model, _average)
 

@@ -305,14 +305,16 @@ def audit_command(
 
 @app.command("plan")
 @_with_request
-def plan_command(data: Data, request: Request, as_json: AsJson = False) -> None:
+def plan_command(
+    data: Data, request: Request, folds: Folds = None, as_json: AsJson = False
+) -> None:
     """Show the settings that training would use on these data, each with its reason."""
     plan = hilum.plan(
         data,
         recipe=request.recipe,
         settings=request.settings(),
         minutes=_minutes(request.minutes),
-        options=request.options(),
+        options=request.options(folds=folds),
         progress=_progress(),
     )
     if as_json:

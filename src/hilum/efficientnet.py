@@ -186,12 +186,3 @@ class EfficientNetLite(nn.Module):
 
 ENTRANCE_STEP = 16
 """Pixels of the input between the cells of what enters the last halving."""
-
-
-def entrance_start(size: int) -> float | None:
-    """Return the pixel on which the first of these cells centres, for an input of that height.
-
-    Four halvings by odd kernels, each padded behind more than in front of it: 1, 3, 7, 15. None
-    where a map of an odd number of cells is halved, which pads otherwise.
-    """
-    return ENTRANCE_STEP - 1.0 if size % ENTRANCE_STEP == 0 else None

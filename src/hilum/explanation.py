@@ -41,8 +41,6 @@ COLUMNS = (
     *("overlay", "heat", "error"),
 )
 
-METHOD_NAMES = {"gradcam": "HiResCAM", "occlusion": "Occlusion"}
-
 
 @dataclass(frozen=True)
 class Explanation:
@@ -122,7 +120,8 @@ def explain(
     out : path
         A new or empty folder.
     method : str
-        'gradcam' (HiResCAM), or 'occlusion', which is slow and asks the exported model alone.
+        'gradcam' (Grad-CAM or HiResCAM, as the networks are), or 'occlusion', which is slow and
+        asks the exported model alone.
     class_name : str, optional
         The class to explain; without it the predicted one of each image.
 
@@ -152,7 +151,7 @@ def explain(
     openers = open_inputs(inputs)
     folder = _new_folder(Path(out))
     digits = max(4, len(str(len(openers))))
-    write = partial(_write, folder, digits, METHOD_NAMES[method])
+    write = partial(_write, folder, digits, mapper.name)
     found = []
     with (progress or LogProgress()).task("Explaining", len(openers)) as task:
         for explanation in in_threads(write, explain_each(loaded, mapper, openers, index=index)):

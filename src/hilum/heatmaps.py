@@ -69,6 +69,9 @@ class Mapper(Protocol):
     """Makes maps of prepared images."""
 
     @property
+    def name(self) -> str: ...
+
+    @property
     def grid(self) -> Grid: ...
 
     def maps(
@@ -96,7 +99,7 @@ def make_mapper(folder: Path, method: str, *, model: Model | None = None) -> Map
         If the model is damaged.
     """
     if method == "gradcam":
-        return HiResCam(load_network(folder))
+        return GradientMaps(load_network(folder))
     if method == "occlusion":
         return Occlusion(model or load(folder))
     raise SettingError(
@@ -105,12 +108,13 @@ def make_mapper(folder: Path, method: str, *, model: Model | None = None) -> Map
     )
 
 
-class HiResCam:
-    """Maps from gradients: features weighed by the gradient of a class's logit, place by place.
+class GradientMaps:
+    """Maps from gradients: features weighed by the gradient of a class's logit.
 
-    Of the family of Grad-CAM (Selvaraju et al., 2017) this is HiResCAM (Draelos and Carin, 2020),
-    which does not average the gradient over the map, on the features that enter the last stage:
-    where the place of disease is known, both point to it more often (see docs/heatmaps.md).
+    Of the features that enter the last stage, which point to disease more often than the last map
+    does. Of Hilum's CNNs each place is weighed by its own gradient (HiResCAM, Draelos and Carin,
+    2020); of published networks, which average their last map, all places by the mean gradient
+    (Grad-CAM, Selvaraju et al., 2017). Each was better where it is used (see docs/heatmaps.md).
 
     Parameters
     ----------
@@ -123,6 +127,7 @@ class HiResCam:
 
         self._watched = [_Watched(member) for member in members_of(network.eval())]
         self.grid = self._watched[0].grid  # the first network gets images whole
+        self.name = " and ".join(dict.fromkeys(watched.method for watched in self._watched))
 
     def maps(self, pixels: NDArray[np.uint8], classes: NDArray[np.int64]) -> NDArray[np.float32]:
         """Compute one map for each image.
@@ -155,7 +160,7 @@ class HiResCam:
                 features, logits = watched(images)
                 scores = class_scores(logits, torch.from_numpy(classes))
                 (gradient,) = torch.autograd.grad(scores.sum(), features)
-            maps.append((gradient * features.detach()).sum(dim=1).numpy())
+            maps.append((watched.weigh(gradient) * features.detach()).sum(dim=1).numpy())
         height, width = maps[0].shape[1:]
         on_one_grid = [
             regrid(found, watched.grid, self.grid, height, width)
@@ -169,9 +174,20 @@ class _Watched:
     """A member of an ensemble, and where the cells of its map lie in the whole image."""
 
     def __init__(self, member: Member) -> None:
+        from hilum.backbones import Backbone
+
         self._member = member
         self._watch, grid = watch(member.network.backbone)
         self.grid = grid.enlarged(member.reduction)
+        self.is_published = isinstance(member.network.backbone, Backbone)
+
+    @property
+    def method(self) -> str:
+        return "Grad-CAM" if self.is_published else "HiResCAM"
+
+    def weigh(self, gradient: Tensor) -> Tensor:
+        """Return by what features are weighed."""
+        return gradient.mean(dim=(2, 3), keepdim=True) if self.is_published else gradient
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features that enter the last stage, and the logits computed from them."""
@@ -281,13 +297,12 @@ def _after(module: nn.Module, grid: Grid) -> Grid:
 def measure_grid(backbone: Backbone) -> Grid:
     """Find where the cells of a backbone lie: on which pixels two of them centre.
 
-    Its layers cannot be followed as those of Hilum's CNNs can. Where it does not say, the gradients
-    of the two middle cells are centred on what lies behind them, whatever pads or halves between.
+    Its layers cannot be followed as those of Hilum's CNNs can, and where they pad on one side alone
+    their weights make up for it. The gradients of the two middle cells are centred on what lies
+    behind them, whatever pads or halves between.
     """
     import torch
 
-    if backbone.start is not None:
-        return Grid(backbone.start, backbone.step)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(N_MEASURED, *backbone.input_shape, generator=generator).requires_grad_()
     with torch.enable_grad():
@@ -326,6 +341,8 @@ class Occlusion:
     share : float
         Side of what covers, in proportion to the input's.
     """
+
+    name = "Occlusion"
 
     def __init__(self, model: Model, *, share: float = OCCLUDED_SHARE) -> None:
         self.model = model

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum.heatmaps import Grid, HiResCam, heat_at
+from hilum.heatmaps import GradientMaps, Grid, heat_at
 from hilum.model import find_model, load_facts, load_network
 from hilum.pixels import Images, PixelSpec, to_channels
 from hilum.placement import Axis, place
@@ -55,8 +55,8 @@ def check_maps(model: Path, pixels: Images, sizes: Sequence[tuple[int, int]]) ->
     Returns
     -------
     dict
-        method, n_images, randomisation_check, border, outside_body; a figure that cannot be had
-        is null with a reason.
+        method, name, n_images, randomisation_check, border, outside_body; a figure that cannot be
+        had is null with a reason.
     """
     folder = find_model(model)
     network, spec = load_network(folder), load_facts(folder).preprocessing
@@ -64,11 +64,12 @@ def check_maps(model: Path, pixels: Images, sizes: Sequence[tuple[int, int]]) ->
     chosen = np.unique(np.linspace(0, len(pixels) - 1, n).astype(int))
     images = np.asarray(pixels[chosen])
     classes = _predicted(network, images)
-    mapper = HiResCam(network)
+    mapper = GradientMaps(network)
     maps = mapper.maps(images, classes)
     axes = [place(sizes[i], spec) for i in chosen]
     return {
         "method": "gradcam",
+        "name": mapper.name,
         "n_images": len(images),
         "randomisation_check": check_randomisation(network, images, classes, maps),
         "border": _border(maps, mapper.grid, axes),
@@ -100,7 +101,7 @@ def check_randomisation(
     """
     ranks, ssims = [], []
     for seed in range(N_REDRAWN):
-        others = HiResCam(redrawn(network, images, seed)).maps(images, classes)
+        others = GradientMaps(redrawn(network, images, seed)).maps(images, classes)
         for ours, theirs in zip(maps, others, strict=True):
             ranks.append(rank_correlation(ours, theirs))
             ssims.append(similarity(_heat(ours), _heat(theirs)))

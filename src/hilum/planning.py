@@ -53,8 +53,8 @@ PROBED = ("precision", "layout")
 LEAST_TRIED, MOST_TRIED = 60, 256
 """Images that larger inputs are tried on."""
 
-MOST_OF_TRIALS = 0.1
-"""Share of the time that such trials may take."""
+MOST_OF_TRIALS, LONGEST_TRIALS = 0.1, 0.2
+"""Share of the time that such trials may take as they are planned, and after which they end."""
 
 MOST_NETWORKS = 20
 """Of an ensemble, as `Settings.members` has it."""
@@ -79,6 +79,16 @@ class Plan:
     settings: Settings
     reasons: dict[str, str]
     resolution: Resolution | None = None
+
+    @property
+    def summary(self) -> str:
+        """The plan in a line, to be read before it takes its time."""
+        one = self.settings
+        networks = "one network" if one.members == 1 else f"{one.members} networks"
+        return (
+            f"Planned: input of {one.input_height} × {one.input_width} pixels, {networks}, "
+            f"{one.epochs} epochs. {self.reasons['epochs']}"
+        )
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         values = self.settings.model_dump(mode="json")
@@ -143,6 +153,7 @@ def _looked_closer(asked: _Asked, budget: Budget, trial: Trial | None) -> _Asked
                 for side in (plan.input_height, *sides)
             ],
             min(n_images, MOST_TRIED),
+            LONGEST_TRIALS * 60 * budget.minutes,
         )
     return replace(asked, facts=replace(asked.facts, resolution=found))
 
@@ -196,6 +207,12 @@ class _Asked:
     hardware: Hardware
     recipe: Recipe | None
     given: dict[str, Any]
+
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether inputs of the usual sizes hide the signs, which no time or ensemble mends."""
+        tried = self.facts.resolution
+        return tried is not None and (tried.needed or 0) > SIDES[-1]
 
     @property
     def n_classes(self) -> int:
@@ -253,17 +270,9 @@ class _Fitted:
         return self.plan.settings.members >= LEAST_MEMBERS
 
     @property
-    def needs_pixels(self) -> bool:
-        """Whether a smaller input hides the signs, so that no ensemble would make up for it."""
-        return min(self.plan.settings.input_height, self.plan.settings.input_width) > SIDES[-1]
-
-    @property
     def is_starved(self) -> bool:
         settings = self.plan.settings
-        share = enough(settings, settings.members)
-        if self.needs_pixels and not self.is_ensemble:
-            share = ENOUGH_NEEDED
-        return settings.epochs < share * self.wanted
+        return settings.epochs < enough(settings, settings.members) * self.wanted
 
 
 def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Plan:
@@ -280,8 +289,7 @@ def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) 
     for candidate in _smaller_and_smaller(plan, asked):
         timed.append((candidate, _time(candidate, asked, sizes, budget)))
         fitted = _fit(*timed[-1], asked, sizes, left())
-        enough_networks = fitted.is_ensemble or fitted.needs_pixels or "members" in asked.given
-        if enough_networks and not fitted.is_starved:
+        if not fitted.is_starved and (fitted.is_ensemble or "members" in asked.given):
             return fitted.plan
     # The timing of all of them has taken time too.
     again = [_fit(*each, asked, sizes, left()) for each in timed]
@@ -289,14 +297,14 @@ def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) 
 
 
 def _smaller_and_smaller(plan: Plan, asked: _Asked) -> Iterator[Plan]:
-    """Yield the plan, then those for smaller inputs, unless the user has set the size."""
+    """Yield the plan, then those for smaller inputs, where they are free and show the signs."""
     yield plan
-    if {"input_height", "input_width"} & asked.given.keys() or not plan.settings.is_own:
+    is_given = bool({"input_height", "input_width"} & asked.given.keys())
+    if asked.needs_pixels or is_given or not plan.settings.is_own:
         return
     whole = plan.settings.input_height
     # Still smaller ones would not be much faster, and blind to more.
-    sides = [side for side in (*SIDES, *LARGER_SIDES) if FULL_RESOLUTION <= side < whole]
-    for side in reversed(sides):
+    for side in sorted((s for s in SIDES if FULL_RESOLUTION <= s < whole), reverse=True):
         why = (
             f"{side} pixels, less than these images have: with {whole} there is no time for an "
             "ensemble, or for most of the epochs."
@@ -321,6 +329,9 @@ def _fit(plan: Plan, paces: Paces, asked: _Asked, sizes: Sizes, budget: Budget) 
     """Fit networks and epochs of a plan into the time; those of a recipe's ensemble are its own."""
     if asked.recipe is None and "members" not in asked.given:
         plan = _with_members(plan, choose_members(paces, sizes, plan.settings, budget), asked)
+        if plan.settings.members == 1 and not plan.settings.probe:
+            alone = {"members": "There is no time for several."}
+            plan = replace(plan, reasons=plan.reasons | alone)
     choice = choose_epochs(paces, sizes, plan.settings, budget)
     found = plan.settings.model_copy(update={"epochs": choice.epochs})
     reasons = plan.reasons | {"epochs": choice.reason}

@@ -165,6 +165,7 @@ def prepare(
         samples.loc[~samples["excluded"], "fold"] = [str(fold or "") for fold in split.folds]
     for reason in split.reasons:
         progress.say(reason)
+    progress.say("Planning, which may time some training steps.")
     plan = make_plan(
         # Where folds take turns, one plan is made of all that any of them may train on.
         take_fingerprint(samples.replace({"split": {OUT_OF_FOLD: "train"}}), scanned.looks),
@@ -184,6 +185,7 @@ def prepare(
     if not by_user:
         reason = TARGET_REASONS[dataset.target_kind]
         plan = replace(plan, reasons=plan.reasons | {"target": reason})
+    progress.say(plan.summary)
     return Prepared(dataset, samples, split, found, plan, positive, positive_reason)
 
 

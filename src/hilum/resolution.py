@@ -8,6 +8,7 @@ training does; where it does not, more pixels only cost time.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -34,9 +35,9 @@ from hilum.settings import Settings
 from hilum.targets import Labels, truths
 from hilum.training import Samples
 
-Trial = Callable[[Sequence[Settings], int], Resolution]
-"""Settings with one input side each, the least first, and the most images to try them on → at which
-side the classes part."""
+Trial = Callable[[Sequence[Settings], int, float], Resolution]
+"""Settings with one input side each, the least first, the most images to try them on and the most
+seconds → at which side the classes part."""
 
 MOST_OF_A_PATIENT = 0.1
 """Share of a class's images that one patient may give: a patient has one look."""
@@ -56,6 +57,7 @@ def try_sides(
     progress: Progress,
     candidates: Sequence[Settings],
     most: int,
+    seconds: float,
 ) -> Resolution:
     """Try input sides on some of the training patients.
 
@@ -68,6 +70,8 @@ def try_sides(
         With a backbone and its weights, and one input side each, the least first.
     most : int
         Images to try them on, about as many of each class.
+    seconds : float
+        After so many no further side is begun that would probably not end within them.
 
     Returns
     -------
@@ -82,8 +86,19 @@ def try_sides(
     folds = _folds(labels, groups, candidates[0].seed)
     if not folds:
         return Resolution(None, "Larger inputs were not tried: there are too few patients for it.")
+    progress.say(
+        f"Trying how many pixels the signs need: inputs of "
+        f"{', '.join(str(one.input_height) for one in candidates)} on {len(rows)} training images."
+    )
+    began = before = time.monotonic()
     losses: dict[int, Floats] = {}
     for settings in candidates:
+        now = time.monotonic()
+        if losses:
+            grows = (settings.input_height / max(losses)) ** 2
+            if now - began + grows * (now - before) > seconds:
+                break
+        before = now
         pixels = stored_images(
             dataset,
             list(train["path"]),
@@ -96,6 +111,8 @@ def try_sides(
             network = probe_network(settings, dataset.class_names, pixels)
             features, _ = find_features(network, Samples(pixels, labels), settings, progress)
         losses[settings.input_height] = held_out_losses(features, labels, folds, settings)
+    if len(losses) < min(2, len(candidates)):
+        return Resolution(None, "Larger inputs were not tried: this machine was too busy for it.")
     return compare_sides(losses, groups)
 
 

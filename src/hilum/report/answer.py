@@ -385,11 +385,11 @@ def _decision(facts: RunFacts) -> Markup:
             words.moment(str(facts.openings[0]["when"])) if facts.openings else "an unknown day",
         )
     return Markup(
-        "An image is called {} when its probability is at least <strong>{:.3f}</strong>. This "
+        "An image is called {} when its probability is at least <strong>{}</strong>. This "
         "threshold was locked on {} by {}, on {}{}.{}"
     ).format(
         facts.positive_class,
-        float(point["threshold"]),
+        words.threshold(float(point["threshold"])),
         words.moment(str(point["locked"])),
         words.rule(str(point["rule"])),
         words.plural(int(point["n"]), "validation image"),

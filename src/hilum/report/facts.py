@@ -122,6 +122,11 @@ class RunFacts:
         return dict(self.run.get("explanation") or {})
 
     @property
+    def map_method(self) -> str:
+        """What the heat maps are called, 'HiResCAM' in runs that do not say."""
+        return str(self.explanation.get("name", "HiResCAM"))
+
+    @property
     def findings(self) -> list[dict[str, Any]]:
         """What the audit found, the worst first."""
         return list(self.run.get("findings") or ())

@@ -22,10 +22,13 @@ class Heat:
 
     Attributes
     ----------
+    method : str
+        What the maps are called.
     checks : tuple of str
         One plain sentence for each check; empty where none was made.
     """
 
+    method: str
     caution: str
     checks: tuple[str, ...]
 
@@ -34,7 +37,9 @@ def make_heat(facts: RunFacts) -> Heat:
     found = (
         facts.explanation.get(key) for key in ("randomisation_check", "border", "outside_body")
     )
-    return Heat(NO_EVIDENCE, tuple(text for part in found if (text := _text(part))))
+    return Heat(
+        facts.map_method, NO_EVIDENCE, tuple(text for part in found if (text := _text(part)))
+    )
 
 
 def _text(part: Any) -> str:

@@ -34,6 +34,8 @@ SOURCES = {
     "Journal of Applied Meteorology 1969.",
     "fluss": "Fluss, Faraggi, Reiser. Estimation of the Youden index and its associated cutoff "
     "point. Biometrical Journal 2005.",
+    "gradcam": "Selvaraju et al. Grad-CAM: visual explanations from deep networks via "
+    "gradient-based localization. ICCV 2017.",
     "hirescam": "Draelos, Carin. Use HiResCAM instead of Grad-CAM for faithful explanations of "
     "convolutional neural networks. arXiv:2011.08891, 2020.",
     "korn": "Korn, Graubard. Confidence intervals for proportions with small expected number of "
@@ -268,8 +270,8 @@ def threshold(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
     source = _rule_sources([point], cite)
     return (
         f"An image was called {facts.positive_class} at a probability of at least "
-        f"{float(point['threshold']):.3f}, a threshold chosen on {int(point['n']):,} validation "
-        f"images by {words.rule(str(point['rule']))}{source}"
+        f"{words.threshold(float(point['threshold']))}, a threshold chosen on {int(point['n']):,} "
+        f"validation images by {words.rule(str(point['rule']))}{source}"
         f"{' and locked before the test' if facts.locked_before_test else ''}."
     )
 
@@ -293,7 +295,8 @@ def _thresholds(facts: RunFacts, cite: Callable[..., str]) -> str:
     rules = list(dict.fromkeys(str(point["rule"]) for point in facts.points.values()))
     source = _rule_sources(facts.points.values(), cite)
     each = "; ".join(
-        f"{name} {float(point['threshold']):.3f}" for name, point in facts.points.items()
+        f"{name} {words.threshold(float(point['threshold']))}"
+        for name, point in facts.points.items()
     )
     return (
         f"A label was given where its probability reached a threshold of its own ({each})"
@@ -316,9 +319,9 @@ def patients(facts: RunFacts) -> str:
     if not points:
         return f"{text}, and the patient was answered as an image is."
     each = "; ".join(
-        f"{name} {float(point['threshold']):.3f}"
+        f"{name} {words.threshold(float(point['threshold']))}"
         if facts.is_multilabel
-        else f"{float(point['threshold']):.3f}"
+        else words.threshold(float(point["threshold"]))
         for name, point in points.items()
     )
     own = "thresholds of their own" if len(points) > 1 else "a threshold of their own"
@@ -425,8 +428,11 @@ def _chose_threshold(facts: RunFacts) -> str:
 def _explanation(facts: RunFacts, sources: _Bibliography) -> str:
     if not facts.explanation:
         return ""
+    kinds = {"Grad-CAM": "gradcam", "HiResCAM": "hirescam"}
+    made = [f"{name}{sources.cite(key)}" for name, key in kinds.items() if name in facts.map_method]
+    of_each = ", the latter of the networks that began at random" if len(made) > 1 else ""
     return (
-        f"Heat maps were made by HiResCAM{sources.cite('hirescam')} on the features that enter the "
+        f"Heat maps were made by {words.join(made)}{of_each}, on the features that enter the "
         f"network's last stage, and checked by randomising the weights{sources.cite('adebayo')}; "
         "they are no evidence of cause."
     )

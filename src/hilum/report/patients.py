@@ -179,7 +179,7 @@ def _how(facts: RunFacts, found: Mapping[str, Any]) -> list[str]:
     point = rules.get("point")
     if facts.is_multilabel and methods.patient_points(facts):
         each = "; ".join(
-            f"{name} {float(one['threshold']):.3f}"
+            f"{name} {words.threshold(float(one['threshold']))}"
             for name, one in methods.patient_points(facts).items()
         )
         lines.append(
@@ -190,7 +190,8 @@ def _how(facts: RunFacts, found: Mapping[str, Any]) -> list[str]:
         reason = str(point.get("reason") or "")
         lines.append(
             f"A patient is called {facts.positive_class} when the pooled probability is at least "
-            f"{float(point['threshold']):.3f}, locked by {words.rule(str(point['rule']))}, on "
+            f"{words.threshold(float(point['threshold']))}, locked by "
+            f"{words.rule(str(point['rule']))}, on "
             f"{words.plural(int(point['n']), 'validation patient')}."
             + ("" if reason.startswith("It gives") else f" {reason}")
         )

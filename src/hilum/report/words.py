@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -158,6 +159,13 @@ def count(number: int) -> str:
 def plural(number: int, noun: str, nouns: str | None = None) -> str:
     """Return '1 image', '2 images'."""
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def threshold(value: float) -> str:
+    """Write a threshold with three decimals, or more where it would read as 0 or 1."""
+    least = min(value, 1 - value)
+    decimals = 1 - math.floor(math.log10(least)) if 0 < least < 0.001 else 3
+    return f"{value:.{decimals}f}"
 
 
 def number(value: float, *, percent: bool, digits: int | None = None) -> str:
