@@ -199,6 +199,18 @@ def test_what_was_found_is_planned_and_every_network_gets_images_whole() -> None
 
 
 @pytest.mark.usefixtures("fast")
+def test_fewer_sides_are_tried_where_looking_takes_long() -> None:
+    asked: list[list[int]] = []
+
+    def trial(candidates: Sequence[Settings], *_: object) -> Resolution:
+        asked.append([one.input_height for one in candidates])
+        return SHOWN
+
+    make_plan(large(), CPU, budget=Budget(10, is_given=False, read_s=0.4), trial=trial)
+    assert asked == [[128, 192, 256]]
+
+
+@pytest.mark.usefixtures("fast")
 def test_what_leaves_no_time_is_not_tried() -> None:
     def never(*_: object) -> Resolution:
         raise AssertionError("nothing was to be tried")
@@ -206,10 +218,12 @@ def test_what_leaves_no_time_is_not_tried() -> None:
     budget = Budget(10, is_given=False)
     many = make_plan(large(50_000), CPU, budget=budget, trial=never)
     assert "there is no time to learn by them" in many.reasons["input_height"]
-    slow = Budget(10, is_given=False, read_s=0.3)
+    slow = Budget(10, is_given=False, read_s=3.0)
     assert "no time" in make_plan(large(), CPU, budget=slow, trial=never).reasons["input_height"]
     folds = make_plan(large(), CPU, budget=Budget(10, is_given=False, n_folds=5))
     assert "every image is to be held out" in folds.reasons["input_height"]
+    few = make_plan(large(30), CPU, budget=budget, trial=never)
+    assert "less than 40 training images tell nothing" in few.reasons["input_height"]
     for chosen in ({"input_height": 96}, {"backbone": None}):
         make_plan(large(), CPU, chosen=chosen, budget=budget, trial=never)
     make_plan(large(height=150.0, width=900.0), CPU, budget=budget, trial=never)
@@ -237,8 +251,9 @@ def test_with_folds_no_held_out_image_is_tried(
         return Resolution(None, "Noted.")
 
     monkeypatch.setattr("hilum.preparation.try_sides", noted)
-    data = draw_rings(tmp_path / "rings", 24)
-    plan(data, options=DataOptions(folds=3))
+    quick = {"epochs": 1}
+    data = draw_rings(tmp_path / "rings", 80)
+    plan(data, settings=quick, options=DataOptions(folds=3))
     assert not tried
-    assert plan(data).resolution == Resolution(None, "Noted.")
-    assert tried == [24]
+    assert plan(data, settings=quick).resolution == Resolution(None, "Noted.")
+    assert tried == [80]

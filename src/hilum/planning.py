@@ -50,7 +50,7 @@ from hilum.settings import Settings, make_settings
 PROBED = ("precision", "layout")
 """Settings that are timed unless the user gives them."""
 
-LEAST_TRIED, MOST_TRIED = 60, 256
+LEAST_TRIED, MOST_TRIED = 40, 256
 """Images that larger inputs are tried on."""
 
 MOST_OF_TRIALS, LONGEST_TRIALS = 0.1, 0.2
@@ -139,23 +139,33 @@ def _looked_closer(asked: _Asked, budget: Budget, trial: Trial | None) -> _Asked
     plan = _propose(asked).settings
     if not larger or given or asked.recipe is not None or not begins_well(plan.model_dump()):
         return asked
-    sides = [side for side in larger if _leaves_time(plan, side, asked, budget)]
-    n_images = _affordable(plan, sides, asked, budget)
-    if trial is None:
-        found = Resolution(None, "Larger inputs were not tried: every image is to be held out.")
-    elif not sides or n_images < LEAST_TRIED:
-        found = Resolution(None, "Larger inputs were not tried: there is no time to learn by them.")
-    else:
-        one = plan.of(plan.turn(1))
-        found = trial(
-            [
-                one.model_copy(update={"input_height": side, "input_width": side})
-                for side in (plan.input_height, *sides)
-            ],
-            min(n_images, MOST_TRIED),
-            LONGEST_TRIALS * 60 * budget.minutes,
-        )
+    found = _tried(plan, larger, asked, budget, trial)
     return replace(asked, facts=replace(asked.facts, resolution=found))
+
+
+def _tried(
+    plan: Settings, larger: Sequence[int], asked: _Asked, budget: Budget, trial: Trial | None
+) -> Resolution:
+    """Try those of the larger sides that there is time for, or say why none."""
+    untried = "Larger inputs were not tried: "
+    if trial is None:
+        return Resolution(None, f"{untried}every image is to be held out.")
+    if asked.facts.n_train < LEAST_TRIED:
+        return Resolution(None, f"{untried}less than {LEAST_TRIED} training images tell nothing.")
+    sides = [side for side in larger if _leaves_time(plan, side, asked, budget)]
+    while sides and _affordable(plan, sides, asked, budget) < LEAST_TRIED:
+        sides.pop()
+    if not sides:
+        return Resolution(None, f"{untried}there is no time to learn by them.")
+    one = plan.of(plan.turn(1))
+    return trial(
+        [
+            one.model_copy(update={"input_height": side, "input_width": side})
+            for side in (plan.input_height, *sides)
+        ],
+        min(_affordable(plan, sides, asked, budget), MOST_TRIED),
+        LONGEST_TRIALS * 60 * budget.minutes,
+    )
 
 
 def _leaves_time(plan: Settings, side: int, asked: _Asked, budget: Budget) -> bool:
