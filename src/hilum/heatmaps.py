@@ -297,9 +297,9 @@ def _after(module: nn.Module, grid: Grid) -> Grid:
 def measure_grid(backbone: Backbone) -> Grid:
     """Find where the cells of a backbone lie: on which pixels two of them centre.
 
-    Its layers cannot be followed as those of Hilum's CNNs can, and where they pad on one side alone
-    their weights make up for it. The gradients of the two middle cells are centred on what lies
-    behind them, whatever pads or halves between.
+    Its layers cannot be followed as those of Hilum's CNNs can. The gradients of the two middle
+    cells are centred on what lies behind them, whatever pads or halves between; on the input that
+    is used, which a cell may see whole.
     """
     import torch
 

@@ -154,7 +154,7 @@ def find_features(
                 if each:
                     images = augment(images, settings, generator)
                 found = network.gather(network.feature_map(images))
-                parts.append(found.double().cpu().numpy())
+                parts.append(found.cpu().double().numpy())
                 task.advance(len(images))
     return np.concatenate(parts), np.tile(np.arange(n), n_passes)
 

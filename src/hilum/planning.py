@@ -157,8 +157,8 @@ def _tried(
         sides.pop()
     if not sides:
         return Resolution(None, f"{untried}there is no time to learn by them.")
-    one = plan.of(plan.turn(1))
-    return trial(
+    one = plan.of(plan.turn(1)).model_copy(update={"probe_passes": 0})
+    found = trial(
         [
             one.model_copy(update={"input_height": side, "input_width": side})
             for side in (plan.input_height, *sides)
@@ -166,13 +166,22 @@ def _tried(
         min(_affordable(plan, sides, asked, budget), MOST_TRIED),
         LONGEST_TRIALS * 60 * budget.minutes,
     )
+    if len(sides) == len(larger) or not found.losses:
+        return found
+    return replace(found, reason=f"{found.reason} There was no time to learn by more.")
 
 
 def _leaves_time(plan: Settings, side: int, asked: _Asked, budget: Budget) -> bool:
-    """Tell whether one network could see enough images of this side in half of the time left."""
+    """Tell whether enough images of this side could be learnt from in half of the time left.
+
+    By one network for a tenth of the epochs, unless the user has said how many.
+    """
     slower = (side / plan.input_height) ** 2
     epochs = max(LEAST_EPOCHS, ENOUGH_NEEDED * plan.epochs)
-    needed_s = slower * epochs * asked.facts.n_train / _rate(plan, asked)
+    if "epochs" in asked.given:
+        epochs = plan.epochs
+    n_seen = plan.members * epochs * asked.facts.n_train + asked.facts.n_val + budget.n_test
+    needed_s = slower * n_seen / _rate(plan, asked)
     return needed_s <= (60 * budget.minutes - budget.elapsed_s) / 2
 
 

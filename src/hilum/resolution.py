@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -42,11 +43,11 @@ seconds → at which side the classes part."""
 MOST_OF_A_PATIENT = 0.1
 """Share of a class's images that one patient may give: a patient has one look."""
 
-N_FOLDS = 5
+N_FOLDS, LEAST_PATIENTS = 5, 20
 
 CLEARLY = 3.0
 """Standard errors by which a loss must be greater than the least: a larger input costs much, and
-one of five sides is to seem better by chance in less than a hundredth of all data sets."""
+larger sides are seldom to seem better by chance."""
 
 Rows = NDArray[np.intp]
 
@@ -113,11 +114,14 @@ def try_sides(
         losses[settings.input_height] = held_out_losses(features, labels, folds, settings)
     if len(losses) < min(2, len(candidates)):
         return Resolution(None, "Larger inputs were not tried: this machine was too busy for it.")
-    return compare_sides(losses, groups)
+    found = compare_sides(losses, groups)
+    if len(losses) == len(candidates):
+        return found
+    return replace(found, reason=f"{found.reason} More were not tried for want of time.")
 
 
 def choose_rows(labels: Labels, groups: NDArray[np.str_], most: int, seed: int) -> Rows:
-    """Take patients at random while images of a class of theirs are wanted.
+    """Take images of patients in random order, of each class as long as some are wanted.
 
     Parameters
     ----------
@@ -131,36 +135,45 @@ def choose_rows(labels: Labels, groups: NDArray[np.str_], most: int, seed: int) 
     """
     is_of = _classes(labels)
     wanted = most / is_of.shape[1]
-    of_a_patient = max(1, round(MOST_OF_A_PATIENT * wanted))
+    of_a_patient = max(1, round(MOST_OF_A_PATIENT * wanted))  # and of a class
     order = np.argsort(groups, kind="stable")
     _, starts = np.unique(groups[order], return_index=True)
     patients = np.split(order, starts[1:])
-    counts, taken = np.zeros(is_of.shape[1]), list[Rows]()
+    counts, is_taken = np.zeros(is_of.shape[1]), np.zeros(len(labels), dtype=bool)
     for number in np.random.default_rng(seed).permutation(len(patients)):
-        rows = patients[number]
-        rows = rows[np.unique(np.linspace(0, len(rows) - 1, of_a_patient).astype(np.intp))]
-        found = is_of[rows].sum(axis=0)
-        if (counts[found > 0] < wanted).any():
-            counts += found
-            taken.append(rows)
-    return np.sort(np.concatenate(taken))
+        of_patient = patients[number]
+        for k in np.flatnonzero(counts < wanted):
+            rows = of_patient[is_of[of_patient, k]]
+            if len(rows):
+                spread = np.linspace(0, len(rows) - 1, of_a_patient).astype(np.intp)
+                is_taken[rows[np.unique(spread)]] = True
+        counts += is_of[of_patient[is_taken[of_patient]]].sum(axis=0)
+    return np.flatnonzero(is_taken)
 
 
 def _classes(labels: Labels) -> NDArray[np.bool_]:
-    """Return which classes an image is of; of several labels those it has, and one for none."""
+    """Return which classes an image is of; of several labels those it has, and one for none.
+
+    Left out are classes of too few images to be held out in turn, and images of which nothing is
+    known.
+    """
     if labels.ndim == 1:
-        return np.asarray(labels[:, None] == np.unique(labels))
+        names, counts = np.unique(labels, return_counts=True)
+        return np.asarray(labels[:, None] == names[counts >= N_FOLDS])
     has = labels == 1
-    return np.column_stack([has, ~has.any(axis=1)])
+    is_none = ~has.any(axis=1) & ~np.isnan(labels).all(axis=1)
+    return np.column_stack([has, is_none])
 
 
 def _folds(labels: Labels, groups: NDArray[np.str_], seed: int) -> list[tuple[Rows, Rows]]:
     """Part patients into folds; none where a class would be missing from what is learnt from."""
     is_one_class = labels.ndim == 1 and len(np.unique(labels)) < 2
-    if is_one_class or len(set(groups)) < N_FOLDS:
+    if is_one_class or len(set(groups)) < LEAST_PATIENTS:
         return []
     folding = GroupKFold(N_FOLDS, shuffle=True, random_state=seed)
     folds = list(folding.split(labels, groups=groups))
+    if labels.ndim == 2:  # a label that is never there is fitted as such
+        return folds
     is_whole = all(holds_every_class(labels[rest], labels) for rest, _ in folds)
     return folds if is_whole else []
 
@@ -219,7 +232,7 @@ def compare_sides(losses: dict[int, Floats], groups: NDArray[np.str_]) -> Resolu
         f"{last} pixels, on held-out patients"
     )
     if needed == min(losses):
-        return Resolution(needed, f"{tried}: {needed} are enough.", means)
+        return Resolution(needed, f"{tried}: with more than {needed} not clearly less.", means)
     return Resolution(needed, f"{tried}: with less than {needed} it is clearly worse.", means)
 
 
@@ -227,4 +240,5 @@ def _error(values: Floats, groups: NDArray[np.str_]) -> float:
     """Return the standard error of a mean, whose values are alike within a patient."""
     _, patient = np.unique(groups, return_inverse=True)
     sums = np.bincount(patient, values - values.mean())
-    return float(np.sqrt((sums**2).sum()) / len(values))
+    n = max(2, len(sums))
+    return float(np.sqrt(n / (n - 1) * (sums**2).sum()) / len(values))

@@ -430,7 +430,7 @@ def _explanation(facts: RunFacts, sources: _Bibliography) -> str:
         return ""
     kinds = {"Grad-CAM": "gradcam", "HiResCAM": "hirescam"}
     made = [f"{name}{sources.cite(key)}" for name, key in kinds.items() if name in facts.map_method]
-    of_each = ", the latter of the networks that began at random" if len(made) > 1 else ""
+    of_each = ", the latter of the CNNs" if len(made) > 1 else ""
     return (
         f"Heat maps were made by {words.join(made)}{of_each}, on the features that enter the "
         f"network's last stage, and checked by randomising the weights{sources.cite('adebayo')}; "
