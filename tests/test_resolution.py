@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from hilum.budget import Budget, Pace
-from hilum.dataset import load_dataset
+from hilum.cache import StoredImages, stored_images
+from hilum.dataset import Dataset, load_dataset
 from hilum.fingerprint import Fingerprint, Resolution
 from hilum.hardware import Hardware
 from hilum.planning import make_plan
@@ -67,9 +69,28 @@ def test_a_side_that_hides_the_signs_is_told_from_one_that_shows_them(tmp_path: 
     busy = try_sides(dataset, samples, LogProgress(), candidates, 256, 0.0)
     assert (busy.needed, busy.losses) == (None, {})
     assert "too busy" in busy.reason
-    # No image outside the training split is looked at.
-    samples.loc[samples["label"] == "ring", "split"] = "test"
-    assert try_sides(dataset, samples, LogProgress(), candidates, 256, 600.0).needed is None
+
+
+def test_no_image_outside_the_training_split_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = load_dataset(draw_rings(tmp_path / "rings", 48))
+    samples = scan(dataset, LogProgress()).samples
+    samples["split"], samples["group"] = "train", samples["patient"]
+    samples.loc[::3, "split"], samples.loc[1::8, "split"] = "test", "val"
+    read: set[str] = set()
+
+    def noted(of: Dataset, paths: Sequence[str], *others: Any, **more: Any) -> StoredImages:
+        read.update(paths)
+        return stored_images(of, paths, *others, **more)
+
+    monkeypatch.setattr("hilum.resolution.stored_images", noted)
+    given = make_settings({**BEGUN, "channels": 1})
+    small = [
+        given.model_copy(update={"input_height": side, "input_width": side}) for side in (32, 64)
+    ]
+    assert try_sides(dataset, samples, LogProgress(), small, 256, 600.0).losses
+    assert read == set(samples["path"][samples["split"] == "train"])
 
 
 def test_losses_are_those_of_their_definition() -> None:
