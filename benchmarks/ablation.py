@@ -29,6 +29,7 @@ from PIL import Image
 from hilum.calibration import apply_temperature
 from hilum.corruptions import CORRUPTIONS, corrupt, middle_level
 from hilum.dataset import Dataset, load_dataset
+from hilum.decoded_samples import split_samples
 from hilum.fingerprint import take_fingerprint
 from hilum.hardware import find_hardware
 from hilum.losses import validation_scores
@@ -37,7 +38,6 @@ from hilum.pixels import Images
 from hilum.planning import make_plan
 from hilum.progress import LogProgress
 from hilum.robustness import choose_levels, predict_corrupted
-from hilum.runs import split_samples
 from hilum.scan import scan
 from hilum.settings import parse_assignments
 from hilum.splits import assign, join_groups

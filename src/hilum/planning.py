@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from hilum.budget import (
-    ENOUGH_NEEDED,
     FEW_MEMBERS,
-    LEAST_EPOCHS,
     LEAST_MEMBERS,
     MOST_MEMBERS,
-    SLOW_RATE,
     Budget,
     Paces,
     Sizes,
@@ -31,6 +28,7 @@ from hilum.budget import (
 from hilum.errors import SettingError
 from hilum.fingerprint import Fingerprint, Resolution
 from hilum.hardware import Hardware
+from hilum.larger_inputs import look_closer
 from hilum.networks import build_network
 from hilum.pretrained import IMAGENET, choose_for_backbone, find_weights
 from hilum.probing import probe
@@ -38,23 +36,15 @@ from hilum.recipes import Recipe
 from hilum.resolution import Trial
 from hilum.rules import (
     FULL_RESOLUTION,
-    LARGER_SIDES,
     SIDES,
     Choices,
     apply_rules,
-    begins_well,
     pixel_ranges,
 )
 from hilum.settings import Settings, make_settings
 
 PROBED = ("precision", "layout")
 """Settings that are timed unless the user gives them."""
-
-LEAST_TRIED, MOST_TRIED = 40, 256
-"""Images that larger inputs are tried on."""
-
-MOST_OF_TRIALS, LONGEST_TRIALS = 0.1, 0.2
-"""Share of the time that such trials may take as they are planned, and after which they end."""
 
 MOST_NETWORKS = 20
 """Of an ensemble, as `Settings.members` has it."""
@@ -132,72 +122,12 @@ def make_plan(
 
 
 def _looked_closer(asked: _Asked, budget: Budget, trial: Trial | None) -> _Asked:
-    """Find out how many pixels the signs need, where the images have more than are planned."""
-    short = min(asked.facts.median_height, asked.facts.median_width)
-    larger = [side for side in LARGER_SIDES if side <= short]
-    given = {"input_height", "input_width"} & asked.given.keys()
-    plan = _propose(asked).settings
-    if not larger or given or asked.recipe is not None or not begins_well(plan.model_dump()):
+    """Find out how many pixels the signs need, unless a recipe says how many to take."""
+    if asked.recipe is not None:
         return asked
-    found = _tried(plan, larger, asked, budget, trial)
+    plan = _propose(asked).settings
+    found = look_closer(plan, asked.facts, asked.hardware, asked.given, budget, trial)
     return replace(asked, facts=replace(asked.facts, resolution=found))
-
-
-def _tried(
-    plan: Settings, larger: Sequence[int], asked: _Asked, budget: Budget, trial: Trial | None
-) -> Resolution:
-    """Try those of the larger sides that there is time for, or say why none."""
-    untried = "Larger inputs were not tried: "
-    if trial is None:
-        return Resolution(None, f"{untried}every image is to be held out.")
-    if asked.facts.n_train < LEAST_TRIED:
-        return Resolution(None, f"{untried}less than {LEAST_TRIED} training images tell nothing.")
-    sides = [side for side in larger if _leaves_time(plan, side, asked, budget)]
-    while sides and _affordable(plan, sides, asked, budget) < LEAST_TRIED:
-        sides.pop()
-    if not sides:
-        return Resolution(None, f"{untried}there is no time to learn by them.")
-    one = plan.of(plan.turn(1)).model_copy(update={"probe_passes": 0})
-    found = trial(
-        [
-            one.model_copy(update={"input_height": side, "input_width": side})
-            for side in (plan.input_height, *sides)
-        ],
-        min(_affordable(plan, sides, asked, budget), MOST_TRIED),
-        LONGEST_TRIALS * 60 * budget.minutes,
-    )
-    if len(sides) == len(larger) or not found.losses:
-        return found
-    return replace(found, reason=f"{found.reason} There was no time to learn by more.")
-
-
-def _leaves_time(plan: Settings, side: int, asked: _Asked, budget: Budget) -> bool:
-    """Tell whether enough images of this side could be learnt from in half of the time left.
-
-    By one network for a tenth of the epochs, unless the user has said how many.
-    """
-    slower = (side / plan.input_height) ** 2
-    epochs = max(LEAST_EPOCHS, ENOUGH_NEEDED * plan.epochs)
-    if "epochs" in asked.given:
-        epochs = plan.epochs
-    n_seen = plan.members * epochs * asked.facts.n_train + asked.facts.n_val + budget.n_test
-    needed_s = slower * n_seen / _rate(plan, asked)
-    return needed_s <= (60 * budget.minutes - budget.elapsed_s) / 2
-
-
-def _affordable(plan: Settings, sides: Sequence[int], asked: _Asked, budget: Budget) -> int:
-    """Count the images that can be read and looked at on all these sides in a share of the time."""
-    areas = [(side / plan.input_height) ** 2 for side in (plan.input_height, *sides)]
-    # A training step costs more than a look: what is not needed of the time is left to training.
-    rate = _rate(plan, asked)
-    one_s = sum(budget.read_s + area / rate for area in areas)
-    return int(60 * budget.minutes * MOST_OF_TRIALS / one_s)
-
-
-def _rate(plan: Settings, asked: _Asked) -> float:
-    """Return the images a second that one network learns from."""
-    rates = probe(plan, asked.n_classes, asked.hardware).rates
-    return max(rates.values(), default=SLOW_RATE)
 
 
 def _choose(asked: _Asked, budget: Budget | None) -> Plan:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.model_selection import GroupKFold
 
-from hilum.cache import stored_images
 from hilum.dataset import Dataset
+from hilum.decoded_samples import decode_samples
 from hilum.fingerprint import Resolution
 from hilum.linear_probe import (
     PLAIN_STRENGTH,
@@ -34,7 +34,6 @@ from hilum.linear_probe import (
 from hilum.progress import Progress
 from hilum.settings import Settings
 from hilum.targets import Labels, truths
-from hilum.training import Samples
 
 Trial = Callable[[Sequence[Settings], int, float], Resolution]
 """Settings with one input side each, the least first, the most images to try them on and the most
@@ -79,8 +78,7 @@ def try_sides(
     Resolution
     """
     train = samples[samples["split"] == "train"]
-    target = candidates[0].target
-    labels = truths(train, dataset.class_names, target)
+    labels = truths(train, dataset.class_names, candidates[0].target)
     groups = train["group"].to_numpy(dtype=str)
     rows = choose_rows(labels, groups, most, candidates[0].seed)
     train, labels, groups = train.iloc[rows], labels[rows], groups[rows]
@@ -100,17 +98,10 @@ def try_sides(
             if now - began + grows * (now - before) > seconds:
                 break
         before = now
-        pixels = stored_images(
-            dataset,
-            list(train["path"]),
-            list(train["sha256"]),
-            settings.pixel_spec,
-            progress,
-            among=list(samples["sha256"][~samples["excluded"]]),
-        )
+        tried = decode_samples(dataset, train, samples, settings, progress)
         with torch.random.fork_rng():  # the run's own numbers must not depend on a trial
-            network = probe_network(settings, dataset.class_names, pixels)
-            features, _ = find_features(network, Samples(pixels, labels), settings, progress)
+            network = probe_network(settings, dataset.class_names, tried.pixels)
+            features, _ = find_features(network, tried, settings, progress)
         losses[settings.input_height] = held_out_losses(features, labels, folds, settings)
     if len(losses) < min(2, len(candidates)):
         return Resolution(None, "Larger inputs were not tried: this machine was too busy for it.")

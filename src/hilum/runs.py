@@ -21,10 +21,9 @@ import torch
 import hilum
 from hilum.allocator import give_back_pages
 from hilum.budget import overrun
-from hilum.cache import stored_images
 from hilum.columns import Columns
 from hilum.crossvalidation import check_folds, work_folds
-from hilum.dataset import Dataset
+from hilum.decoded_samples import split_samples
 from hilum.errors import HilumError, RunError
 from hilum.evaluation import as_table, measure, n_openings, now, open_test, predict_split
 from hilum.export import Outputs
@@ -48,10 +47,8 @@ from hilum.records import (
     several_models,
 )
 from hilum.release import Basis, make_release
-from hilum.settings import Settings
 from hilum.subgroups import Subgroups, add_groups
-from hilum.targets import truths
-from hilum.training import Samples, train_network
+from hilum.training import train_network
 
 ROBUSTNESS_FILE = "robustness.json"
 """Figures of validation images under changes, made with the model; a part of metrics.json."""
@@ -368,24 +365,6 @@ def _learn(run: Run, progress: Progress, command: Sequence[str]) -> Known | None
         elapsed_s=round(before + time.monotonic() - started, 1),
     )
     return known
-
-
-def split_samples(
-    dataset: Dataset, samples: pd.DataFrame, split: str, settings: Settings, progress: Progress
-) -> Samples:
-    """Decode the samples of the train or val split, or map what was decoded before."""
-    assert split != "test", "the test split is opened by evaluation alone"
-    rows = samples[samples["split"] == split]
-    pixels = stored_images(
-        dataset,
-        list(rows["path"]),
-        list(rows["sha256"]),
-        settings.pixel_spec,
-        progress,
-        among=list(samples["sha256"][~samples["excluded"]]),
-    )
-    labels = truths(rows, dataset.class_names, settings.target)
-    return Samples(pixels, labels, tuple(rows["group"]))
 
 
 def _sizes(samples: pd.DataFrame, split: str) -> list[tuple[int, int]]:
