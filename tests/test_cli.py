@@ -50,7 +50,11 @@ def test_train_prints_figures_on_stdout_and_progress_on_stderr(data: Path, tmp_p
     assert done.stdout.startswith("Validation, n = ")
     assert "auroc" in done.stdout
     assert "95 % CI" in done.stdout
-    assert done.stdout.endswith(f"Report: {tmp_path / 'run' / 'report.html'}\n")
+    reasons, report = done.stdout.split("What to distrust, the gravest first\n")[1].split(
+        "Report: "
+    )
+    assert "    The test is small: wide intervals\n" in reasons
+    assert report == f"{tmp_path / 'run' / 'report.html'}\n"
     assert "Epoch 1/1: loss" in done.stderr
     assert "Warning" not in done.stderr
     facts = hilum.open_run(tmp_path / "run").facts

@@ -459,6 +459,15 @@ def test_a_check_that_could_not_be_made_is_not_passed(clean: RunFacts) -> None:
     )
 
 
+def test_nothing_can_fall_from_chance(clean: RunFacts) -> None:
+    facts = copy.deepcopy(clean)
+    facts.metrics["val"]["auroc"] = figure(0.52, 0.4, 0.64)
+    verdict = judge(facts)
+    assert "drop" not in [reason.kind for reason in verdict.reasons]
+    assert not any("falls from validation" in line for line in verdict.fine)
+    assert any("falls from validation to test (on validation" in line for line in verdict.unchecked)
+
+
 def test_what_the_audit_could_not_look_for_is_not_checked(clean: RunFacts) -> None:
     facts = copy.deepcopy(clean)
     facts.run["not_looked_for"] = {"label_errors": "there are 20 images", "prevalence_shift": "x"}

@@ -173,5 +173,5 @@ def test_page_stays_light(whole: Path, page: Page) -> None:
 def test_found_in_order_is_said(whole: Path) -> None:
     fine = judge(read_run(whole)).fine
     assert "heat maps change when the weights are randomised" in fine
-    assert "heat does not gather on the border" in fine
+    assert any(line.startswith("not much heat lies on the border (") for line in fine)
     assert "prediction sets hold the truth as often as promised" in fine

@@ -30,6 +30,7 @@ from hilum.printing import (
     print_external,
     print_json,
     print_path,
+    print_plan,
     print_predictions,
     print_recipe,
     print_run,
@@ -308,7 +309,7 @@ def audit_command(
 def plan_command(
     data: Data, request: Request, folds: Folds = None, as_json: AsJson = False
 ) -> None:
-    """Show the settings that training would use on these data, each with its reason."""
+    """Show the settings that training would use on these data, and the reason of each choice."""
     plan = hilum.plan(
         data,
         recipe=request.recipe,
@@ -317,11 +318,7 @@ def plan_command(
         options=request.options(folds=folds),
         progress=_progress(),
     )
-    if as_json:
-        print_json(plan.to_dict())
-        return
-    for name, entry in plan.to_dict().items():
-        typer.echo(f"{name} = {json.dumps(entry['value'])}\n    {entry['reason']}")
+    print_plan(plan, as_json)
 
 
 @app.command("train")

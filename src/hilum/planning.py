@@ -41,7 +41,7 @@ from hilum.rules import (
     apply_rules,
     pixel_ranges,
 )
-from hilum.settings import Settings, make_settings
+from hilum.settings import DEFAULT_REASON, Settings, make_settings
 
 PROBED = ("precision", "layout")
 """Settings that are timed unless the user gives them."""
@@ -341,7 +341,7 @@ def _resolved(plan: Plan, n_classes: int, hardware: Hardware) -> Plan:
 
 def _default_reason(name: str) -> str:
     about = Settings.model_fields[name].description
-    return f"The default; {about}." if about else "The default."
+    return f"{DEFAULT_REASON}; {about}." if about else f"{DEFAULT_REASON}."
 
 
 def _of_recipe(fingerprint: Fingerprint, recipe: Recipe) -> Choices:

@@ -15,7 +15,10 @@ from hilum.errors import SettingError
 if TYPE_CHECKING:
     from hilum.auditing import Audit
     from hilum.inference import Prediction
+    from hilum.planning import Plan
     from hilum.records import Run
+
+MOST_REASONS = 5
 
 
 def print_json(value: Any) -> None:
@@ -46,10 +49,32 @@ def print_audit(result: Audit) -> None:
             typer.echo(f"    {example}")
 
 
-def print_run(run: Run, as_json: bool) -> None:
-    """Print the figures of a finished run, and where its report is."""
+def print_plan(plan: Plan, as_json: bool) -> None:
+    """Print each setting with its reason; those left at their defaults in a line, at the end."""
+    from hilum.settings import DEFAULT_REASON
+
+    entries = plan.to_dict()
     if as_json:
-        print_json({"run": str(run.folder), "metrics": run.metrics})
+        print_json(entries)
+        return
+    left = []
+    for name, entry in entries.items():
+        text = f"{name} = {json.dumps(entry['value'])}"
+        if entry["reason"].startswith(DEFAULT_REASON):
+            left.append(text)
+        else:
+            typer.echo(f"{text}\n    {entry['reason']}")
+    if left:
+        typer.echo(f"\nDefaults, which 'hilum settings' describes: {', '.join(left)}")
+
+
+def print_run(run: Run, as_json: bool) -> None:
+    """Print the figures of a finished run, why to distrust them, and where its report is."""
+    from hilum.report import list_reasons
+
+    reasons = list_reasons(run.folder)
+    if as_json:
+        print_json({"run": str(run.folder), "metrics": run.metrics, "reasons": reasons})
         return
     metrics = run.metrics
     for split, what in (("val", "Validation"), ("test", "Test"), ("oof", "Out of fold")):
@@ -58,7 +83,19 @@ def print_run(run: Run, as_json: bool) -> None:
         _print_figures(what, metrics[split])
         if split == "oof":
             _print_spread(metrics)
+    _print_reasons(reasons)
     typer.echo(f"Report: {run.folder / 'report.html'}")
+
+
+def _print_reasons(titles: Sequence[str]) -> None:
+    """Print the gravest reasons to distrust the figures, which the report explains."""
+    if not titles:
+        return
+    typer.echo("What to distrust, the gravest first")
+    for title in titles[:MOST_REASONS]:
+        typer.echo(f"    {title}")
+    if len(titles) > MOST_REASONS:
+        typer.echo(f"    and {len(titles) - MOST_REASONS} more in the report")
 
 
 def print_asked(figures: dict[str, Any], columns: Sequence[str]) -> None:

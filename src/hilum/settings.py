@@ -25,6 +25,9 @@ WRITTEN = {
 }
 """What is said in place of a pattern."""
 
+DEFAULT_REASON = "The default"
+"""How the reason begins of a setting that nothing in the data speaks for or against."""
+
 Kind = Literal["backbone", "network"]
 
 

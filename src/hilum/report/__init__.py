@@ -12,11 +12,12 @@ from hilum.report.answer import title
 from hilum.report.audit_page import write_audit
 from hilum.report.cards import to_markdown
 from hilum.report.facts import read_run
-from hilum.report.folds_page import render_folds_page
+from hilum.report.folds_page import read_folds_page
 from hilum.report.page import make_page, render_template
+from hilum.report.reasons import judge
 from hilum.splits import fold_name
 
-__all__ = ["write_audit", "write_report"]
+__all__ = ["list_reasons", "write_audit", "write_report"]
 
 
 def write_report(run: Path) -> Path:
@@ -41,8 +42,8 @@ def write_report(run: Path) -> Path:
     """
     run = Path(run)
     path = run / "report.html"
-    if (run / fold_name(1)).is_dir():
-        write_text(path, render_folds_page(run))
+    if _has_folds(run):
+        write_text(path, render_template("folds.html", page=read_folds_page(run)))
         return path
     facts = read_run(run)
     page = make_page(facts)
@@ -50,3 +51,20 @@ def write_report(run: Path) -> Path:
         write_text(run / card.file, to_markdown(card, title(facts)))
     write_text(path, render_template("page.html", page=page))
     return path
+
+
+def list_reasons(run: Path) -> list[str]:
+    """Return the titles of the reasons to distrust a finished run, the gravest first.
+
+    Raises
+    ------
+    RunError
+        As `write_report`.
+    """
+    if _has_folds(run):
+        return [doubt.title for doubt in read_folds_page(run).doubts]
+    return [reason.title for reason in judge(read_run(run)).reasons]
+
+
+def _has_folds(run: Path) -> bool:
+    return (run / fold_name(1)).is_dir()

@@ -119,6 +119,12 @@ def check_estimable(facts: RunFacts, found: Found) -> None:
 
 
 def check_drop(facts: RunFacts, found: Found) -> None:
+    if _is_at_chance(facts):
+        found.unchecked.append(
+            "whether a main figure falls from validation to test (on validation none is clearly "
+            "above chance)"
+        )
+        return
     drops, compared = [], False
     for key in main_figures(facts):
         val, test = (Estimate.of(facts.metrics[split], key) for split in ("val", "test"))
@@ -150,6 +156,13 @@ def check_drop(facts: RunFacts, found: Found) -> None:
             "whether a main figure falls from validation to test",
             NO_INTERVALS,
         )
+
+
+def _is_at_chance(facts: RunFacts) -> bool:
+    """Tell whether validation images are told apart no better than by chance."""
+    key, chance = ("quadratic_kappa", 0.0) if facts.target == "ordinal" else ("auroc", 0.5)
+    low = Estimate.of(facts.metrics["val"], key).ci_low
+    return low is not None and low <= chance
 
 
 def _is_worse(one: Estimate, other: Estimate, term: words.Term) -> bool:
@@ -377,17 +390,17 @@ def check_heat_place(facts: RunFacts, found: Found) -> None:
         if heat is None or area is None:
             found.unchecked.append(f"whether heat gathers {place} ({_reason_of(part)})")
             continue
+        of_heat, of_area = (words.number(share, percent=True, digits=0) for share in (heat, area))
         if heat >= MUCH_HEAT * area and heat - area >= LEAST_HEAT:
             found.add(
                 "heat_outside",
                 f"Much heat lies {place}",
-                f"{words.number(heat, percent=True, digits=0)} of the heat, on "
-                f"{words.number(area, percent=True, digits=0)} of the area: the answer may rest on "
+                f"{of_heat} of the heat, on {of_area} of the area: the answer may rest on "
                 "something that is not the disease, such as a mark.",
                 anchor="explanation",
             )
         else:
-            found.fine.append(f"heat does not gather {place}")
+            found.fine.append(f"not much heat lies {place} ({of_heat}, on {of_area} of the area)")
 
 
 def check_decisions(facts: RunFacts, found: Found) -> None:

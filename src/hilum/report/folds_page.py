@@ -18,7 +18,6 @@ from hilum.report.checks_of_figures import WIDE, one_answers
 from hilum.report.facts import Estimate, main_keys
 from hilum.report.findings import Findings, show_findings
 from hilum.report.gallery import Album
-from hilum.report.page import render_template
 from hilum.report.reach import GroupRow, figure_row
 from hilum.splits import OUT_OF_FOLD, fold_name
 
@@ -74,8 +73,8 @@ class FoldsPage:
     version: str
 
 
-def render_folds_page(folder: Path) -> str:
-    """Return the page of a finished cross-validation.
+def read_folds_page(folder: Path) -> FoldsPage:
+    """Gather what the page of a finished cross-validation shows.
 
     Raises
     ------
@@ -94,13 +93,13 @@ def render_folds_page(folder: Path) -> str:
             f"{folder}"
         ) from None
     samples["excluded"] = samples["excluded"] == "true"
-    return render_template("folds.html", page=make_folds_page(run, metrics, samples))
+    return make_folds_page(run, metrics, samples)
 
 
 def make_folds_page(
     run: Mapping[str, Any], metrics: Mapping[str, Any], samples: pd.DataFrame
 ) -> FoldsPage:
-    """Gather what the page shows."""
+    """Gather what the page shows, from the files of the run."""
     pooled, folds = metrics[OUT_OF_FOLD], metrics["folds"]
     keys = main_keys(target_of(pooled), run["positive_class"])
     leading = words.BY_KEY[keys[0]]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hilum.report import words
 from hilum.report.facts import RunFacts
+from hilum.settings import DEFAULT_REASON
 
 GROUPS = (
     ("Question", ("target",)),
@@ -194,7 +195,8 @@ def _groups(plan: Mapping[str, Mapping[str, Any]]) -> tuple[SettingGroup, ...]:
 def _setting(key: str, entry: Mapping[str, Any]) -> Setting:
     name = NAMES.get(key, key.replace("_", " ").capitalize())
     reason = str(entry.get("reason") or "")
-    return Setting(key, name, value_text(entry["value"]), reason, reason.startswith("The default"))
+    is_default = reason.startswith(DEFAULT_REASON)
+    return Setting(key, name, value_text(entry["value"]), reason, is_default)
 
 
 def value_text(value: Any) -> str:
@@ -221,8 +223,15 @@ def _model(run: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         *calibration,
         ("Parameters", words.count(int(run["n_parameters"]))),
         ("Epochs trained", words.count(int(run["epochs_done"]))),
-        ("Epoch kept", ", ".join(words.count(int(epoch)) for epoch in run["best_epochs"])),
+        ("Epoch kept", _epochs_kept(run["best_epochs"])),
         ("Time", words.duration(float(run["elapsed_s"]))),
         ("Device", f"{hardware['device']}, {hardware['precision']}"),
         ("Processor", f"{hardware['cpu']}, {cores}"),
     )
+
+
+def _epochs_kept(best_epochs: Sequence[int]) -> str:
+    """Write the epoch that each network is of, once where it is the same."""
+    each = [words.count(int(epoch)) for epoch in best_epochs]
+    alike = len(each) > 1 and len(set(each)) == 1
+    return f"{each[0]}, of each of {len(each)} networks" if alike else ", ".join(each)
