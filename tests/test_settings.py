@@ -31,50 +31,54 @@ def test_a_name_like_no_other() -> None:
     [
         (
             {"epochs": 0},
-            "Setting epochs = 0 cannot be used: input should be greater than or equal to 1.",
+            "Setting epochs = 0 cannot be used: it must be at least 1.",
         ),
         (
             {"learning_rate": 0},
-            "Setting learning_rate = 0 cannot be used: input should be greater than 0.",
+            "Setting learning_rate = 0 cannot be used: it must be greater than 0.",
         ),
         (
             {"learning_rate": float("nan")},
-            "Setting learning_rate = nan cannot be used: input should be a finite number.",
+            "Setting learning_rate = nan cannot be used: it must be a finite number.",
         ),
         (
             {"batch_size": "many"},
-            "Setting batch_size = 'many' cannot be used: input should be a valid integer, unable "
-            "to parse string as an integer (images).",
+            "Setting batch_size = 'many' cannot be used: it must be a whole number (images).",
+        ),
+        (
+            {"kinds": ["cnn"]},
+            "Setting kinds cannot hold 'cnn': it must be 'backbone' or 'network' (what these "
+            "networks are where there is a backbone, in turn: that, or the CNN described by "
+            "`network`; the backbone at first).",
         ),
         (
             {"channels": 4},
-            "Setting channels = 4 cannot be used: input should be 1 or 3 (1 grey, 3 RGB).",
+            "Setting channels = 4 cannot be used: it must be 1 or 3 (1 grey, 3 RGB).",
         ),
         (
             {"network": "resnet"},
-            "Setting network = 'resnet' cannot be used: input should be 'classic' or 'residual' "
+            "Setting network = 'resnet' cannot be used: it must be 'classic' or 'residual' "
             "(kind of CNN).",
         ),
         (
             {"target": "ordinale"},
-            "Setting target = 'ordinale' cannot be used: input should be 'classes', 'multilabel' "
+            "Setting target = 'ordinale' cannot be used: it must be 'classes', 'multilabel' "
             "or 'ordinal' (one class an image, several labels, or grades in order). Did you mean "
             "'ordinal'?",
         ),
         (
             {"rotation": 200},
-            "Setting rotation = 200 cannot be used: input should be less than or equal to 180 "
-            "(degrees, either way).",
+            "Setting rotation = 200 cannot be used: it must be at most 180 (degrees, either way).",
         ),
         (
             {"val_share": 0.5},
-            "Setting val_share = 0.5 cannot be used: input should be less than 0.5 (of the "
+            "Setting val_share = 0.5 cannot be used: it must be less than 0.5 (of the "
             "samples outside test).",
         ),
         (
             {"conv_channels": 64},
-            "Setting conv_channels = 64 cannot be used: input should be a valid tuple (channels "
-            "of each block).",
+            "Setting conv_channels = 64 cannot be used: it must be a list, such as [a, b] "
+            "(channels of each block).",
         ),
         (
             {"conv_channels": [32, 0]},
@@ -111,16 +115,16 @@ def test_a_name_like_no_other() -> None:
         ),
         (
             {"ranges": {"uint16": [0, float("inf")]}},
-            "Setting ranges = inf cannot be used: input should be a finite number ((black, white) "
+            "Setting ranges cannot hold inf: it must be a finite number ((black, white) "
             "by pixel type, in place of the file's).",
         ),
         (
             {"seed": -1},
-            "Setting seed = -1 cannot be used: input should be greater than or equal to 0.",
+            "Setting seed = -1 cannot be used: it must be at least 0.",
         ),
         (
             {"early_stopping": -1},
-            "Setting early_stopping = -1 cannot be used: input should be greater than or equal to "
+            "Setting early_stopping = -1 cannot be used: it must be at least "
             "1 (epochs without improvement).",
         ),
     ],

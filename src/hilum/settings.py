@@ -25,6 +25,22 @@ WRITTEN = {
 }
 """What is said in place of a pattern."""
 
+OUR_WORDS = {
+    "Input should be": "it must be",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+}
+"""Words of the library that checks values, and what is said in their place."""
+
+KINDS_OF_VALUE = {
+    "int": "it must be a whole number",
+    "float": "it must be a number",
+    "bool": "it must be true or false",
+    "tuple": "it must be a list, such as [a, b]",
+    "string": "it must be text",
+}
+"""What is said of a value of another kind, by the beginning of the fault's name."""
+
 DEFAULT_REASON = "The default"
 """How the reason begins of a setting that nothing in the data speaks for or against."""
 
@@ -385,8 +401,13 @@ def _explain(error: ValidationError) -> str:
     fault = error.errors()[0]
     name = str(fault["loc"][0]) if fault["loc"] else ""
     problem = fault["msg"].removeprefix("Value error, ")
+    for theirs, ours in OUR_WORDS.items():
+        problem = problem.replace(theirs, ours)
+    kind, _, what = fault["type"].partition("_")
     if fault["type"] == "string_pattern_mismatch":
         problem = WRITTEN[name]
+    elif kind in KINDS_OF_VALUE and what in ("parsing", "type", "from_float"):
+        problem = KINDS_OF_VALUE[kind]
     problem = problem[:1].lower() + problem[1:]
     if not name:
         return f"The settings do not fit together: {problem}."
@@ -396,4 +417,7 @@ def _explain(error: ValidationError) -> str:
     if fault["type"] == "literal_error":
         choices = map(str, get_args(Settings.model_fields[name].annotation))
         near = did_you_mean(str(fault["input"]), choices)
-    return f"Setting {name} = {fault['input']!r} cannot be used: {problem}{about}.{near}"
+    value = repr(fault["input"])
+    if len(fault["loc"]) > 1:  # one item of a list
+        return f"Setting {name} cannot hold {value}: {problem}{about}.{near}"
+    return f"Setting {name} = {value} cannot be used: {problem}{about}.{near}"
