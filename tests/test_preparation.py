@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import hilum
@@ -177,6 +178,15 @@ def test_slip_in_settings_is_told_before_images_are_read(tmp_path: Path) -> None
 
 
 # -- real data ----------------------------------------------------------------------------------
+
+
+def test_too_little_memory_to_plan_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+
+    monkeypatch.setattr("hilum.preparation.make_plan", full)
+    with pytest.raises(SettingError, match=r"too little memory .* --set batch_size=…"):
+        hilum.plan(write_folder(tmp_path, {"a": 20, "b": 20}))
 
 
 def test_real_forms_of_data(hilum_data: Path) -> None:

@@ -188,6 +188,14 @@ def test_few_images_are_seen_more_often() -> None:
     assert epochs[0] * 100 < epochs[2] * 5000
 
 
+@pytest.mark.parametrize(("n", "side", "batch"), [(200, 128, 16), (2000, 256, 32), (2000, 384, 16)])
+def test_batches_of_few_or_of_large_images_are_small(n: int, side: int, batch: int) -> None:
+    given = {"input_height": side, "input_width": side}
+    found = apply_rules(facts(n_train=n), given)["batch_size"]
+    assert found[0] == batch
+    assert ("memory" in found[1]) is (side > 256)
+
+
 def test_more_classes_are_learnt_from_for_longer() -> None:
     two, twenty = (
         values(class_counts=dict.fromkeys(map(str, range(n)), 50))["epochs"] for n in (2, 20)

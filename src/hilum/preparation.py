@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from hilum.auditing import Finding, Found, find_flaws
 from hilum.backbones import check_backbone
@@ -166,22 +167,28 @@ def prepare(
     for reason in split.reasons:
         progress.say(reason)
     progress.say("Planning, which may time some training steps.")
-    plan = make_plan(
-        # Where folds take turns, one plan is made of all that any of them may train on.
-        take_fingerprint(samples.replace({"split": {OUT_OF_FOLD: "train"}}), scanned.looks),
-        hardware,
-        recipe=loaded_recipe,
-        chosen=chosen,
-        budget=Budget(
-            minutes=minutes or DEFAULT_MINUTES[hardware.device],
-            is_given=minutes is not None,
-            elapsed_s=time.monotonic() - started,
-            read_s=read_s,
-            n_test=int((samples["split"] == "test").sum()),
-            n_folds=options.folds or 1,
-        ),
-        trial=None if options.folds else partial(try_sides, dataset, samples, progress),
-    )
+    try:
+        plan = make_plan(
+            # Where folds take turns, one plan is made of all that any of them may train on.
+            take_fingerprint(samples.replace({"split": {OUT_OF_FOLD: "train"}}), scanned.looks),
+            hardware,
+            recipe=loaded_recipe,
+            chosen=chosen,
+            budget=Budget(
+                minutes=minutes or DEFAULT_MINUTES[hardware.device],
+                is_given=minutes is not None,
+                elapsed_s=time.monotonic() - started,
+                read_s=read_s,
+                n_test=int((samples["split"] == "test").sum()),
+                n_folds=options.folds or 1,
+            ),
+            trial=None if options.folds else partial(try_sides, dataset, samples, progress),
+        )
+    except torch.OutOfMemoryError:
+        raise SettingError(
+            "The device has too little memory for the steps that planning times. Ask for less: "
+            "--set batch_size=…, or --set input_height=… and --set input_width=…."
+        ) from None
     if not by_user:
         reason = TARGET_REASONS[dataset.target_kind]
         plan = replace(plan, reasons=plan.reasons | {"target": reason})

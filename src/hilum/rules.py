@@ -34,6 +34,9 @@ PHOTO_SIDES = (64, 96, 128)
 LARGER_SIDES = (192, 256, 384, 512)
 """Sides that such networks take where smaller ones were tried and hide the signs."""
 
+LARGE_PIXELS = 256 * 256
+"""Of an input; of larger ones no more than 16 at once: at 384 pixels these took 3.1 GB."""
+
 PHOTO_IMAGES_SEEN, PHOTO_SEEN_A_CLASS = 10_000, 500
 """As `IMAGES_SEEN` and `SEEN_A_CLASS`, where weights begin well."""
 
@@ -322,7 +325,8 @@ def _steps(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
         seen, of_class = PHOTO_IMAGES_SEEN, PHOTO_SEEN_A_CLASS
     seen += of_class * max(0, n_classes - 2)
     epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(seen / n)))
-    batch = 16 if n < 300 else 32
+    is_large = so_far["input_height"] * so_far["input_width"] > LARGE_PIXELS
+    batch = 16 if n < 300 or is_large else 32
     if so_far.get("probe"):
         why = "Not used: the backbone goes over the images once."
         return {"epochs": (1, why), "batch_size": (batch, why)}
@@ -332,7 +336,11 @@ def _steps(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
             f"About {seen:,} images seen in all for {n_classes} classes, {LEAST_EPOCHS} to "
             f"{MOST_EPOCHS} epochs.",
         ),
-        "batch_size": (batch, f"{_steps_in_words(max(1, n // batch))} an epoch for {n:,} images."),
+        "batch_size": (
+            batch,
+            f"{_steps_in_words(max(1, n // batch))} an epoch for {n:,} images."
+            + (" More of so large images at once take much memory." if is_large else ""),
+        ),
     }
 
 
