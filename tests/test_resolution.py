@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
-from hilum.cache import StoredImages, stored_images
+from hilum.cache import StoredImages, cache_room, stored_images
 from hilum.dataset import Dataset, load_dataset
 from hilum.fingerprint import Resolution
 from hilum.preparation import DataOptions, plan
@@ -58,13 +58,13 @@ def test_a_side_that_hides_the_signs_is_told_from_one_that_shows_them(tmp_path: 
     candidates = [
         given.model_copy(update={"input_height": side, "input_width": side}) for side in (32, 256)
     ]
+    busy = try_sides(dataset, samples, LogProgress(), candidates, 256, 0.0)
+    assert (busy.needed, busy.losses) == (None, {})
+    assert "too busy" in busy.reason
     found = try_sides(dataset, samples, LogProgress(), candidates, 256, 600.0)
     assert found.needed == 256
     assert found.losses[32] > 0.5 > found.losses[256]
     assert "48 training images" in found.reason
-    busy = try_sides(dataset, samples, LogProgress(), candidates, 256, 0.0)
-    assert (busy.needed, busy.losses) == (None, {})
-    assert "too busy" in busy.reason
 
 
 def test_no_image_outside_the_training_split_is_looked_at(
@@ -87,6 +87,35 @@ def test_no_image_outside_the_training_split_is_looked_at(
     ]
     assert try_sides(dataset, samples, LogProgress(), small, 256, 600.0).losses
     assert read == set(samples["path"][samples["split"] == "train"])
+
+
+def test_what_was_found_once_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = load_dataset(draw_rings(tmp_path / "rings", 48))
+    samples = scan(dataset, LogProgress()).samples
+    samples["split"], samples["group"] = "train", samples["patient"]
+    given = make_settings({**BEGUN, "channels": 1})
+    small = [
+        given.model_copy(update={"input_height": side, "input_width": side}) for side in (32, 64)
+    ]
+    assert not try_sides(dataset, samples, LogProgress(), small, 256, 0.0).losses
+    # Which is not kept, for it hangs on the time that there was.
+    found = try_sides(dataset, samples, LogProgress(), small, 256, 600.0)
+    assert found.losses
+
+    def again(*_: object, **__: object) -> None:
+        raise AssertionError("tried again")
+
+    monkeypatch.setattr("hilum.resolution.find_features", again)
+    assert try_sides(dataset, samples, LogProgress(), small, 256, 600.0) == found
+    for kept in cache_room("trials").iterdir():
+        kept.write_text("{}")
+    with pytest.raises(AssertionError, match="tried again"):
+        try_sides(dataset, samples, LogProgress(), small, 256, 600.0)
+    other = samples.assign(label=list(reversed(samples["label"])))
+    with pytest.raises(AssertionError, match="tried again"):
+        try_sides(dataset, other, LogProgress(), small, 256, 600.0)
 
 
 def test_losses_are_those_of_their_definition() -> None:

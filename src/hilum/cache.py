@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import json
 import math
 import os
@@ -51,7 +52,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hilum"
 
 
-ROOMS = ("pixels", "looks", "findings", "probes")
+ROOMS = ("pixels", "looks", "findings", "probes", "trials")
 
 
 def cache_room(name: str) -> Path:
@@ -68,6 +69,18 @@ def cache_room(name: str) -> Path:
     if folder.stat().st_mode & 0o077:
         folder.chmod(0o700)
     return folder
+
+
+@functools.cache
+def code_digest() -> bytes:
+    """Hash the code that a kept answer depends on, so that none outlives it."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    for file in sorted(package.rglob("*.py")):
+        digest.update(file.read_bytes())
+    for library in ("numpy", "pandas", "scipy", "scikit-learn", "torch"):
+        digest.update(importlib.metadata.version(library).encode())
+    return digest.digest()
 
 
 @dataclass(frozen=True)

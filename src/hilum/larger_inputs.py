@@ -14,8 +14,9 @@ from hilum.resolution import Trial
 from hilum.rules import LARGER_SIDES, begins_well
 from hilum.settings import Settings
 
-LEAST_TRIED, MOST_TRIED = 40, 256
-"""Images that larger inputs are tried on."""
+TRIED = (40, 64, 96, 128, 192, 256)
+"""Numbers of images to try larger inputs on: few, so that a plan does not hang on how busy the
+machine was in the second in which it was made."""
 
 MOST_OF_TRIALS, LONGEST_TRIALS = 0.1, 0.2
 """Share of the time that such trials may take as they are planned, and after which they end."""
@@ -59,20 +60,20 @@ def look_closer(
         return None
     if trial is None:
         return Resolution(None, f"{_UNTRIED}every image is to be held out.")
-    if facts.n_train < LEAST_TRIED:
-        return Resolution(None, f"{_UNTRIED}less than {LEAST_TRIED} training images tell nothing.")
+    if facts.n_train < TRIED[0]:
+        return Resolution(None, f"{_UNTRIED}less than {TRIED[0]} training images tell nothing.")
     pace = _Pace.of(plan, facts, hardware, budget)
     epochs = max(LEAST_EPOCHS, ENOUGH_NEEDED * plan.epochs)
     if "epochs" in given:
         epochs = plan.epochs
     sides = [side for side in larger if pace.leaves_time(side, epochs)]
-    while sides and pace.affordable(sides) < LEAST_TRIED:
+    while sides and pace.affordable(sides) < TRIED[0]:
         sides.pop()
     if not sides:
         return Resolution(None, f"{_UNTRIED}there is no time to learn by them.")
     found = trial(
         _candidates(plan, sides),
-        min(pace.affordable(sides), MOST_TRIED),
+        max(n for n in TRIED if n <= pace.affordable(sides)),
         LONGEST_TRIALS * 60 * budget.minutes,
     )
     if len(sides) == len(larger) or not found.losses:

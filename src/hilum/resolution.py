@@ -8,9 +8,12 @@ training does; where it does not, more pixels only cost time.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -19,8 +22,11 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.model_selection import GroupKFold
 
+from hilum.cache import cache_room, code_digest
 from hilum.dataset import Dataset
 from hilum.decoded_samples import decode_samples
+from hilum.errors import HilumError
+from hilum.files import read_json, write_json
 from hilum.fingerprint import Resolution
 from hilum.linear_probe import (
     PLAIN_STRENGTH,
@@ -85,12 +91,16 @@ def try_sides(
     folds = _folds(labels, groups, candidates[0].seed)
     if not folds:
         return Resolution(None, "Larger inputs were not tried: there are too few patients for it.")
+    key = _key(train, labels, candidates)
+    known = _recall(key)
+    if known is not None:
+        return known
     progress.say(
         f"Trying how many pixels the signs need: inputs of "
         f"{', '.join(str(one.input_height) for one in candidates)} on {len(rows)} training images."
     )
-    began = before = time.monotonic()
     losses: dict[int, Floats] = {}
+    began = before = time.monotonic()
     for settings in candidates:
         now = time.monotonic()
         if losses:
@@ -106,9 +116,34 @@ def try_sides(
     if len(losses) < min(2, len(candidates)):
         return Resolution(None, "Larger inputs were not tried: this machine was too busy for it.")
     found = compare_sides(losses, groups)
-    if len(losses) == len(candidates):
-        return found
-    return replace(found, reason=f"{found.reason} More were not tried for want of time.")
+    if len(losses) < len(candidates):
+        return replace(found, reason=f"{found.reason} More were not tried for want of time.")
+    _keep(key, found)
+    return found
+
+
+def _key(train: pd.DataFrame, labels: Labels, candidates: Sequence[Settings]) -> str:
+    """Name what an answer hangs on: the images, what is known of them, the networks, the code."""
+    images = train[["sha256", "group"]].to_csv(index=False)
+    networks = json.dumps([one.model_dump(mode="json") for one in candidates])
+    key = hashlib.sha256(code_digest())
+    for part in (images.encode("utf-8", "surrogateescape"), labels.tobytes(), networks.encode()):
+        key.update(part)
+    return key.hexdigest()
+
+
+def _recall(key: str) -> Resolution | None:
+    """Return the answer that is kept: what `hilum plan` has shown is what training then does."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        kept = read_json(cache_room("trials") / f"{key}.json")
+        losses = {int(side): float(loss) for side, loss in kept["losses"].items()}
+        return Resolution(kept["needed"], kept["reason"], losses)
+    return None
+
+
+def _keep(key: str, found: Resolution) -> None:
+    with contextlib.suppress(HilumError, OSError):  # a cache that cannot be written costs time
+        write_json(cache_room("trials") / f"{key}.json", asdict(found))
 
 
 def choose_rows(labels: Labels, groups: NDArray[np.str_], most: int, seed: int) -> Rows:

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 from collections.abc import Callable, Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hilum.auditing.findings import Finding, Found
-from hilum.cache import cache_room
+from hilum.cache import cache_room, code_digest
 from hilum.errors import HilumError
 from hilum.files import read_json, write_json
 from hilum.progress import Progress, Task
@@ -35,7 +32,7 @@ class Memory:
         self._samples, self._looks = samples, looks
         self._key = hashlib.sha256(samples.to_csv(index=False).encode("utf-8", "surrogateescape"))
         self._key.update(np.ascontiguousarray(looks).data)
-        self._key.update(_code())
+        self._key.update(code_digest())
 
     def ask(self, detector: Detector, progress: Progress) -> Found:
         """Return what the detector finds, and have said what it says."""
@@ -66,18 +63,6 @@ def _found(stored: dict[str, Any]) -> Found:
 def _finding(stored: dict[str, Any]) -> Finding:
     paths = tuple(tuple(group) for group in stored["paths"])
     return Finding(**stored | {"examples": tuple(stored["examples"]), "paths": paths})
-
-
-@cache
-def _code() -> bytes:
-    """Hash the code that answers depend on, so that none outlives it."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        digest.update(file.read_bytes())
-    for library in ("numpy", "pandas", "scipy", "scikit-learn"):
-        digest.update(importlib.metadata.version(library).encode())
-    return digest.digest()
 
 
 class _Listener:
