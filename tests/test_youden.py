@@ -21,6 +21,10 @@ def test_index_and_error_as_counted_by_hand() -> None:
     assert sides.youden(thresholds) == pytest.approx([0, 2 / 3 - 1 / 2, 0])
     variance = (2 / 3) * (1 / 3) / 3 + (1 / 2) * (1 / 2) / 2
     assert sides.error(thresholds) == pytest.approx([0, math.sqrt(variance), 0])
+    # One sample more on either side: 4, 3 and 1 of 5 positives, 3, 2 and 1 of 4 negatives.
+    counts = [(4, 3), (3, 2), (1, 1)]
+    errors = [math.sqrt(a * (5 - a) / 5**3 + b * (4 - b) / 4**3) for a, b in counts]
+    assert sides.adjusted_error(thresholds) == pytest.approx(errors)
 
 
 def test_thresholds_lie_midway_and_part_nothing_that_rounding_may_swap() -> None:

@@ -64,7 +64,7 @@ def robust_threshold(y: Ints, score: Floats, corrupted: CorruptedScores) -> floa
     """Find the threshold of the greatest mean index over samples as they are and corrupted.
 
     The samples as they are count as one corruption, for elsewhere they are the exception; that
-    they must keep their greatest index, but for its standard error, bounds the price of it.
+    they must keep their greatest index, but for its adjusted standard error, bounds the price.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def robust_threshold(y: Ints, score: Floats, corrupted: CorruptedScores) -> floa
     every = thresholds_between(np.r_[score, corrupted.y_scores.ravel()])
     within = every[(every > score.min()) & (every < score.max())]
     candidates = np.union1d(thresholds_between(score), within)
-    index, error = sides.youden(candidates), sides.error(candidates)
+    index, error = sides.youden(candidates), sides.adjusted_error(candidates)
     kept = index >= index.max() - error - ROUNDING
     candidates, error = candidates[kept], error[kept]
     # Rounded, so that equal sums are equal to the last digit: the lowest of them is taken.

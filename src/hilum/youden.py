@@ -39,6 +39,20 @@ class Sides(NamedTuple):
         of_found = found * (1 - found) / len(self.positive)
         return np.asarray(np.sqrt(of_found + alarms * (1 - alarms) / len(self.negative)))
 
+    def adjusted_error(self, thresholds: Floats) -> Floats:
+        """Return the standard error with one sample more on either side of it in each class.
+
+        The plain one is 0 where classes are parted perfectly, as if a few samples left no doubt
+        (Agresti and Caffo, Simple and effective confidence intervals for proportions and
+        differences of proportions, The American Statistician 2000).
+        """
+        variance = np.zeros(len(thresholds))
+        for share, side in zip(self.shares(thresholds), reversed(self), strict=True):
+            n = len(side) + 2
+            adjusted = (share * len(side) + 1) / n
+            variance += adjusted * (1 - adjusted) / n
+        return np.asarray(np.sqrt(variance))
+
     def smooth_youden(self, thresholds: Floats) -> Floats | None:
         """Return Youden's index of normal distributions of the log-odds, None where none fit.
 
