@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from hilum.auditing.findings import Finding, Found
 from hilum.auditing.memory import Memory
-from hilum.cache import cache_folder, empty_cache
+from hilum.cache import empty_cache
+from hilum.cache_rooms import cache_folder
 from hilum.progress import LogProgress
 
 LOOKS = np.zeros((2, 64, 64), np.uint8)

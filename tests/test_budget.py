@@ -34,7 +34,7 @@ from hilum.budget import (
     time_training,
     whole_s,
 )
-from hilum.cache import cache_folder
+from hilum.cache_rooms import cache_folder
 from hilum.fingerprint import Fingerprint
 from hilum.hardware import Hardware
 from hilum.networks import build_network

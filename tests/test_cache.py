@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hilum.cache import StoredImages, cache_folder, empty_cache, list_cache, stored_images
+from hilum.cache import StoredImages, empty_cache, list_cache, stored_images
+from hilum.cache_rooms import cache_folder
 from hilum.dataset import Dataset, load_dataset
 from hilum.errors import DataError, HilumError
 from hilum.pixels import PixelSpec, prepare

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hilum import probing
-from hilum.cache import cache_folder
+from hilum.cache_rooms import cache_folder
 from hilum.hardware import Hardware
 from hilum.probing import probe
 from hilum.settings import Settings, make_settings

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
-from hilum.cache import StoredImages, cache_room, stored_images
+from hilum.cache import StoredImages, stored_images
+from hilum.cache_rooms import cache_room
 from hilum.dataset import Dataset, load_dataset
 from hilum.fingerprint import Resolution
 from hilum.preparation import DataOptions, plan
@@ -50,14 +51,21 @@ def draw_rings(folder: Path, n: int) -> Path:
     return folder / "table.csv"
 
 
-def test_a_side_that_hides_the_signs_is_told_from_one_that_shows_them(tmp_path: Path) -> None:
-    dataset = load_dataset(draw_rings(tmp_path / "rings", 48))
+def read_rings(folder: Path) -> tuple[Dataset, pd.DataFrame]:
+    """Read 48 of them, all to be trained on."""
+    dataset = load_dataset(draw_rings(folder / "rings", 48))
     samples = scan(dataset, LogProgress()).samples
-    samples["split"], samples["group"] = "train", samples["patient"]
+    return dataset, samples.assign(split="train", group=samples["patient"])
+
+
+def of_sides(*sides: int) -> list[Settings]:
     given = make_settings({**BEGUN, "channels": 1})
-    candidates = [
-        given.model_copy(update={"input_height": side, "input_width": side}) for side in (32, 256)
-    ]
+    return [given.model_copy(update={"input_height": n, "input_width": n}) for n in sides]
+
+
+def test_a_side_that_hides_the_signs_is_told_from_one_that_shows_them(tmp_path: Path) -> None:
+    dataset, samples = read_rings(tmp_path)
+    candidates = of_sides(32, 256)
     busy = try_sides(dataset, samples, LogProgress(), candidates, 256, 0.0)
     assert (busy.needed, busy.losses) == (None, {})
     assert "too busy" in busy.reason
@@ -70,9 +78,7 @@ def test_a_side_that_hides_the_signs_is_told_from_one_that_shows_them(tmp_path: 
 def test_no_image_outside_the_training_split_is_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset = load_dataset(draw_rings(tmp_path / "rings", 48))
-    samples = scan(dataset, LogProgress()).samples
-    samples["split"], samples["group"] = "train", samples["patient"]
+    dataset, samples = read_rings(tmp_path)
     samples.loc[::3, "split"], samples.loc[1::8, "split"] = "test", "val"
     read: set[str] = set()
 
@@ -81,10 +87,7 @@ def test_no_image_outside_the_training_split_is_looked_at(
         return stored_images(of, paths, *others, **more)
 
     monkeypatch.setattr("hilum.decoded_samples.stored_images", noted)
-    given = make_settings({**BEGUN, "channels": 1})
-    small = [
-        given.model_copy(update={"input_height": side, "input_width": side}) for side in (32, 64)
-    ]
+    small = of_sides(32, 64)
     assert try_sides(dataset, samples, LogProgress(), small, 256, 600.0).losses
     assert read == set(samples["path"][samples["split"] == "train"])
 
@@ -92,13 +95,8 @@ def test_no_image_outside_the_training_split_is_looked_at(
 def test_what_was_found_once_is_not_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset = load_dataset(draw_rings(tmp_path / "rings", 48))
-    samples = scan(dataset, LogProgress()).samples
-    samples["split"], samples["group"] = "train", samples["patient"]
-    given = make_settings({**BEGUN, "channels": 1})
-    small = [
-        given.model_copy(update={"input_height": side, "input_width": side}) for side in (32, 64)
-    ]
+    dataset, samples = read_rings(tmp_path)
+    small = of_sides(32, 64)
     assert not try_sides(dataset, samples, LogProgress(), small, 256, 0.0).losses
     # Which is not kept, for it hangs on the time that there was.
     found = try_sides(dataset, samples, LogProgress(), small, 256, 600.0)

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from hilum import map_checks, robustness
-from hilum.cache import StoredImages, cache_room
+from hilum.cache import StoredImages
+from hilum.cache_rooms import cache_room
 from hilum.errors import SettingError
 from hilum.hardware import Device
 from hilum.neighbours import MAX_REFERENCES

@@ -12,13 +12,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
 import secrets
 import shutil
-import sys
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +27,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.cache_rooms import ROOMS, cache_folder, cache_room
 from hilum.dataset import Dataset
 from hilum.errors import HilumError
 from hilum.files import read_json, write_json
@@ -40,47 +39,6 @@ from hilum.threads import in_threads, portion_of
 DAY = 24 * 3600.0  # seconds
 
 PIXELS, CHECKSUMS, ABOUT = "pixels.bin", "checksums.bin", "about.json"
-
-
-def cache_folder() -> Path:
-    """Return where stores are kept: HILUM_CACHE, or the user's cache folder."""
-    chosen = os.environ.get("HILUM_CACHE")
-    if chosen:
-        return Path(chosen)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "hilum"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hilum"
-
-
-ROOMS = ("pixels", "looks", "findings", "probes", "trials")
-
-
-def cache_room(name: str) -> Path:
-    """Return one of the cache's folders, made for its owner alone: it tells of patients.
-
-    Raises
-    ------
-    OSError
-        If it cannot be made.
-    """
-    assert name in ROOMS
-    folder = cache_folder() / name
-    folder.mkdir(parents=True, exist_ok=True)
-    if folder.stat().st_mode & 0o077:
-        folder.chmod(0o700)
-    return folder
-
-
-@functools.cache
-def code_digest() -> bytes:
-    """Hash the code that a kept answer depends on, so that none outlives it."""
-    digest = hashlib.sha256()
-    package = Path(__file__).parent
-    for file in sorted(package.rglob("*.py")):
-        digest.update(file.read_bytes())
-    for library in ("numpy", "pandas", "scipy", "scikit-learn", "torch"):
-        digest.update(importlib.metadata.version(library).encode())
-    return digest.digest()
 
 
 @dataclass(frozen=True)

@@ -657,7 +657,8 @@ def cache_command(
     They lie in the folder that HILUM_CACHE names, or in the user's cache folder, for their owner
     alone. What is removed is decoded again when it is wanted.
     """
-    from hilum.cache import cache_folder, empty_cache, list_cache
+    from hilum.cache import empty_cache, list_cache
+    from hilum.cache_rooms import cache_folder
 
     stores = list_cache()
     removed = empty_cache() if empty else 0

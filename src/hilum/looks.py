@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.cache_rooms import cache_folder, cache_room
 from hilum.errors import HilumError
 from hilum.pixels import PixelSpec, prepare
 from hilum.readers import Picture
@@ -68,9 +69,6 @@ def empty_looks(n: int) -> NDArray[np.uint8]:
     HilumError
         If the cache folder cannot hold them.
     """
-    # Not at the top: the store of pixels reads samples through `scan`, which makes looks.
-    from hilum.cache import cache_folder, cache_room
-
     shape = (n, LOOK_SIDE, LOOK_SIDE)
     if n == 0:
         return np.zeros(shape, np.uint8)

@@ -29,7 +29,7 @@ from hilum.backbones import (
     published_weights,
     timm_facts,
 )
-from hilum.cache import cache_folder
+from hilum.cache_rooms import cache_folder
 from hilum.efficientnet import PHOTO_MEAN, PHOTO_STD
 from hilum.errors import MissingExtraError, SettingError
 from hilum.files import read_json, write_json

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hilum.allocator import keep_pages
 from hilum.backbones import freeze
-from hilum.cache import cache_folder
+from hilum.cache_rooms import cache_folder
 from hilum.errors import HilumError
 from hilum.files import read_json, write_json
 from hilum.hardware import Hardware

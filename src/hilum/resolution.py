@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.model_selection import GroupKFold
 
-from hilum.cache import cache_room, code_digest
+from hilum.cache_rooms import cache_room, code_digest
 from hilum.dataset import Dataset
 from hilum.decoded_samples import decode_samples
 from hilum.errors import HilumError

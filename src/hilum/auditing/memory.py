@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hilum.auditing.findings import Finding, Found
-from hilum.cache import cache_room, code_digest
+from hilum.cache_rooms import cache_room, code_digest
 from hilum.errors import HilumError
 from hilum.files import read_json, write_json
 from hilum.progress import Progress, Task

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hilum.readers._arrays import read_arrays
+from hilum.readers._files import read_bytes
 from hilum.readers._isolated import read_isolated
 from hilum.readers._limits import LIMITS, Limits
 from hilum.readers._picture import AtLeast, Facts, Picture, Reduction
-from hilum.readers._read import read, read_bytes
+from hilum.readers._read import read
 
 __all__ = [
     "LIMITS",

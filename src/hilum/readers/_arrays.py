@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.readers._files import with_file
 from hilum.readers._limits import LIMITS, Limits, Refusal
 from hilum.readers._picture import Facts, Picture, RangeFrom
 from hilum.readers._values import float_range, plain
@@ -34,7 +35,6 @@ def read_arrays(
     UnreadableError
         If the file is damaged, too large, or holds Python objects.
     """
-    from hilum.readers._read import with_file
 
     def arrays(data: bytes, form: str) -> dict[str, NDArray[Any]]:
         if form == "NPY":

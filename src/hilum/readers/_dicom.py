@@ -21,6 +21,7 @@ from hilum.readers._dicom_light import (
     with_padding_black,
 )
 from hilum.readers._dicom_structure import check_structure
+from hilum.readers._files import with_file
 from hilum.readers._limits import LIMITS, Limits, Refusal
 from hilum.readers._picture import Facts, Picture, RangeFrom
 
@@ -66,7 +67,6 @@ def read_header(
     source: str | Path | bytes, fields: Sequence[str], *, name: str | None
 ) -> dict[str, str]:
     """See `hilum.readers.read_header`."""
-    from hilum.readers._read import with_file
 
     def header(data: bytes, form: str) -> dict[str, str]:
         ds = _parse_only(data, form)
@@ -77,7 +77,6 @@ def read_header(
 
 def dicom_columns(source: str | Path | bytes, *, name: str | None) -> dict[str, str]:
     """See `hilum.readers.dicom_columns`."""
-    from hilum.readers._read import with_file
 
     def columns(data: bytes, form: str) -> dict[str, str]:
         ds = _parse_only(data, form)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from hilum.errors import UnreadableError
+from hilum.readers._files import load
 from hilum.readers._limits import LIMITS, Refusal
 from hilum.readers._picture import Facts, Picture
-from hilum.readers._read import load
 
 CHILD = (sys.executable, "-P", "-m", "hilum.readers._child")
 
