@@ -27,7 +27,7 @@ STAGES = {
     "preparation.scan": "reading and hashing",
     "preparation.find_flaws": "audit: the rest",
     "preparation.make_plan": "plan",
-    "runs.stored_images": "decoding into the cache",
+    "decoded_samples.stored_images": "decoding into the cache",
     "runs.train_network": "training: steps and checkpoints",
     "training.validate": "training: validation",
     "runs.make_release": "model: the rest",

@@ -27,6 +27,12 @@ def standins(accuracy: ModuleType) -> ModuleType:
     return import_module("benchmarks.standins")
 
 
+def test_every_stage_that_is_timed_is_there(accuracy: ModuleType) -> None:
+    for name in import_module("benchmarks.stages").STAGES:
+        module, _, function = name.partition(".")
+        assert callable(getattr(import_module(f"hilum.{module}"), function))
+
+
 SAMPLES = """file,path,label,patient,split
 train/no/0.png,a,no,P1,train
 val/no/1.png,b,no,P2,val

@@ -64,12 +64,14 @@ def test_what_was_found_is_planned_and_every_network_gets_images_whole() -> None
 def test_fewer_sides_are_tried_where_looking_takes_long() -> None:
     asked: list[list[int]] = []
 
-    def trial(candidates: Sequence[Settings], *_: object) -> Resolution:
-        asked.append([one.input_height for one in candidates])
+    def trial(candidates: Sequence[Settings], most: int, _: float) -> Resolution:
+        asked.append([*(one.input_height for one in candidates), most])
         return SHOWN
 
-    make_plan(large(), CPU, budget=Budget(10, is_given=False, read_s=0.4), trial=trial)
-    assert asked == [[128, 192, 256]]
+    # Of 45, 123 and 250 images that there would be time for, round numbers are tried.
+    for read_s in (0.4, 0.1, 0.03):
+        make_plan(large(), CPU, budget=Budget(10, is_given=False, read_s=read_s), trial=trial)
+    assert asked == [[128, 192, 256, 40], [128, 192, 256, 384, 96], [128, 192, 256, 384, 192]]
 
 
 @pytest.mark.usefixtures("fast")

@@ -66,6 +66,8 @@ def test_scores_on_other_scales_are_told_and_do_not_hide_the_folds() -> None:
     assert "within folds" in page.title
     assert page.title.endswith("as the scores of the folds’ networks are not on one scale")
     titles = [doubt.title for doubt in page.doubts]
+    are_serious = [doubt.is_serious for doubt in page.doubts]
+    assert are_serious == sorted(are_serious, reverse=True)
     assert "The folds’ scores are not on one scale" in titles
     assert "No skill is shown" not in titles
 

@@ -17,6 +17,7 @@ from hilum.report.facts import Estimate, read_run
 from hilum.report.figures import Curve, Trace
 from hilum.report.reason import Reason
 from hilum.report.reasons import Verdict, judge
+from hilum.report.setup import epochs_kept
 from reporting import Page, enrich, figure, make_run, page_of, write_json
 
 
@@ -154,6 +155,12 @@ def test_numbers_below_nought_and_near_one_read_well() -> None:
     assert rare.in_words == "1 of 20 alarms is true"
     assert common.npv == "90.0\u202f%"
     assert common.in_words == "90 of 100 alarms are true"
+
+
+def test_the_epoch_of_all_networks_is_written_once() -> None:
+    assert epochs_kept([17, 17]) == "17, of each of 2 networks"
+    assert epochs_kept([17]) == "17"
+    assert epochs_kept([12, 17]) == "12, 17"
 
 
 def test_heaviest_reasons_are_unfolded_and_all_are_named() -> None:

@@ -107,13 +107,16 @@ def test_what_was_found_once_is_not_tried_again(
 
     monkeypatch.setattr("hilum.resolution.find_features", again)
     assert try_sides(dataset, samples, LogProgress(), small, 256, 600.0) == found
+    relabelled = samples.assign(label=list(reversed(samples["label"])))
+    regrouped = samples.assign(group=[f"P{row // 2}" for row in range(len(samples))])
+    others = [one.model_copy(update={"seed": 1}) for one in small]
+    for table, candidates in ((relabelled, small), (regrouped, small), (samples, others)):
+        with pytest.raises(AssertionError, match="tried again"):
+            try_sides(dataset, table, LogProgress(), candidates, 256, 600.0)
     for kept in cache_room("trials").iterdir():
         kept.write_text("{}")
     with pytest.raises(AssertionError, match="tried again"):
         try_sides(dataset, samples, LogProgress(), small, 256, 600.0)
-    other = samples.assign(label=list(reversed(samples["label"])))
-    with pytest.raises(AssertionError, match="tried again"):
-        try_sides(dataset, other, LogProgress(), small, 256, 600.0)
 
 
 def test_losses_are_those_of_their_definition() -> None:

@@ -42,7 +42,7 @@ def test_lies_where_the_corrupted_samples_are_parted_too() -> None:
     assert found.reason == (
         "It gives the greatest sum of sensitivity and specificity on 400 validation images as "
         "they are and the same under 4 changes of exposure, sharpness and place, as the mean "
-        "of all these; no less on those as they are than the binomial standard error allows."
+        "of all these; no less on those as they are than the standard error allows."
     )
 
 
@@ -121,12 +121,16 @@ def test_no_other_threshold_is_more_robust(
     assert own >= greatest - error - 1e-6
 
 
-def test_counts_where_normal_distributions_do_not_fit() -> None:
+@pytest.mark.parametrize("near", [np.full(25, 0.1), np.linspace(0.1, 0.4, 25)])
+def test_counts_where_normal_distributions_do_not_fit(near: Floats) -> None:
     """Most positives far off, the rest just above all negatives, as they are and corrupted."""
-    z = np.r_[np.linspace(-1, 0, 50), np.full(25, 0.1), np.linspace(9, 12, 75)]
+    z = np.r_[np.linspace(-1, 0, 50), near, np.linspace(9, 12, 75)]
     y = np.r_[np.zeros(50, int), np.ones(100, int)]
     found = robust(y, sigmoid(z), y, sigmoid(np.stack([z, z])))
-    assert found.sensitivity == found.specificity == 1
+    lost = 2 - found.sensitivity - found.specificity
+    # To lose one of those that are alike would be to lose all 25.
+    allowed = standard_error(found.sensitivity, 100, found.specificity, 50) if np.ptp(near) else 0
+    assert lost <= allowed
 
 
 @pytest.mark.parametrize("n_positive", [0, 1, 9])

@@ -41,7 +41,7 @@ def cache_room(name: str) -> Path:
 
 @functools.cache
 def code_digest() -> bytes:
-    """Hash the code that a kept answer depends on, so that none outlives it."""
+    """Hash the code of Hilum and of what it computes with, so that no answer outlives it."""
     digest = hashlib.sha256()
     package = Path(__file__).parent
     for file in sorted(package.rglob("*.py")):

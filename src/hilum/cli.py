@@ -655,7 +655,7 @@ def cache_command(
     """Show the images that are kept decoded, at each data set's input size, or remove them.
 
     They lie in the folder that HILUM_CACHE names, or in the user's cache folder, for their owner
-    alone. What is removed is decoded again when it is wanted.
+    alone. What is removed is decoded, and found out, again when it is wanted.
     """
     from hilum.cache import empty_cache, list_cache
     from hilum.cache_rooms import cache_folder

@@ -16,7 +16,6 @@ def split_samples(
     dataset: Dataset, samples: pd.DataFrame, split: str, settings: Settings, progress: Progress
 ) -> Samples:
     """Decode the samples of the train or val split, or map what was decoded before."""
-    assert split != "test", "the test split is opened by evaluation alone"
     rows = samples[samples["split"] == split]
     return decode_samples(dataset, rows, samples, settings, progress)
 
@@ -33,8 +32,10 @@ def decode_samples(
     Parameters
     ----------
     rows, samples : DataFrame
-        Those wanted, and all, as `scan` returns them, with the column `group`.
+        Those wanted, none of them of the test split, and all, as `scan` returns them, with the
+        columns `split` and `group`.
     """
+    assert not (rows["split"] == "test").any(), "the test split is opened by evaluation alone"
     pixels = stored_images(
         dataset,
         list(rows["path"]),

@@ -79,7 +79,7 @@ def choose_operating_point(
     rule : str
         'youden': greatest sensitivity + specificity, of normal distributions of the log-odds where
         these fit. 'robust': the same as a mean over the samples as they are and under each
-        corruption, but no lower on the samples as they are than its binomial standard error allows.
+        corruption, but no lower on the samples as they are than its standard error allows.
         'sensitivity:X', 'specificity:X': at least that, with as much of the other as can be had.
         'cost:FN:FP': least cost where a missed positive costs FN and a false alarm FP. 'fixed:X':
         that threshold.

@@ -186,7 +186,7 @@ def prepare(
         )
     except torch.OutOfMemoryError:
         raise SettingError(
-            "The device has too little memory for the steps that planning times. Ask for less: "
+            f"{hardware.name} has too little memory for what planning tries on it. Ask for less: "
             "--set batch_size=…, or --set input_height=… and --set input_width=…."
         ) from None
     if not by_user:

@@ -70,11 +70,8 @@ def print_plan(plan: Plan, as_json: bool) -> None:
 
 def print_run(run: Run, as_json: bool) -> None:
     """Print the figures of a finished run, why to distrust them, and where its report is."""
-    from hilum.report import list_reasons
-
-    reasons = list_reasons(run.folder)
     if as_json:
-        print_json({"run": str(run.folder), "metrics": run.metrics, "reasons": reasons})
+        print_json({"run": str(run.folder), "metrics": run.metrics, "reasons": run.reasons})
         return
     metrics = run.metrics
     for split, what in (("val", "Validation"), ("test", "Test"), ("oof", "Out of fold")):
@@ -83,7 +80,7 @@ def print_run(run: Run, as_json: bool) -> None:
         _print_figures(what, metrics[split])
         if split == "oof":
             _print_spread(metrics)
-    _print_reasons(reasons)
+    _print_reasons(run.reasons)
     typer.echo(f"Report: {run.folder / 'report.html'}")
 
 

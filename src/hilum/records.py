@@ -70,6 +70,13 @@ class Run:
         return n_folds
 
     @property
+    def reasons(self) -> list[str]:
+        """Titles of the reasons to distrust the figures, the gravest first."""
+        from hilum.report import list_reasons
+
+        return list_reasons(self.folder)
+
+    @property
     def metrics(self) -> dict[str, Any]:
         """Content of metrics.json."""
         metrics: dict[str, Any] = read_json(self.folder / "metrics.json")

@@ -133,7 +133,7 @@ def _key(train: pd.DataFrame, labels: Labels, candidates: Sequence[Settings]) ->
 
 
 def _recall(key: str) -> Resolution | None:
-    """Return the answer that is kept: what `hilum plan` has shown is what training then does."""
+    """Return the answer that is kept of a whole trial of the same sides on the same images."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         kept = read_json(cache_room("trials") / f"{key}.json")
         losses = {int(side): float(loss) for side, loss in kept["losses"].items()}

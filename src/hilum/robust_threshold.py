@@ -99,6 +99,5 @@ def robust_reason(n: int, corrupted: CorruptedScores, unit: str) -> str:
     return (
         f"It gives the greatest sum of sensitivity and specificity on {n:,} validation {unit}s as "
         f"they are and {some} under {n_corruptions} changes of exposure, sharpness and place, as "
-        "the mean of all these; no less on those as they are than the binomial standard error "
-        "allows."
+        "the mean of all these; no less on those as they are than the standard error allows."
     )

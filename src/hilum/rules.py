@@ -35,7 +35,7 @@ LARGER_SIDES = (192, 256, 384, 512)
 """Sides that such networks take where smaller ones were tried and hide the signs."""
 
 LARGE_PIXELS = 256 * 256
-"""Of an input; of larger ones no more than 16 at once: at 384 pixels these took 3.1 GB."""
+"""Of an input; of larger ones 16 are taken at once, for memory."""
 
 PHOTO_IMAGES_SEEN, PHOTO_SEEN_A_CLASS = 10_000, 500
 """As `IMAGES_SEEN` and `SEEN_A_CLASS`, where weights begin well."""

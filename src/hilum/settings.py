@@ -32,14 +32,21 @@ OUR_WORDS = {
 }
 """Words of the library that checks values, and what is said in their place."""
 
-KINDS_OF_VALUE = {
+OF_ANOTHER_KIND = {
     "int": "it must be a whole number",
     "float": "it must be a number",
     "bool": "it must be true or false",
     "tuple": "it must be a list, such as [a, b]",
+    "dict": "it must map names to values, such as {a: b}",
     "string": "it must be text",
 }
 """What is said of a value of another kind, by the beginning of the fault's name."""
+
+OF_ANOTHER_LENGTH = {
+    "too_short": "a list of {min_length} or more is needed",
+    "too_long": "a list of {max_length} at most is possible",
+    "missing": "a value is missing",
+}
 
 DEFAULT_REASON = "The default"
 """How the reason begins of a setting that nothing in the data speaks for or against."""
@@ -403,11 +410,14 @@ def _explain(error: ValidationError) -> str:
     problem = fault["msg"].removeprefix("Value error, ")
     for theirs, ours in OUR_WORDS.items():
         problem = problem.replace(theirs, ours)
+    is_optional = bool(name) and type(None) in get_args(Settings.model_fields[name].annotation)
     kind, _, what = fault["type"].partition("_")
     if fault["type"] == "string_pattern_mismatch":
         problem = WRITTEN[name]
-    elif kind in KINDS_OF_VALUE and what in ("parsing", "type", "from_float"):
-        problem = KINDS_OF_VALUE[kind]
+    elif kind in OF_ANOTHER_KIND and what in ("parsing", "type", "from_float"):
+        problem = OF_ANOTHER_KIND[kind] + (", or null" if is_optional else "")
+    elif fault["type"] in OF_ANOTHER_LENGTH:
+        problem = OF_ANOTHER_LENGTH[fault["type"]].format(**fault.get("ctx", {}))
     problem = problem[:1].lower() + problem[1:]
     if not name:
         return f"The settings do not fit together: {problem}."

@@ -119,12 +119,6 @@ def check_estimable(facts: RunFacts, found: Found) -> None:
 
 
 def check_drop(facts: RunFacts, found: Found) -> None:
-    if _is_at_chance(facts):
-        found.unchecked.append(
-            "whether a main figure falls from validation to test (on validation none is clearly "
-            "above chance)"
-        )
-        return
     drops, compared = [], False
     for key in main_figures(facts):
         val, test = (Estimate.of(facts.metrics[split], key) for split in ("val", "test"))
@@ -150,16 +144,17 @@ def check_drop(facts: RunFacts, found: Found) -> None:
             "differ again.",
         )
     else:
+        may_be_chance = _may_be_chance(facts)
         found.pass_if(
-            compared,
+            compared and not may_be_chance,
             "no main figure falls from validation to test beyond its interval",
             "whether a main figure falls from validation to test",
-            NO_INTERVALS,
+            "on validation it may be at chance" if may_be_chance else NO_INTERVALS,
         )
 
 
-def _is_at_chance(facts: RunFacts) -> bool:
-    """Tell whether validation images are told apart no better than by chance."""
+def _may_be_chance(facts: RunFacts) -> bool:
+    """Tell whether validation images may be told apart no better than by chance: nothing falls."""
     key, chance = ("quadratic_kappa", 0.0) if facts.target == "ordinal" else ("auroc", 0.5)
     low = Estimate.of(facts.metrics["val"], key).ci_low
     return low is not None and low <= chance

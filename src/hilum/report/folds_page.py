@@ -131,7 +131,9 @@ def make_folds_page(
             "These figures say what this way of training is worth on such data. There is no "
             "single model here: to have one, train without folds on the same data.",
         ),
-        doubts=tuple(_doubts(run, metrics, keys, findings)),
+        doubts=tuple(
+            sorted(_doubts(run, metrics, keys, findings), key=lambda doubt: not doubt.is_serious)
+        ),
         heads=tuple(words.BY_KEY[key].name for key in keys),
         pooled=figure_row("All folds together", pooled, keys),
         by_patient=_by_patient(pooled, keys),
@@ -235,7 +237,7 @@ def _answer(pooled: Mapping[str, Any], positive: str | None) -> str:
 def _doubts(
     run: Mapping[str, Any], metrics: Mapping[str, Any], keys: Sequence[str], findings: Findings
 ) -> Iterator[Doubt]:
-    """Say what to distrust, the gravest first."""
+    """Say what to distrust."""
     pooled, known = metrics[OUT_OF_FOLD], run["patients"]["n_patients"] is not None
     yield from _doubts_of_scale(metrics)
     yield from _doubts_of_skill(metrics)

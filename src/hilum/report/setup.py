@@ -223,14 +223,14 @@ def _model(run: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         *calibration,
         ("Parameters", words.count(int(run["n_parameters"]))),
         ("Epochs trained", words.count(int(run["epochs_done"]))),
-        ("Epoch kept", _epochs_kept(run["best_epochs"])),
+        ("Epoch kept", epochs_kept(run["best_epochs"])),
         ("Time", words.duration(float(run["elapsed_s"]))),
         ("Device", f"{hardware['device']}, {hardware['precision']}"),
         ("Processor", f"{hardware['cpu']}, {cores}"),
     )
 
 
-def _epochs_kept(best_epochs: Sequence[int]) -> str:
+def epochs_kept(best_epochs: Sequence[int]) -> str:
     """Write the epoch that each network is of, once where it is the same."""
     each = [words.count(int(epoch)) for epoch in best_epochs]
     alike = len(each) > 1 and len(set(each)) == 1
