@@ -381,6 +381,8 @@ def test_what_the_user_has_set_is_timed_once_and_alone(timed: list[str]) -> None
     assert timed == ["training"]
     assert plan.settings.reductions == (1,)
     assert plan.reasons["reductions"] == "One network, which gets images whole."
+    assert (plan.settings.kinds, plan.settings.random_rate) == (("backbone",), 1)
+    assert plan.reasons["random_rate"].startswith("The default")
     whole = make_plan(large, CPU, chosen={"members": 2}).settings
     assert (whole.input_height, whole.reductions) == (128, (1, 2))
 

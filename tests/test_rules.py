@@ -182,6 +182,15 @@ def test_rows_and_columns_of_an_oblong_input_are_not_exchanged() -> None:
     assert values(given, sides={"transpose": side})["flip_diagonal"] is False
 
 
+def test_networks_that_begin_with_weights_learn_slowly() -> None:
+    mixed, alone = values(), values({"kinds": ("backbone",)})
+    assert (mixed["learning_rate"], mixed["random_rate"]) == (7e-4, 3)
+    assert (alone["learning_rate"], "random_rate" in alone) == (7e-4, False)
+    at_random = values(AT_RANDOM)
+    assert (at_random["learning_rate"], "random_rate" in at_random) == (2e-3, False)
+    assert 3 * mixed["learning_rate"] == pytest.approx(at_random["learning_rate"], rel=0.1)
+
+
 def test_few_images_are_seen_more_often() -> None:
     epochs = [values(n_train=n)["epochs"] for n in (100, 1000, 5000, 100_000)]
     assert epochs == sorted(epochs, reverse=True)

@@ -218,6 +218,8 @@ def test_networks_that_begin_with_weights_and_at_random_take_their_turns() -> No
             "frozen_stages": 3,
             "frozen_norms": True,
             "backbone_rate": 0.5,
+            "learning_rate": 5e-4,
+            "random_rate": 4,
         }
     )
     turns = [("backbone", 1), ("network", 2), ("backbone", 2), ("network", 1)]
@@ -231,6 +233,9 @@ def test_networks_that_begin_with_weights_and_at_random_take_their_turns() -> No
     )
     assert (at_random.backbone, at_random.weights, at_random.input_height) == (None, None, 64)
     assert (at_random.frozen_stages, at_random.backbone_rate) == (0, 1.0)
+    assert begun.learning_rate == 5e-4
+    assert at_random.learning_rate == pytest.approx(2e-3)
+    assert at_random.of(at_random.turn(1)).learning_rate == at_random.learning_rate
     assert at_random.stem_stride == 1
     assert (smaller.backbone, smaller.input_height) == (mixed.backbone, 64)
     assert smaller.stem_stride == mixed.stem_stride

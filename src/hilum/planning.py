@@ -305,6 +305,10 @@ def _as_used(plan: Plan, asked: _Asked) -> Plan:
         if len(planned) > members and name not in asked.given:
             changes[name] = planned[:members]
             reasons |= {name: alone} if members == 1 else {}
+    used = plan.settings.model_copy(update=changes)
+    if "random_rate" not in asked.given and "network" not in used.kinds:
+        changes["random_rate"] = Settings.model_fields["random_rate"].default
+        reasons["random_rate"] = _default_reason("random_rate")
     return Plan(plan.settings.model_copy(update=changes), reasons)
 
 

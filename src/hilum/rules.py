@@ -348,14 +348,29 @@ def _steps_in_words(n: int) -> str:
     return f"{n:,} step" + ("s" if n > 1 else "")
 
 
-def _optimizer(_: Fingerprint, __: Mapping[str, Any]) -> Choices:
-    return {
+def _optimizer(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
+    return _rates(so_far) | {
         "optimizer": ("adamw", "Adam with decoupled weight decay needs the least tuning."),
-        "learning_rate": (2e-3, "The peak of the one-cycle schedule."),
         "weight_decay": (0.02, "Holds weights small; mild, as augmentation does the most."),
         "schedule": ("one_cycle", "Warms up, then falls to zero by the last epoch."),
         "label_smoothing": (0.05, "Labels of the field are rarely certain."),
     }
+
+
+def _rates(so_far: Mapping[str, Any]) -> Choices:
+    peak = "The peak of the one-cycle schedule"
+    if not begins_well(so_far):
+        return {"learning_rate": (2e-3, f"{peak}.")}
+    rates: Choices = {
+        "learning_rate": (
+            7e-4,
+            f"{peak}. With more, networks that begin with weights may lose what they know before "
+            "faint or rare signs teach them.",
+        )
+    }
+    if "network" in so_far.get("kinds", ()):
+        rates["random_rate"] = 3.0, "Networks that begin at random have more to learn."
+    return rates
 
 
 def _weights(_: Fingerprint, __: Mapping[str, Any]) -> Choices:
@@ -466,7 +481,11 @@ RULES: tuple[Rule, ...] = (
     Rule("network", _network, "He et al., 2016; benchmarks/README.md, Ablations"),
     Rule("networks of an ensemble", _ensemble, "benchmarks/README.md, Ablations"),
     Rule("epochs and batch", _steps, "benchmarks/README.md, Ablations"),
-    Rule("optimizer", _optimizer, "Loshchilov and Hutter, 2019; Smith, 2018"),
+    Rule(
+        "optimizer",
+        _optimizer,
+        "Loshchilov and Hutter, 2019; Smith, 2018; benchmarks/README.md, How fast",
+    ),
     Rule(
         "weights that are kept", _weights, "Izmailov et al., 2018; benchmarks/README.md, Ablations"
     ),

@@ -135,6 +135,12 @@ class Settings(BaseModel):
     backbone_rate: float = Field(
         1.0, gt=0, le=1, description="the backbone's learning rate, share of the head's"
     )
+    random_rate: float = Field(
+        1.0,
+        gt=0,
+        le=100,
+        description="times the learning rate, for networks that begin at random beside a backbone",
+    )
     probe: bool = Field(
         False, description="fit a linear model on the features of a backbone that does not learn"
     )
@@ -307,7 +313,10 @@ class Settings(BaseModel):
     def of(self, turn: Turn) -> Self:
         """Return what one network of the ensemble is built from and learns by."""
         changes: dict[str, Any] = {"members": 1, "reductions": (1,), "kinds": ("backbone",)}
+        changes |= {"random_rate": 1.0}
         if turn.kind == "network":
+            beside = self.random_rate if self.backbone is not None else 1.0
+            changes |= {"learning_rate": beside * self.learning_rate}
             changes |= dict.fromkeys(("backbone", "weights", "weights_sha256"))
             changes |= {"frozen_epochs": 0, "frozen_stages": 0, "frozen_norms": False}
             changes |= {"backbone_rate": 1.0}

@@ -284,9 +284,16 @@ def training(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
     return (
         f"{begun}{words.plural(_epochs(facts), 'epoch')} in batches of "
         f"{facts.setting('batch_size')} with {named}{source} (learning rate "
-        f"{facts.setting('learning_rate'):g}, {how}), {loss} loss{more}, in "
+        f"{_rates(facts)}, {how}), {loss} loss{more}, in "
         f"{facts.run['hardware']['precision']} on {_device(facts)}."
     )
+
+
+def _rates(facts: RunFacts) -> str:
+    rate, times = float(facts.setting("learning_rate")), float(facts.setting("random_rate") or 1)
+    if times == 1 or not is_mixed(facts):
+        return f"{rate:g}"
+    return f"{rate:g}, from random weights {times * rate:g}"
 
 
 def _device(facts: RunFacts) -> str:

@@ -34,7 +34,7 @@ GROUPS = (
         "Network that begins with weights",
         (
             *("backbone", "weights", "weights_sha256", "frozen_epochs", "frozen_stages"),
-            *("frozen_norms", "backbone_rate", "probe", "probe_passes"),
+            *("frozen_norms", "backbone_rate", "random_rate", "probe", "probe_passes"),
         ),
     ),
     (
@@ -83,6 +83,7 @@ NAMES = {
     "dropout_conv": "Dropout after blocks",
     "dropout_dense": "Dropout before dense layers",
     "backbone_rate": "The backbone's share of the learning rate",
+    "random_rate": "Times the learning rate, where a network begins at random",
     "frozen_epochs": "Epochs with the backbone held still",
     "frozen_stages": "First stages held still",
     "frozen_norms": "Statistics of batch norm kept",
