@@ -246,6 +246,18 @@ def test_no_epoch_is_said_to_be_chosen_where_the_last_is_kept(grades: Path) -> N
     assert "another calibration, and so other probabilities" in few.text
 
 
+def test_the_rate_of_networks_that_begin_at_random_is_told(grades: Path) -> None:
+    facts = copy.deepcopy(read_run(grades))
+    mixed = {"backbone": "hilum:efficientnet_lite0", "kinds": ["backbone", "network"], "members": 2}
+    rates = {"learning_rate": 7e-4, "random_rate": 3.0}
+    for name, value in (mixed | rates).items():
+        facts.plan[name] = {"value": value, "reason": ""}
+    assert "(learning rate 0.0007, from random weights 0.0021, " in _methods(facts)
+    facts.plan["kinds"]["value"] = ["backbone"]
+    assert "(learning rate 0.0007, " in _methods(facts)
+    assert "from random weights 0.0021" not in _methods(facts)
+
+
 def _evidence(item: str, facts: RunFacts) -> str:
     found = EVIDENCE[item](facts)
     assert found is not None
