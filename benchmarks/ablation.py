@@ -32,6 +32,7 @@ from hilum.dataset import Dataset, load_dataset
 from hilum.decoded_samples import split_samples
 from hilum.fingerprint import take_fingerprint
 from hilum.hardware import find_hardware
+from hilum.linear_probe import train_probe
 from hilum.losses import validation_scores
 from hilum.networks import Classifier
 from hilum.pixels import Images
@@ -115,7 +116,8 @@ def try_variant(cohort: Cohort, samples: pd.DataFrame, chosen: dict[str, Any]) -
     )
     with tempfile.TemporaryDirectory() as folder:
         names = cohort.dataset.class_names
-        trained = train_network(train, val, settings, names, Path(folder), LogProgress())
+        learn = train_probe if settings.probe else train_network
+        trained = learn(train, val, settings, names, Path(folder), LogProgress())
 
     def scores(samples: Samples) -> dict[str, float]:
         return validation_scores(

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hilum import estimates, intervals, metrics, multilabel, reliability
+from hilum import estimates, metrics, multilabel, reliability, resampling
 from hilum.targets import median_grade
 
 FIGURES = (
@@ -145,7 +145,7 @@ def truth(scenario: Scenario, population: Sample) -> dict[str, float]:
     if k is not None:
         found |= true_use(y == k, probs[:, k], found["sensitivity"], found["specificity"])
     hit, stated = metrics.hits_and_stated(y, probs) if k is None else (1.0 * (y == k), probs[:, k])
-    fit = reliability.recalibrate(hit, stated, intervals.Clusters.of(None, len(hit)))
+    fit = reliability.recalibrate(hit, stated, resampling.Clusters.of(None, len(hit)))
     shares = np.bincount(y) / len(y)
     return found | {
         "calibration_slope": fit.slope.value,
@@ -397,9 +397,9 @@ def percentiles(
     sample: Sample, n_resamples: int, seed: int
 ) -> Iterator[tuple[str, float | None, float | None]]:
     """Plain percentile bootstrap over patients, two classes."""
-    clusters = intervals.Clusters.of(sample.groups, len(sample.groups))
+    clusters = resampling.Clusters.of(sample.groups, len(sample.groups))
     score = sample.probs[:, 1]
-    weights = intervals.draw_patients(clusters.n, n_resamples, seed)[:][:, clusters.index]
+    weights = resampling.draw_patients(clusters.n, n_resamples, seed)[:][:, clusters.index]
     called = (score >= 0.5).astype(int)
     for name, of in zip(PERCENTILE, (score, score, called), strict=True):
         figure = getattr(metrics, name)

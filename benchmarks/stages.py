@@ -29,6 +29,7 @@ STAGES = {
     "preparation.make_plan": "plan",
     "decoded_samples.stored_images": "decoding into the cache",
     "runs.train_network": "training: steps and checkpoints",
+    "runs.train_probe": "training: a linear model",
     "training.validate": "training: validation",
     "runs.make_release": "model: the rest",
     "release.network_logits": "model: images by PyTorch",

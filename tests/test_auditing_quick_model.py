@@ -17,8 +17,8 @@ from hilum.auditing.quick_model import (
     picture_features,
     shrink,
 )
-from hilum.intervals import Clusters
 from hilum.metrics import macro_auroc
+from hilum.resampling import Clusters
 from looks_made import make_looks, make_samples
 
 

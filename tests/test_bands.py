@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hilum import bands, intervals, metrics
+from hilum import bands, intervals, metrics, resampling
 from hilum.errors import DataError
 from studies import study
 
@@ -14,7 +14,7 @@ def test_roc_band_by_a_slow_loop() -> None:
     y, p, groups = study(25)
     band = bands.roc_band(y, p, groups=groups, n_grid=11, n_resamples=40, seed=3)
     drawn = []
-    for row in intervals.draw_patients(25, 40, seed=3):
+    for row in resampling.draw_patients(25, 40, seed=3):
         curve = metrics.roc_curve(y, p, weights=row[groups])
         drawn.append(np.interp(band.x, curve.x, curve.y))
     curve = metrics.roc_curve(y, p)
@@ -39,7 +39,7 @@ def test_pr_band_is_no_nearer_than_a_share_of_the_images_called() -> None:
     for k, wanted in enumerate(band.x):
         reach = [t for t in sorted(set(p.tolist())) if (p[y == 1] >= t).mean() >= wanted - 1e-12]
         called = p >= reach[-1]
-        alone = intervals.share(y == 1, intervals.Clusters.of(groups, len(y)), called)
+        alone = intervals.share(y == 1, resampling.Clusters.of(groups, len(y)), called)
         assert band.y[k] == pytest.approx(y[called].mean())
         assert band.ci_low[k] <= alone.ci_low
         assert band.ci_high[k] >= alone.ci_high

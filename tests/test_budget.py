@@ -18,6 +18,7 @@ from hilum.budget import (
     LONGEST,
     MOST_MEMBERS,
     STARVED,
+    TRACED_S,
     Budget,
     Pace,
     Paces,
@@ -155,10 +156,21 @@ def test_networks_that_see_less_cost_what_they_cost() -> None:
     more, fewer = (whole_s(paces, SIZES, five, epochs, budget) for epochs in (301, 300))
     epochs_s = [paces[turn].epoch_s(SIZES, five) for turn in (WHOLE, HALF, QUARTER, WHOLE, HALF)]
     assert more - fewer == pytest.approx(sum(epochs_s))
-    before = whole_s({turn: Pace(0, 0, 0, 0) for turn in paces}, SIZES, five, 0, budget)
-    predicted = whole_s(paces, SIZES, five, 0, budget) - before
-    alone = whole_s(PACES, SIZES, settings(), 0, budget) - before
+    predicted, alone = (
+        whole_s(timed, SIZES, each, 0, budget)
+        - whole_s(dict.fromkeys(timed, Pace(0, 0, 0, 0)), SIZES, each, 0, budget)
+        for timed, each in ((paces, five), (PACES, settings()))
+    )
     assert predicted / alone == pytest.approx((0.004 + 0.001) * 2 / 0.004 + 0.0002 / 0.004)
+
+
+def test_networks_are_traced_once_for_all_folds() -> None:
+    free = dict.fromkeys((WHOLE, Turn("backbone", 1)), Pace(0, 0, 0, 0))
+    mixed = settings(backbone="hilum:efficientnet_lite0", kinds=("backbone", "network"), members=3)
+    for n_folds in (1, 5):
+        budget = Budget(10, is_given=True, n_folds=n_folds)
+        whole, alone = (whole_s(free, SIZES, each, 0, budget) for each in (mixed, settings()))
+        assert whole - alone == 2 * TRACED_S["backbone"]
 
 
 def test_each_kind_of_network_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ import hilum
 from hilum import intervals, metrics
 from hilum.cli import app
 from hilum.errors import DataError, RunError, SettingError
-from hilum.intervals import Bools, Clusters, Floats, Ints
 from hilum.paired import delong, mean_difference
+from hilum.resampling import Bools, Clusters, Floats, Ints
 from hilum.targets import joined_cells, label_columns
 from studies import slow_auroc
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hilum import intervals, metrics
+from hilum import intervals, metrics, resampling
 from hilum.errors import DataError, SettingError
 from hilum.estimates import describe, study_of
 from studies import slow_auroc, study
@@ -426,7 +426,7 @@ class TestCoverage:
             right = called == (sample.y_true == 1)
             row = []
             for groups in (sample.groups, None):
-                clusters = intervals.Clusters.of(groups, len(right))
+                clusters = resampling.Clusters.of(groups, len(right))
                 found = intervals.share(right, clusters, np.ones(len(right), dtype=bool))
                 row.append(found.ci_low <= true["accuracy"] <= found.ci_high)
             held.append(row)

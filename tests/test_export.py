@@ -22,6 +22,7 @@ from hilum.export import (
     to_onnx,
 )
 from hilum.networks import (
+    Classifier,
     Network,
     build_classifier,
     build_network,
@@ -60,12 +61,12 @@ def make(resize_mode: str, channels: int, n_classes: int) -> tuple[Network, Pixe
     network.eval()
     names = [f"class {i}" for i in range(n_classes)]
     data = to_onnx(
-        to_graph(network, settings.pixel_spec), settings.pixel_spec, names, calibrator=HALVED
+        to_graph(network, settings, n_classes), settings.pixel_spec, names, calibrator=HALVED
     )
     return network, settings.pixel_spec, data
 
 
-def torch_logits(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def torch_logits(network: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     with torch.no_grad():
         logits = network(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float())
     found: NDArray[np.float32] = logits.numpy()
@@ -119,7 +120,7 @@ def test_networks_of_an_ensemble_get_their_images_reduced_in_the_graph_as_in_tra
         input_height=24, input_width=32, conv_channels=(4, 8), members=3, reductions=(1, 2, 4)
     )
     ensemble = build_classifier(settings, 2).eval()
-    graph = to_graph(ensemble, settings.pixel_spec)
+    graph = to_graph(ensemble, settings, 2)
     pixels = np.random.default_rng(0).integers(0, 256, (7, 24, 32, 1), dtype=np.uint8)
     logits, features = [], []
     for network, factor in members_of(ensemble):
@@ -138,7 +139,7 @@ def test_the_parts_of_a_model_give_what_the_whole_gives(n_classes: int) -> None:
     settings = Settings(input_height=24, input_width=32, conv_channels=(4, 8))
     torch.manual_seed(1)
     network = build_network(settings, n_classes, mean=[90.0], std=[60.0]).eval()
-    graph = to_graph(network, settings.pixel_spec)
+    graph = to_graph(network, settings, n_classes)
     names = [f"class {i}" for i in range(n_classes)]
     data = to_onnx(graph, settings.pixel_spec, names, calibrator=HALVED)
     pixels = np.random.default_rng(0).integers(0, 256, (70, 24, 32, 1), dtype=np.uint8)
@@ -165,10 +166,10 @@ def test_pooling_goes_before_a_batch_norm_that_rises(
                 torch.nn.init.uniform_(values, low, 2)
     if falling:
         torch.nn.init.constant_(norms[0].state_dict()["weight"][1:2], -0.5)
-    graph = to_graph(network, settings.pixel_spec)
+    graph = to_graph(network, settings, 3)
     with monkeypatch.context() as patch:
         patch.setattr("hilum.export._pool_before_norm", lambda _: None)
-        plain = to_graph(network, settings.pixel_spec)
+        plain = to_graph(network, settings, 3)
 
     def order(model: onnx.ModelProto) -> list[str]:
         kinds = ("BatchNormalization", "MaxPool")
@@ -245,7 +246,7 @@ def test_every_calibrator_is_in_the_graph(calibrator: Calibrator) -> None:
         for parameter in network.head.parameters():
             parameter.mul_(20)
     data = to_onnx(
-        to_graph(network, settings.pixel_spec),
+        to_graph(network, settings, 2),
         settings.pixel_spec,
         ["a", "b"],
         calibrator=calibrator,
@@ -272,7 +273,7 @@ def test_the_graph_gives_each_label_a_probability_of_its_own() -> None:
         }
     )
     data = to_onnx(
-        to_graph(network, settings.pixel_spec),
+        to_graph(network, settings, 3),
         settings.pixel_spec,
         ["a", "b", "c"],
         calibrator=calibrators,
@@ -287,3 +288,30 @@ def test_the_graph_gives_each_label_a_probability_of_its_own() -> None:
     assert {p.key: p.value for p in told}["probabilities"] == "of each label by itself"
     with pytest.raises(ModelError, match="differs from the trained one"):
         check_agreement(found, raw, LabelCalibrators(dict.fromkeys("abc", Calibrator())))
+
+
+def test_a_second_network_of_the_same_settings_is_not_traced_again_and_has_its_own_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = Settings(
+        input_height=24, input_width=32, conv_channels=(4, 8), members=2, reductions=(1, 2)
+    )
+    torch.manual_seed(0)
+    one, other = (build_classifier(settings, 3).eval() for _ in range(2))
+    for norm in (each for each in other.modules() if isinstance(each, torch.nn.BatchNorm2d)):
+        torch.nn.init.uniform_(norm.running_mean, -1, 1)  # type: ignore[arg-type]
+        torch.nn.init.uniform_(norm.weight, 0.5, 2)
+    for member in members_of(other):
+        torch.nn.init.constant_(member.network.normalise.get_buffer("mean"), 70.0)
+    before = torch.get_rng_state()
+    graphs = [to_graph(one, settings, 3)]
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.onnx.export", None)
+        graphs.append(to_graph(other, settings, 3))
+    graphs.append(to_graph(one, settings, 3))
+    assert torch.equal(torch.get_rng_state(), before)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 24, 32, 1), dtype=np.uint8)
+    seen = [run_graph(graph, pixels).raw_logits for graph in graphs]
+    for network, found in zip((one, other, one), seen, strict=True):
+        assert found == pytest.approx(torch_logits(network, pixels), abs=1e-5)
+    assert np.abs(seen[0] - seen[1]).max() > 0.01

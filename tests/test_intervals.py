@@ -3,66 +3,21 @@
 from __future__ import annotations
 
 import math
-import tracemalloc
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from hilum import intervals
+from hilum import intervals, resampling
 from hilum.metrics import auroc
 from studies import study
-
-
-def test_draws_repeat_with_the_seed() -> None:
-    first, again, other = (intervals.draw_patients(9, 5, seed=seed) for seed in (1, 1, 2))
-    assert (first[:] == again[:]).all()
-    assert not (first[:] == other[:]).all()
-
-
-def test_weights_of_many_patients_are_held_small_and_used_in_parts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    rng = np.random.default_rng(4)
-    drawn = [np.bincount(rng.integers(400, size=400), minlength=400) for _ in range(30)]
-    values = rng.normal(size=(400, 2))
-    monkeypatch.setattr(intervals, "_CHUNK_ELEMENTS", 1500)
-    counts, kept = intervals.draw_patients(400, 30, seed=4), intervals.leave_out(400, seed=0)
-    assert (counts[:] == np.stack(drawn)).all()
-    np.testing.assert_allclose(counts @ values, np.stack(drawn) @ values)
-    np.testing.assert_allclose(kept @ values, values.sum(axis=0) - values)
-    tracemalloc.start()
-    many = intervals.draw_patients(20_000, 100, seed=0)
-    blocks = intervals.leave_out(20_000, seed=0)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert len(many) == 100
-    assert len(blocks) == 1000
-    assert peak < 1.5 * 100 * 20_000  # one byte for each
-
-
-def test_chunks_do_not_change_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    clusters = intervals.Clusters.of([0, 0, 1, 2], 4)
-    counts = intervals.draw_patients(3, 7, seed=0)
-    monkeypatch.setattr(intervals, "_WEIGHTS_AT_ONCE", 8)
-    parts = list(intervals.sample_weights(counts, clusters))
-    assert [rows.start for rows, _ in parts] == [0, 2, 4, 6]
-    assert (np.concatenate([w for _, w in parts]) == counts[:][:, [0, 0, 1, 2]]).all()
-
-
-def test_many_patients_are_left_out_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intervals, "MAX_BLOCKS", 10)
-    kept = intervals.leave_out(25, seed=0)[:]
-    assert kept.shape == (10, 25)
-    assert sorted((kept == 0).sum(axis=1).tolist()) == [2] * 5 + [3] * 5
-    assert ((kept == 0).sum(axis=0) == 1).all()
 
 
 def test_independent_share_is_plain_wilson() -> None:
     from scipy.stats import binomtest
 
     hits = np.arange(30) < 24
-    clusters = intervals.Clusters.of(None, 30)
+    clusters = resampling.Clusters.of(None, 30)
     found = intervals.share(hits, clusters, np.ones(30, dtype=bool))
     reference = binomtest(24, 30).proportion_ci(method="wilson")
     assert found[:2] == pytest.approx((reference.low, reference.high))
@@ -73,7 +28,7 @@ def test_clustered_share_by_hand() -> None:
     # Four patients of 4 images with 4, 4, 2, 2 hits: share 3/4, residuals 1, 1, -1, -1.
     groups = np.repeat(np.arange(4), 4)
     hits = np.array([1, 1, 1, 1] * 2 + [1, 1, 0, 0] * 2, dtype=bool)
-    found = intervals.share(hits, intervals.Clusters.of(groups, 16), np.ones(16, dtype=bool))
+    found = intervals.share(hits, resampling.Clusters.of(groups, 16), np.ones(16, dtype=bool))
     variance = 4 / 3 * 4 / 16**2
     effective = 0.75 * 0.25 / variance * (1.959964 / 3.182446) ** 2
     # No fewer than the four patients.
@@ -84,8 +39,8 @@ def test_clustered_share_by_hand() -> None:
 def test_mean_loss_by_a_slow_bootstrap_t() -> None:
     y, p, groups = study(12)
     losses = (p - y) ** 2
-    clusters = intervals.Clusters.of(groups, len(y))
-    counts = intervals.draw_patients(12, 300, seed=1)
+    clusters = resampling.Clusters.of(groups, len(y))
+    counts = resampling.draw_patients(12, 300, seed=1)
 
     def root_and_error(patients: list[int]) -> tuple[float, float]:
         sums = np.array([losses[groups == k].sum() for k in patients])
@@ -104,8 +59,8 @@ def test_mean_loss_by_a_slow_bootstrap_t() -> None:
 
 def test_mean_loss_with_hardly_any_mistake_stays_bounded() -> None:
     losses = np.r_[np.full(29, 1e-4), 0.9]
-    clusters = intervals.Clusters.of(None, 30)
-    counts = intervals.draw_patients(30, 500, seed=0)
+    clusters = resampling.Clusters.of(None, 30)
+    counts = resampling.draw_patients(30, 500, seed=0)
     found = intervals.mean_loss(losses, clusters, counts, most=1.0)
     # A resample without the mistake has an error of 0, or a ratio without bound.
     widest = intervals.wilson(float(losses.mean()), 30, intervals.quantile_t(30))
@@ -141,7 +96,7 @@ def test_change_of_share_of_independent_images_is_the_score_test() -> None:
 
     hits = np.r_[np.arange(1000) < 420, np.arange(1000) < 480]
     one = np.arange(2000) < 1000
-    found = intervals.change_of_share(hits, intervals.Clusters.of(None, 2000), one, ~one)
+    found = intervals.change_of_share(hits, resampling.Clusters.of(None, 2000), one, ~one)
     table = [[420, 580], [480, 520]]
     assert found == pytest.approx(chi2_contingency(table, correction=False).pvalue, rel=0.05)
 
@@ -153,7 +108,7 @@ def test_change_of_share_finds_chance_once_in_20(images: int) -> None:
     found = 0
     for _ in range(300):
         hits, one = (np.repeat(rng.random(100) < share, images) for share in (0.4, 0.3))
-        clusters = intervals.Clusters.of(np.repeat(np.arange(100), images), 100 * images)
+        clusters = resampling.Clusters.of(np.repeat(np.arange(100), images), 100 * images)
         found += intervals.change_of_share(hits, clusters, one, ~one) < 0.05
     assert 0.02 <= found / 300 <= 0.09
 

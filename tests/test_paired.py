@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from hilum.intervals import Clusters
 from hilum.metrics import quadratic_kappa
 from hilum.paired import Sides, compare_areas, compare_kappas, delong, mean_difference
+from hilum.resampling import Clusters
 
 
 def graded(n_patients: int, seed: int) -> tuple[np.ndarray, ...]:

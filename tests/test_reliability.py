@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from hilum import intervals, metrics
-from hilum.intervals import Clusters, Floats, Ints
+from hilum import intervals, metrics, resampling
 from hilum.reliability import decompose, recalibrate
+from hilum.resampling import Clusters, Floats, Ints
 from studies import study
 
 
@@ -124,7 +124,7 @@ class TestDecompose:
         clusters = Clusters.of(groups, 150)
         n = clusters.n
         found = decompose(
-            truth, stated, clusters, intervals.draw_patients(n, 300, 0), intervals.leave_out(n, 0)
+            truth, stated, clusters, resampling.draw_patients(n, 300, 0), resampling.leave_out(n, 0)
         )
         for figure, value in zip(found, expected, strict=True):
             assert figure.value == pytest.approx(value)

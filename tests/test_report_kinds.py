@@ -252,10 +252,11 @@ def test_the_rate_of_networks_that_begin_at_random_is_told(grades: Path) -> None
     rates = {"learning_rate": 7e-4, "random_rate": 3.0}
     for name, value in (mixed | rates).items():
         facts.plan[name] = {"value": value, "reason": ""}
-    assert "(learning rate 0.0007, from random weights 0.0021, " in _methods(facts)
+    told = "(learning rate 0.0007, and 0.0021 for networks initialised at random, "
+    assert told in _methods(facts)
     facts.plan["kinds"]["value"] = ["backbone"]
     assert "(learning rate 0.0007, " in _methods(facts)
-    assert "from random weights 0.0021" not in _methods(facts)
+    assert "initialised at random, " not in _methods(facts)
 
 
 def _evidence(item: str, facts: RunFacts) -> str:

@@ -257,3 +257,8 @@ def test_none_switches_off_and_minus_one_never_does() -> None:
 def test_pixel_spec() -> None:
     spec = make_settings({"input_height": 64, "channels": 3, "resize": "crop"}).pixel_spec
     assert (spec.height, spec.width, spec.channels, spec.resize) == (64, 128, 3, "crop")
+
+
+def test_a_rate_for_networks_beside_a_backbone_is_refused_without_one() -> None:
+    with pytest.raises(SettingError, match="random_rate is for networks beside a backbone"):
+        make_settings({"random_rate": 2})

@@ -11,7 +11,7 @@ import pytest
 from hilum import metrics
 from hilum.errors import SettingError
 from hilum.estimates import describe
-from hilum.intervals import Clusters
+from hilum.resampling import Clusters
 from hilum.utility import PREVALENCES, net_benefit
 from studies import study
 

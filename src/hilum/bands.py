@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hilum import intervals
+from hilum import intervals, resampling
 from hilum.errors import DataError
-from hilum.intervals import Clusters, Floats, Ints
 from hilum.metrics import checked_scores, equal_bins, hits_and_stated, missing_class
 from hilum.ranking import Ranking
+from hilum.resampling import Clusters, Floats, Ints
 
 
 class Band(NamedTuple):
@@ -168,8 +168,8 @@ def _band(
     tp, fp = ranking.counts(np.ones((1, len(y))))
     value = heights(grid, tp[0], fp[0])
     drawn = []
-    counts = intervals.draw_patients(clusters.n, n_resamples, seed)
-    for _, weights in intervals.sample_weights(counts, clusters):
+    counts = resampling.draw_patients(clusters.n, n_resamples, seed)
+    for _, weights in resampling.sample_weights(counts, clusters):
         tp, fp = ranking.counts(weights)
         both = (tp[:, -1] > 0) & (fp[:, -1] > 0)
         drawn += [heights(grid, t, f) for t, f in zip(tp[both], fp[both], strict=True)]
@@ -178,7 +178,7 @@ def _band(
     if min(sides) >= intervals.MIN_PATIENTS:
         tail = (1 - intervals.LEVEL) / 2
         low, high = np.quantile(np.stack(drawn), [tail, 1 - tail], axis=0)
-        floor, ceiling = intervals.extreme_shares(intervals.kish(clusters.totals(y)))
+        floor, ceiling = intervals.extreme_shares(resampling.kish(clusters.totals(y)))
         low = np.where(value == 1, np.minimum(low, floor), low)
         high = np.where(value == 0, np.maximum(high, ceiling), high)
     return Band(grid, value, np.minimum(low, value), np.maximum(high, value))

@@ -46,8 +46,11 @@ N_PREDICTED = 16
 # Beside what grows with the images, in seconds on one core of 2023: Python and its libraries;
 # export; the report with its plots. Of a fold too, whose figures are then pooled.
 START_S = 3.0
-EXPORT_S = 4.0
+EXPORT_S = 2.0
 REPORT_S = 4.0
+
+TRACED_S = {"backbone": 6.0, "network": 3.0}
+"""To trace a network for its export, by what it is. All folds have the same: once is enough."""
 
 # A heat map and those of the networks drawn anew, in forward passes.
 PASSES_A_MAP = 15
@@ -367,7 +370,8 @@ def whole_s(paces: Paces, sizes: Sizes, settings: Settings, epochs: int, budget:
     if budget.n_folds > 1:
         decoding += sizes.n_test * budget.read_s
         one = budget.n_folds * one + REPORT_S
-    return START_S + budget.elapsed_s + decoding + one
+    traced = sum(TRACED_S[turn.kind] for turn in settings.turns())
+    return START_S + budget.elapsed_s + decoding + traced + one
 
 
 def surely_fits(n_seen: int, probed: Probe, budget: Budget) -> bool:

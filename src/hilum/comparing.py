@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hilum import intervals
+from hilum import resampling
 from hilum.errors import DataError, RunError, SettingError
 from hilum.estimates import Study, fewer_patients, target_of
 from hilum.evaluation import n_openings
 from hilum.files import read_json
-from hilum.intervals import Bools, Clusters, Estimate, Floats, Ints
+from hilum.intervals import Estimate
 from hilum.metrics import rank_losses
 from hilum.multilabel import POSITIVE, mean_over_labels, two_classes
 from hilum.names import NONE, SET_SEPARATOR, quoted
@@ -32,6 +32,7 @@ from hilum.paired import (
     mean_difference,
 )
 from hilum.patient_figures import patient_names
+from hilum.resampling import Bools, Clusters, Floats, Ints
 from hilum.splits import join_groups
 from hilum.targets import TargetKind, members, truths
 
@@ -701,7 +702,7 @@ class _LabelBench:
         """Compare two raters on each label, and by the means over those with both outcomes."""
         labels = {}
         rows: list[tuple[_Bench, tuple[Rater, Rater]]] = []
-        blocks = intervals.blocks(self.clusters.n, 0)
+        blocks = resampling.blocks(self.clusters.n, 0)
         for k, name in enumerate(self.class_names):
             known = ~np.isnan(self.true[:, k])
             bench = _Bench(

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hilum import intervals
+from hilum import intervals, resampling
 from hilum.calibration import ROUNDING
 from hilum.errors import DataError, SettingError
-from hilum.intervals import Clusters, Interval
+from hilum.intervals import Interval
+from hilum.resampling import Clusters
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -189,7 +190,7 @@ def _mean_figure(values: Floats, clusters: Clusters, most: int) -> dict[str, Any
     if (values == values[0]).all():
         interval = Interval.missing("every set has the same size")
     else:
-        counts = intervals.draw_patients(clusters.n, N_RESAMPLES, seed=0)
+        counts = resampling.draw_patients(clusters.n, N_RESAMPLES, seed=0)
         interval = intervals.mean_loss(values, clusters, counts, most=float(most))
     return _figure(float(values.mean()), interval, len(values))
 

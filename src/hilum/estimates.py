@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hilum import intervals, reliability, utility
+from hilum import intervals, reliability, resampling, utility
 from hilum.bands import reliability_curve
 from hilum.errors import DataError, SettingError
-from hilum.intervals import Bools, Clusters, Estimate, Floats, Interval, Ints, Weightings
+from hilum.intervals import Estimate, Interval
 from hilum.metrics import (
     above_cuts,
     brier_losses,
@@ -32,6 +32,7 @@ from hilum.metrics import (
     rank_losses,
 )
 from hilum.ranking import Ranking, auroc_without, placements
+from hilum.resampling import Bools, Clusters, Floats, Ints, Weightings
 from hilum.targets import TargetKind, median_grade
 
 ROUNDING = 1e-6
@@ -156,7 +157,7 @@ class Study:
     """One split: truth, probabilities, decisions, patients, and the resamples they share.
 
     `block` is the block of the jackknife of each patient, for studies whose figures are taken
-    together; without it, `hilum.intervals.blocks` gives them. `unit` is what a row is called: an
+    together; without it, `hilum.resampling.blocks` gives them. `unit` is what a row is called: an
     image, or a patient where images were pooled.
     """
 
@@ -187,25 +188,25 @@ class Study:
     @cached_property
     def counts(self) -> Weightings:
         """How often each resample holds each patient (n_resamples, n_patients)."""
-        return intervals.draw_patients(self.clusters.n, self.n_resamples, self.seed)
+        return resampling.draw_patients(self.clusters.n, self.n_resamples, self.seed)
 
     @cached_property
     def blocks(self) -> tuple[Ints, int]:
         """Block of the jackknife of each patient, and the number of blocks."""
         if self.block is None:
-            return intervals.blocks(self.clusters.n, self.seed)
+            return resampling.blocks(self.clusters.n, self.seed)
         present, place = np.unique(self.block, return_inverse=True)
         return place.astype(np.intp), len(present)
 
     @cached_property
     def left_out(self) -> Weightings:
         """Patients that are left out in turn for the jackknife (n_blocks, n_patients)."""
-        return intervals.leave_out_blocks(*self.blocks)
+        return resampling.leave_out_blocks(*self.blocks)
 
     @property
     def independent(self) -> float:
         """How many independent images these count for if those of a patient are fully alike."""
-        return intervals.kish(self.clusters.totals(np.ones(self.n)))
+        return resampling.kish(self.clusters.totals(np.ones(self.n)))
 
     @cached_property
     def present(self) -> list[int]:
@@ -393,7 +394,7 @@ class Study:
         ranking = Ranking.of(true, score)
         values = [float(value[0]) for value in ranking.areas(np.ones((1, self.n)))]
         without = np.empty((2, len(self.left_out)))
-        for rows, weights in intervals.sample_weights(self.left_out, self.clusters):
+        for rows, weights in resampling.sample_weights(self.left_out, self.clusters):
             without[:, rows] = ranking.areas(weights)
         positives, negatives = (self.clusters.totals(side) for side in (true, ~true))
         n_patients = fewer_patients(true, self.clusters)
@@ -402,7 +403,7 @@ class Study:
             intervals.logit_t(values[1], without[1], n_patients=n_patients)
             if values[0] < 1
             else intervals.perfect_average_precision(
-                intervals.kish(positives), intervals.kish(negatives), float(true.mean())
+                resampling.kish(positives), resampling.kish(negatives), float(true.mean())
             ),
         ]
         return {

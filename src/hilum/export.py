@@ -14,6 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -27,9 +28,10 @@ from hilum.calibrators import Calibrator, LabelCalibrators
 from hilum.errors import ModelError
 from hilum.inference import BATCH_SIZE
 from hilum.model import describe_graph
-from hilum.networks import Classifier
+from hilum.networks import NETWORK_SETTINGS, Classifier, build_classifier
 from hilum.pixels import Images, PixelSpec, prepare, to_8_bits, to_channels, value_range
 from hilum.readers import Picture
+from hilum.settings import Settings
 
 OPSET = 20
 IR_VERSION = 10
@@ -41,16 +43,16 @@ TOLERANCE = 1e-4
 RESIZING_TOLERANCE = 1
 
 
-def to_graph(network: Classifier, spec: PixelSpec) -> onnx.ModelProto:
+def to_graph(network: Classifier, settings: Settings, n_classes: int) -> onnx.ModelProto:
     """Export a network behind the resizing of its images, up to its raw logits and features.
 
     Parameters
     ----------
     network : Network or Ensemble
-        In evaluation mode, on the CPU.
+        What `build_classifier` makes of the settings, on the CPU.
     """
-    before = onnx.parser.parse_model(_prepare_text(spec))
-    core = _core(network, spec)
+    before = onnx.parser.parse_model(_prepare_text(settings.pixel_spec))
+    core = _core(network, settings, n_classes)
     return onnx.compose.merge_models(before, core, io_map=[("network_input", "images")])
 
 
@@ -244,20 +246,15 @@ class _WithFeatures(nn.Module):
         return self.network.examine(images)
 
 
-def _core(network: Classifier, spec: PixelSpec) -> onnx.ModelProto:
-    example = torch.zeros(2, spec.channels, spec.height, spec.width)
+def _core(network: Classifier, settings: Settings, n_classes: int) -> onnx.ModelProto:
+    """Give what is traced once for all networks of these settings the weights of this one."""
+    described = settings.model_dump_json(include=set(NETWORK_SETTINGS))
     with _quiet():
-        program = torch.onnx.export(
-            _WithFeatures(network).eval(),
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["images"],
-            output_names=["raw_logits", "features"],
-            dynamic_shapes={"images": {0: torch.export.Dim("n")}},
-            verbose=False,
-        )
-    assert program is not None
+        traced = _traced(described, n_classes)
+        program = torch.onnx.ONNXProgram(traced.model.clone(), traced.exported_program)
+        # By the names that they have below `_WithFeatures`.
+        program.apply_weights(_WithFeatures(network).state_dict())
+        program.optimize()
     core = program.model_proto
     _pool_before_norm(core.graph)
     # Notes of the exporter, with paths of this machine among them, are of no use in a model.
@@ -272,6 +269,27 @@ def _core(network: Classifier, spec: PixelSpec) -> onnx.ModelProto:
         del initializer.metadata_props[:]
     core.ir_version = IR_VERSION
     return core
+
+
+@lru_cache(maxsize=1)  # the folds of a cross-validation have one network; to trace it takes seconds
+def _traced(described: str, n_classes: int) -> torch.onnx.ONNXProgram:
+    """Trace a network of such settings, in JSON, as a graph that is not simplified yet."""
+    settings = Settings.model_validate_json(described)
+    with torch.random.fork_rng():
+        network = _WithFeatures(build_classifier(settings, n_classes)).eval()
+    program = torch.onnx.export(
+        network,
+        (torch.zeros(2, settings.channels, settings.input_height, settings.input_width),),
+        dynamo=True,
+        optimize=False,
+        opset_version=OPSET,
+        input_names=["images"],
+        output_names=["raw_logits", "features"],
+        dynamic_shapes={"images": {0: torch.export.Dim("n")}},
+        verbose=False,
+    )
+    assert program is not None
+    return program
 
 
 def _pool_before_norm(graph: onnx.GraphProto) -> None:

@@ -8,36 +8,21 @@ the formulas, their sources and how often the intervals hold the truth.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from hilum.errors import DataError
+from hilum.resampling import Bools, Clusters, Floats, Weightings, kish
 
 LEVEL = 0.95
 
 # With fewer patients on one side Student's t gives intervals that say nothing, and more than 1 in
 # 20 resamples would lack that side altogether.
 MIN_PATIENTS = 3
-
-# Jackknife: with more patients than this, blocks of them are left out. The spread of 1,000 values
-# is known to 2 %, and time grows with patients times images.
-MAX_BLOCKS = 1000
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
-Bools = NDArray[np.bool_]
-
-# Weights held at once while resampling: 2 million float64 are 16 MB, which a cache still helps.
-_CHUNK_ELEMENTS = 2_000_000
-
-# Weights of images held at once: ranking them takes half a dozen arrays of their size, which at
-# 2 MB each stay in a cache. Larger portions take more time and, with many images, 100 MB more.
-_WEIGHTS_AT_ONCE = 250_000
 
 # Observed effects are scaled up to this; greater ones are lost in rounding beside chance.
 _MOST_SCALED = 2.0**20
@@ -109,155 +94,6 @@ class Estimate:
         return entry | ({"method": method} if bounded else {"reason": self.reason or why})
 
 
-@dataclass(frozen=True)
-class Clusters:
-    """Which patient each image is of.
-
-    Attributes
-    ----------
-    index : int array of shape (n_samples,)
-        Patient of each image, counted from 0.
-    n : int
-        Number of patients.
-    known : bool
-        False where no patient is known and every image counts as a patient of its own, or with
-        the images of an identical file.
-    """
-
-    index: Ints
-    n: int
-    known: bool
-
-    @classmethod
-    def of(cls, groups: ArrayLike | None, n_samples: int) -> Clusters:
-        """Number the patients.
-
-        Raises
-        ------
-        DataError
-            If the lengths differ or an image has no patient.
-        """
-        if groups is None:
-            return cls(np.arange(n_samples), n_samples, known=False)
-        # As objects: a list of names with a NaN would otherwise become one with the name 'nan'.
-        names = np.asarray(groups, dtype=object)
-        if names.shape != (n_samples,):
-            raise DataError(
-                f"groups has shape {names.shape} and there are {n_samples} samples: give one "
-                "patient for each sample."
-            )
-        without = [
-            i
-            for i, name in enumerate(names.tolist())
-            if name is None or name in ("", math.inf) or name != name
-        ]
-        if without:
-            raise DataError(
-                f"groups names no patient for {len(without)} of {n_samples} samples, the first at "
-                f"position {without[0]}: give such a sample a name of its own, or pass groups=None "
-                "when no patient is known."
-            )
-        whole = all(isinstance(name, int) for name in names.tolist())
-        index = np.unique(names.astype(np.int64 if whole else str), return_inverse=True)[1]
-        return cls(index.astype(np.intp), int(index.max()) + 1 if len(index) else 0, known=True)
-
-    def of_part(self, inside: Bools) -> Clusters:
-        """Patients that have images in a part."""
-        _, index = np.unique(self.index[inside], return_inverse=True)
-        n = int(index.max()) + 1 if len(index) else 0
-        return Clusters(index.astype(np.intp), n, self.known)
-
-    def totals(self, values: ArrayLike) -> Floats:
-        """Add up the values (n_samples, ...) of each patient to (n_clusters, ...)."""
-        array = np.asarray(values, dtype=np.float64)
-        sums = np.zeros((self.n, *array.shape[1:]))
-        np.add.at(sums, self.index, array)
-        return sums
-
-
-class Weightings:
-    """Weights of patients in resamples, (n_resamples, n_clusters), held small.
-
-    They become floats some resamples at a time: all of them, for 100,000 patients, take 1.6 GB.
-    """
-
-    def __init__(self, shape: tuple[int, int], rows: Callable[[slice | int], NDArray[Any]]) -> None:
-        self.shape = shape
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice | int) -> Floats:
-        return self._rows(rows).astype(np.float64)
-
-    def __iter__(self) -> Iterator[Floats]:
-        return (self[row] for row in range(len(self)))
-
-    def sum(self, axis: int) -> Floats:
-        return np.asarray(self[:].sum(axis=axis))
-
-    def __matmul__(self, values: Floats) -> Floats:
-        step = max(1, _CHUNK_ELEMENTS // max(1, self.shape[1]))
-        parts = [self[start : start + step] @ values for start in range(0, len(self), step)]
-        return np.concatenate(parts)
-
-
-def draw_patients(n_clusters: int, n_resamples: int, seed: int) -> Weightings:
-    """Draw patients with replacement.
-
-    Returns
-    -------
-    Weightings of shape (n_resamples, n_clusters)
-        How often each patient was drawn; each row adds up to `n_clusters`.
-    """
-    rng = np.random.default_rng(seed)
-    # To draw one of more than 255 patients 256 times has a probability below 1 in 256!.
-    counts = np.empty((n_resamples, n_clusters), dtype=np.uint8)
-    for row in counts:  # row by row, so that memory stays small with many patients
-        row[:] = np.bincount(rng.integers(n_clusters, size=n_clusters), minlength=n_clusters)
-    return Weightings((n_resamples, n_clusters), counts.__getitem__)
-
-
-def leave_out(n_clusters: int, seed: int) -> Weightings:
-    """Leave out each patient in turn, or one of 1,000 random blocks when there are more patients.
-
-    Returns
-    -------
-    Weightings of shape (n_blocks, n_clusters)
-        0 for the patients that are left out, 1 for the others.
-    """
-    return leave_out_blocks(*blocks(n_clusters, seed))
-
-
-def leave_out_blocks(block: Ints, n_blocks: int) -> Weightings:
-    """Leave out each block of patients in turn; `block` (n_clusters,) holds that of each."""
-    number = np.arange(n_blocks)[:, None]
-    return Weightings((n_blocks, len(block)), lambda rows: block != number[rows])
-
-
-def blocks(n_clusters: int, seed: int) -> tuple[Ints, int]:
-    """Return the block (n_clusters,) that `leave_out` puts each patient in, and their number."""
-    block = np.arange(n_clusters)
-    if n_clusters > MAX_BLOCKS:
-        block = np.random.default_rng(seed).permutation(n_clusters) % MAX_BLOCKS
-    return block, min(n_clusters, MAX_BLOCKS)
-
-
-def sample_weights(counts: Weightings, clusters: Clusters) -> Iterator[tuple[slice, Floats]]:
-    """Turn counts of patients into weights of images, some resamples at a time.
-
-    Yields
-    ------
-    (rows, weights)
-        The resamples, and their weights (n_rows, n_samples).
-    """
-    step = max(1, _WEIGHTS_AT_ONCE // max(1, len(clusters.index)))
-    for start in range(0, len(counts), step):
-        rows = slice(start, start + step)
-        yield rows, np.take(counts[rows], clusters.index, axis=1)
-
-
 def quantile_t(n_clusters: float) -> float:
     """Return the 97.5 % point of Student's t with `n_clusters` - 1 degrees of freedom."""
     # scipy.special costs 0.2 s, and who never asks for an interval should not pay it.
@@ -275,11 +111,6 @@ def wilson(share: float, n: float, z: float) -> tuple[float, float]:
         0.0 if share == 0 else max(0.0, centre - half),
         1.0 if share == 1 else min(1.0, centre + half),
     )
-
-
-def kish(sizes: Floats) -> float:
-    """Return how many independent images as good as fully alike ones of these clusters count."""
-    return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 def share(hits: ArrayLike, clusters: Clusters, among: Bools) -> Interval:

@@ -24,6 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from torch import nn
 
+from hilum.allocator import keep_pages
 from hilum.augment import augment
 from hilum.backbones import Backbone
 from hilum.errors import SettingError
@@ -87,6 +88,7 @@ def train_probe(
     Parameters and errors are those of `training.train_network`. There is no checkpoint: a run that
     is resumed fits again, to the same weights.
     """
+    keep_pages()
     started = time.monotonic()
     network = probe_network(settings, class_names, train.pixels)
     features, rows = find_features(network, train, settings, progress)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hilum.errors import DataError
-from hilum.intervals import Floats, Ints
 from hilum.ranking import Ranking
+from hilum.resampling import Floats, Ints
 
 # Bins of equal size for calibration: enough images in each that its share means something.
 MAX_BINS = 10

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hilum import intervals, utility
+from hilum import intervals, resampling, utility
 from hilum.errors import DataError
 from hilum.estimates import Study, fewer_patients, mean_of, study_of
-from hilum.intervals import Bools, Clusters, Estimate, Interval, Ints
+from hilum.intervals import Estimate, Interval
+from hilum.resampling import Bools, Clusters, Ints
 
 MACRO = (
     *("accuracy", "balanced_accuracy", "auroc", "average_precision"),
@@ -115,7 +116,7 @@ def label_study(
             f"y_true has {len(true)} samples and probs has {len(array)}: give one row for each."
         )
     whole = Clusters.of(groups, len(true))
-    block, n_blocks = intervals.blocks(whole.n, seed)
+    block, n_blocks = resampling.blocks(whole.n, seed)
     parts = []
     for k, name in enumerate(label_names):
         known = ~np.isnan(true[:, k])

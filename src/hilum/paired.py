@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hilum import intervals
-from hilum.intervals import Bools, Clusters, Estimate, Floats, Interval, Ints
+from hilum import intervals, resampling
+from hilum.intervals import Estimate, Interval
 from hilum.metrics import kappa_of, kappa_parts
 from hilum.ranking import placements
+from hilum.resampling import Bools, Clusters, Floats, Ints
 
 # Sign flips of patients for a p-value; with more patients than this on which two differ, Student's
 # t serves as well.
@@ -107,7 +108,7 @@ def compare_areas(
         return Difference(Estimate(value, Interval.missing(reason), n), None)
     if error < 1e-12 and all(area in (0.0, 1.0) for area in areas):
         # Nothing varies where each image is on its right side; each AUROC has its own bound.
-        least = min(intervals.kish(clusters.totals(part)) for s in questions for part in s)
+        least = min(resampling.kish(clusters.totals(part)) for s in questions for part in s)
         unseen = 1 - intervals.perfect_auroc(least).ci_low
         return Difference(Estimate(value, _unseen_areas(value, unseen), n), None if value else 1.0)
     if error < 1e-12:
@@ -166,7 +167,7 @@ def compare_kappas(true: Ints, a: Ints, b: Ints, clusters: Clusters, seed: int =
     if not np.any(a != b):
         same = Interval.missing("the two give every image the same grade")
         return Difference(Estimate(value, same, n), 1.0)
-    left_out = intervals.leave_out(clusters.n, seed)
+    left_out = resampling.leave_out(clusters.n, seed)
     first, second = (kappa_of(left_out @ part) for part in parts)
     moved = first - second
     if not np.isfinite(moved).all():
@@ -235,7 +236,7 @@ def mean_difference(
         short = Interval.missing(f"there are fewer than {intervals.MIN_PATIENTS} patients")
         return Difference(Estimate(value, short, n), None)
     if not np.abs(differences).max() > 1e-15:
-        least = min(intervals.kish(clusters.totals(part)) for part in among)
+        least = min(resampling.kish(clusters.totals(part)) for part in among)
         unseen = intervals.never_seen(least).ci_high
         same = Interval(-unseen, unseen, "bound for unseen differences")
         return Difference(Estimate(value, same, n), 1.0)

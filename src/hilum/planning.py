@@ -297,7 +297,7 @@ def _with_members(plan: Plan, members: int, asked: _Asked) -> Plan:
 
 
 def _as_used(plan: Plan, asked: _Asked) -> Plan:
-    """Leave no reductions and kinds in a plan that none of its networks would get."""
+    """Leave no reductions, kinds and rate in a plan that none of its networks would get."""
     members = plan.settings.members
     changes, reasons = dict[str, Any](), dict(plan.reasons)
     for name, alone in ALONE.items():
@@ -306,10 +306,12 @@ def _as_used(plan: Plan, asked: _Asked) -> Plan:
             changes[name] = planned[:members]
             reasons |= {name: alone} if members == 1 else {}
     used = plan.settings.model_copy(update=changes)
-    if "random_rate" not in asked.given and "network" not in used.kinds:
-        changes["random_rate"] = Settings.model_fields["random_rate"].default
+    begins_at_random = any(turn.kind == "network" for turn in used.turns())
+    if "random_rate" not in asked.given and not begins_at_random:
+        default = Settings.model_fields["random_rate"].default
+        used = used.model_copy(update={"random_rate": default})
         reasons["random_rate"] = _default_reason("random_rate")
-    return Plan(plan.settings.model_copy(update=changes), reasons)
+    return Plan(used, reasons)
 
 
 def _check_network(settings: Settings, n_classes: int) -> None:

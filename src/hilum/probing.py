@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from hilum.allocator import keep_pages
-from hilum.backbones import freeze
 from hilum.cache_rooms import cache_folder
 from hilum.errors import HilumError
 from hilum.files import read_json, write_json
+from hilum.fine_tuning import freeze
 from hilum.hardware import Hardware
 from hilum.losses import make_loss
 from hilum.networks import NETWORK_SETTINGS, build_network

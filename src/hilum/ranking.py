@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hilum.intervals import Bools, Floats, Ints
+from hilum.resampling import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)

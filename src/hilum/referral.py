@@ -24,7 +24,7 @@ from hilum.conformal import (
     share_figure,
 )
 from hilum.errors import DataError
-from hilum.intervals import Clusters
+from hilum.resampling import Clusters
 from hilum.targets import TargetKind
 
 UNLIKE = "unlike the training data"

@@ -169,7 +169,7 @@ def make_release(
         If the exported model does not agree with the network on real images.
     """
     settings, val = basis.settings, basis.val
-    graph = to_graph(network, settings.pixel_spec)
+    graph = to_graph(network, settings, len(basis.names))
     seen = run_graph(graph, val.pixels)
     calibrator, calibration = _calibrate(seen.raw_logits, basis)
     onnx = to_onnx(graph, settings.pixel_spec, basis.names, calibrator=calibrator)

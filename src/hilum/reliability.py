@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hilum import intervals
-from hilum.intervals import Bools, Clusters, Estimate, Floats, Interval, Ints, Weightings
+from hilum.intervals import Estimate, Interval
 from hilum.metrics import equal_bins
+from hilum.resampling import Bools, Clusters, Floats, Ints, Weightings
 
 # Probabilities of exactly 0 and 1 have no logit; float32 softmax reaches them.
 CLIP = 1e-7

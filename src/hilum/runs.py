@@ -30,6 +30,7 @@ from hilum.export import Outputs
 from hilum.external import OtherData, evaluate_on
 from hilum.files import read_json, write_csv, write_json
 from hilum.inference import Model, load
+from hilum.linear_probe import train_probe
 from hilum.locks import LOCK_FILE, locked
 from hilum.map_checks import check_maps
 from hilum.networks import n_parameters
@@ -321,7 +322,8 @@ def _learn(run: Run, progress: Progress, command: Sequence[str]) -> Known | None
         split_samples(dataset, samples, split, settings, progress) for split in ("train", "val")
     )
     try:
-        trained = train_network(
+        learn = train_probe if settings.probe else train_network
+        trained = learn(
             train_samples, val_samples, settings, dataset.class_names, run.folder, progress
         )
     except torch.OutOfMemoryError:

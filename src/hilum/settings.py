@@ -138,7 +138,7 @@ class Settings(BaseModel):
     random_rate: float = Field(
         1.0,
         gt=0,
-        le=100,
+        le=10,
         description="times the learning rate, for networks that begin at random beside a backbone",
     )
     probe: bool = Field(
@@ -257,6 +257,8 @@ class Settings(BaseModel):
                     raise ValueError(f"{name} holds {number}; 1 to {MAX_CHANNELS} is possible")
         if self.backbone is None and self.weights is not None:
             raise ValueError("weights belong to a backbone, and none is set")
+        if self.backbone is None and self.random_rate != 1:
+            raise ValueError("random_rate is for networks beside a backbone, and none is set")
         if self.weights is None and self.weights_sha256 is not None:
             raise ValueError("weights_sha256 belongs to weights, and none are set")
         held = ("probe", "frozen_epochs", "frozen_stages", "frozen_norms")
@@ -315,8 +317,7 @@ class Settings(BaseModel):
         changes: dict[str, Any] = {"members": 1, "reductions": (1,), "kinds": ("backbone",)}
         changes |= {"random_rate": 1.0}
         if turn.kind == "network":
-            beside = self.random_rate if self.backbone is not None else 1.0
-            changes |= {"learning_rate": beside * self.learning_rate}
+            changes |= {"learning_rate": self.random_rate * self.learning_rate}
             changes |= dict.fromkeys(("backbone", "weights", "weights_sha256"))
             changes |= {"frozen_epochs": 0, "frozen_stages": 0, "frozen_norms": False}
             changes |= {"backbone_rate": 1.0}

@@ -18,8 +18,9 @@ import pandas as pd
 from hilum.dataset import RESERVED
 from hilum.errors import SettingError, did_you_mean
 from hilum.estimates import Study, mean_of
-from hilum.intervals import Bools, Estimate
+from hilum.intervals import Estimate
 from hilum.multilabel import LabelStudy
+from hilum.resampling import Bools
 
 # A figure of fewer patients than this would have an interval over most of its range.
 MIN_PATIENTS = 5

@@ -36,9 +36,10 @@ from torch.optim.lr_scheduler import (
 
 from hilum.allocator import keep_pages
 from hilum.augment import augment
-from hilum.backbones import Backbone, freeze, parameter_groups
+from hilum.backbones import Backbone
 from hilum.errors import RunError
 from hilum.files import write_bytes, write_csv
+from hilum.fine_tuning import freeze, parameter_groups
 from hilum.losses import Loss, make_loss, validation_scores
 from hilum.networks import Classifier, Ensemble, Member, Network, build_network
 from hilum.pixels import Images, ReducedImages
@@ -145,11 +146,8 @@ def train_network(
     RunError
         If the loss is no longer finite.
     """
+    assert not settings.probe, "a probe is fitted by linear_probe.train_probe"
     keep_pages()
-    if settings.probe:
-        from hilum.linear_probe import train_probe  # it stands on this module
-
-        return train_probe(train, val, settings, class_names, folder, progress)
     statistics = cache(lambda: pixel_statistics(train.pixels))
     members: list[Member] = []
     best_epochs: list[int] = []
@@ -257,7 +255,7 @@ def _train_member(
             train_loss = loss_sum.item() / n_steps
             trained_s = time.monotonic() - started
             scores = validate(averaged or network, val, settings, fabric)
-            check_finite((train_loss, scores["val_loss"]), state, settings)
+            check_finite((train_loss, scores["val_loss"]), state, settings, place)
             state.epoch += 1
             state.history.append(
                 {
@@ -506,7 +504,7 @@ def validate(
     return validation_scores(logits, val.labels, settings)
 
 
-def check_finite(losses: Sequence[float], state: State, settings: Settings) -> None:
+def check_finite(losses: Sequence[float], state: State, settings: Settings, place: Place) -> None:
     """Stop a training that has diverged, before its weights replace better ones.
 
     Raises
@@ -516,7 +514,8 @@ def check_finite(losses: Sequence[float], state: State, settings: Settings) -> N
     """
     if not all(map(math.isfinite, losses)):
         raise RunError(
-            f"The loss is no longer finite in epoch {state.epoch + 1}. Lower the learning rate "
+            f"The loss is no longer finite in epoch {state.epoch + 1}"
+            f"{f' of network {place.number}' if place.of > 1 else ''}. Lower the learning rate "
             f"(now {settings.learning_rate:g}) with --set learning_rate=…, or set gradient_clip=1."
         )
 

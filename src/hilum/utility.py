@@ -14,7 +14,8 @@ import numpy as np
 
 from hilum import combining, intervals
 from hilum.errors import SettingError
-from hilum.intervals import Bools, Clusters, Estimate, Floats, Interval
+from hilum.intervals import Estimate, Interval
+from hilum.resampling import Bools, Clusters, Floats
 
 # From screening (1 in 1,000) to a ward where every second patient is ill.
 PREVALENCES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)

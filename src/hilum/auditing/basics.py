@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from hilum.auditing.findings import N_EXAMPLES, NO_TRAIN_AND_TEST, Finding, number_of
 from hilum.dataset import Dataset
 from hilum.errors import did_you_mean
-from hilum.intervals import Clusters, change_of_share, wilson
+from hilum.intervals import change_of_share, wilson
+from hilum.resampling import Clusters
 from hilum.splits import find_overlap
 
 MOST_MIXED = 0.4  # share of patients with several classes up to which a patient has one as a rule

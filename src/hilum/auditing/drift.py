@@ -24,8 +24,8 @@ from hilum.auditing.quick_model import (
     patient_groups,
     picture_features,
 )
-from hilum.intervals import Clusters, Floats
 from hilum.progress import Progress
+from hilum.resampling import Clusters, Floats
 
 MOST_IMAGES = 2000
 """Images of both sets together that are compared."""

@@ -26,8 +26,8 @@ from hilum.auditing.quick_model import (
     out_of_fold,
     picture_features,
 )
-from hilum.intervals import Floats, Ints
 from hilum.progress import Progress
+from hilum.resampling import Floats, Ints
 
 LEAST_AUROC = 0.8
 """Of the small model, on patients not learnt from: a weaker one calls hard images wrong ones."""

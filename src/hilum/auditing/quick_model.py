@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hilum.intervals import MIN_PATIENTS, Clusters, Floats, Ints, perfect_auroc, quantile_t
+from hilum.intervals import MIN_PATIENTS, perfect_auroc, quantile_t
 from hilum.looks import averaged
+from hilum.resampling import Clusters, Floats, Ints
 from hilum.splits import folds, join_groups
 from hilum.threads import in_threads, one_blas_thread
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from hilum.intervals import kish
 from hilum.report import words
 from hilum.report.facts import SPLIT_NAMES, RunFacts, parse_time
 from hilum.report.kinds import could_not_be_looked_for, title_of
 from hilum.report.reason import N_EXAMPLES, Found
+from hilum.resampling import kish
 from hilum.splits import MIN_VAL_GROUPS, MIN_VAL_PER_CLASS
 
 MUCH_EXCLUDED = 0.05

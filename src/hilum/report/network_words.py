@@ -225,7 +225,7 @@ def _stages(facts: RunFacts) -> list[str]:
     stages = int(facts.setting("frozen_stages") or 0)
     return [
         f"the backbone held still for the first {words.plural(frozen, 'epoch')}" if frozen else "",
-        f"{'then ' if frozen else 'the backbone '}at {share:g} of that learning rate"
+        f"{'then ' if frozen else 'the backbone '}at {share:g} of its head's learning rate"
         if share < 1
         else "",
         f"the backbone's stem and first {words.plural(stages, 'stage')} held still"
@@ -293,7 +293,7 @@ def _rates(facts: RunFacts) -> str:
     rate, times = float(facts.setting("learning_rate")), float(facts.setting("random_rate") or 1)
     if times == 1 or not is_mixed(facts):
         return f"{rate:g}"
-    return f"{rate:g}, from random weights {times * rate:g}"
+    return f"{rate:g}, and {times * rate:g} for networks initialised at random"
 
 
 def _device(facts: RunFacts) -> str:
