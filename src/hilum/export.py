@@ -252,7 +252,7 @@ def _core(network: Classifier, settings: Settings, n_classes: int) -> onnx.Model
     with _quiet():
         traced = _traced(described, n_classes)
         program = torch.onnx.ONNXProgram(traced.model.clone(), traced.exported_program)
-        # By the names that they have below `_WithFeatures`.
+        # By name. One that had none would keep a random value: `check_agreement` would tell.
         program.apply_weights(_WithFeatures(network).state_dict())
         program.optimize()
     core = program.model_proto
