@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hilum.allocator import keep_pages
 from hilum.losses import make_loss
+from hilum.memory import keep_pages
 from hilum.networks import Network, build_network
 from hilum.settings import Settings
 from hilum.training import (

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -173,9 +174,20 @@ def test_positive_class_by_the_user() -> None:
     assert str(caught.value) == "--positive a: with 3 classes there is none."
 
 
-def test_too_little_memory_to_plan_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def on_a_device() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+
+
+def on_a_processor() -> None:
+    torch.empty(2**55, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("fill", [on_a_device, on_a_processor])
+def test_too_little_memory_to_plan_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill: Callable[[], None]
+) -> None:
     def full(*_: object, **__: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+        fill()
 
     monkeypatch.setattr("hilum.preparation.make_plan", full)
     with pytest.raises(SettingError) as caught:

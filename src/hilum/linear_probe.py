@@ -24,12 +24,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from torch import nn
 
-from hilum.allocator import keep_pages
 from hilum.augment import augment
 from hilum.backbones import Backbone
 from hilum.errors import SettingError
 from hilum.files import write_csv
 from hilum.losses import validation_scores
+from hilum.memory import keep_pages
 from hilum.networks import Network, build_network
 from hilum.pixels import Images
 from hilum.pretrained import begin, normalisation_of

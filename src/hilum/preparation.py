@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from hilum.auditing import Finding, Found, find_flaws
 from hilum.backbones import check_backbone
@@ -22,6 +21,7 @@ from hilum.errors import DataError, SettingError, did_you_mean
 from hilum.fingerprint import take_fingerprint
 from hilum.hardware import find_hardware
 from hilum.headers import add_header_columns
+from hilum.memory import exhausted_as
 from hilum.names import quoted
 from hilum.planning import Plan, make_plan
 from hilum.pretrained import find_weights, read_tensors
@@ -167,7 +167,11 @@ def prepare(
     for reason in split.reasons:
         progress.say(reason)
     progress.say("Planning, which may time some training steps.")
-    try:
+    too_little = SettingError(
+        f"{hardware.name} has too little memory for what planning tries on it. Ask for less: "
+        "--set batch_size=…, or --set input_height=… and --set input_width=…."
+    )
+    with exhausted_as(too_little):
         plan = make_plan(
             # Where folds take turns, one plan is made of all that any of them may train on.
             take_fingerprint(samples.replace({"split": {OUT_OF_FOLD: "train"}}), scanned.looks),
@@ -184,11 +188,6 @@ def prepare(
             ),
             trial=None if options.folds else partial(try_sides, dataset, samples, progress),
         )
-    except torch.OutOfMemoryError:
-        raise SettingError(
-            f"{hardware.name} has too little memory for what planning tries on it. Ask for less: "
-            "--set batch_size=…, or --set input_height=… and --set input_width=…."
-        ) from None
     if not by_user:
         reason = TARGET_REASONS[dataset.target_kind]
         plan = replace(plan, reasons=plan.reasons | {"target": reason})

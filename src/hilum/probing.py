@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from hilum.allocator import keep_pages
 from hilum.cache_rooms import cache_folder
 from hilum.errors import HilumError
 from hilum.files import read_json, write_json
 from hilum.fine_tuning import freeze
 from hilum.hardware import Hardware
 from hilum.losses import make_loss
+from hilum.memory import keep_pages
 from hilum.networks import NETWORK_SETTINGS, build_network
 from hilum.settings import Settings
 from hilum.training import make_optimizer

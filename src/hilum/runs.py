@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import torch
 
 import hilum
-from hilum.allocator import give_back_pages
 from hilum.budget import overrun
 from hilum.columns import Columns
 from hilum.crossvalidation import check_folds, work_folds
@@ -33,6 +31,7 @@ from hilum.inference import Model, load
 from hilum.linear_probe import train_probe
 from hilum.locks import LOCK_FILE, locked
 from hilum.map_checks import check_maps
+from hilum.memory import exhausted_as, give_back_pages
 from hilum.networks import n_parameters
 from hilum.patient_figures import pool_predictions
 from hilum.pixels import Images
@@ -321,17 +320,16 @@ def _learn(run: Run, progress: Progress, command: Sequence[str]) -> Known | None
     train_samples, val_samples = (
         split_samples(dataset, samples, split, settings, progress) for split in ("train", "val")
     )
-    try:
+    too_little = RunError(
+        f"There is too little memory for batches of {settings.batch_size} images of "
+        f"{settings.input_height}×{settings.input_width}. Start a new run with "
+        "--set batch_size=… or a smaller input."
+    )
+    with exhausted_as(too_little):
         learn = train_probe if settings.probe else train_network
         trained = learn(
             train_samples, val_samples, settings, dataset.class_names, run.folder, progress
         )
-    except torch.OutOfMemoryError:
-        raise RunError(
-            f"The device has too little memory for batches of {settings.batch_size} images of "
-            f"{settings.input_height}×{settings.input_width}. Start a new run with "
-            "--set batch_size=… or a smaller input."
-        ) from None
     give_back_pages()
     known: Known | None = None
     if not (run.folder / "model" / "model.json").exists():

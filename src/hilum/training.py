@@ -34,13 +34,13 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
 )
 
-from hilum.allocator import keep_pages
 from hilum.augment import augment
 from hilum.backbones import Backbone
 from hilum.errors import RunError
 from hilum.files import write_bytes, write_csv
 from hilum.fine_tuning import freeze, parameter_groups
 from hilum.losses import Loss, make_loss, validation_scores
+from hilum.memory import keep_pages
 from hilum.networks import Classifier, Ensemble, Member, Network, build_network
 from hilum.pixels import Images, ReducedImages
 from hilum.pretrained import begin, normalisation_of

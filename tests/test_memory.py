@@ -1,16 +1,19 @@
-"""Free memory kept, and given back to the system."""
+"""Free memory kept, and given back to the system; memory that runs out."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from hilum.allocator import give_back_pages, keep_pages
+from hilum.errors import SettingError
+from hilum.memory import exhausted_as, give_back_pages, keep_pages
 
 N = 2000
 
@@ -67,3 +70,28 @@ def test_pages_are_kept_as_far_as_the_allocator_allows(
     monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=mallopt))
     keep_pages()
     assert made == calls
+
+
+TOO_MUCH = 2**55
+"""Bytes that no processor can address."""
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: torch.empty(TOO_MUCH, dtype=torch.uint8),
+        lambda: np.empty(TOO_MUCH, dtype=np.uint8),
+    ],
+    ids=["torch", "numpy"],
+)
+def test_memory_that_runs_out_is_told_as_said(ask: Callable[[], object]) -> None:
+    with (
+        pytest.raises(SettingError, match="ask for less"),
+        exhausted_as(SettingError("ask for less")),
+    ):
+        ask()
+
+
+def test_other_errors_are_not_taken_for_memory() -> None:
+    with pytest.raises(RuntimeError, match="shape"), exhausted_as(SettingError("less")):
+        torch.zeros(3).reshape(2, 2)

@@ -1,8 +1,14 @@
-"""What C's allocator does with memory that is free: keeps it, or gives it back to the system."""
+"""Memory: free pages kept or given back by C's allocator, and what is said when it runs out."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from hilum.errors import HilumError
 
 
 def keep_pages() -> None:
@@ -35,3 +41,20 @@ def give_back_pages() -> None:
     except (OSError, AttributeError):
         return
     trim(0)
+
+
+@contextmanager
+def exhausted_as(error: HilumError) -> Iterator[None]:
+    """Raise `error` in place of what tells that the memory of a device or a processor ran out.
+
+    A processor's memory that the system has promised and cannot give kills the process instead.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise error from None
+    except RuntimeError as told:
+        # PyTorch has no class of its own for a processor's memory, on Linux and on Windows.
+        if "can't allocate memory" in str(told) or "not enough memory" in str(told):
+            raise error from None
+        raise
