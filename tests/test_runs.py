@@ -305,6 +305,19 @@ def test_a_run_killed_again_and_again_resumes_to_the_same_end(
 
 
 @pytest.mark.usefixtures("unreported")
+def test_the_plan_of_a_run_repeats_it_whatever_time_there_is(data: Path, tmp_path: Path) -> None:
+    """By its plan another run has the same networks, splits, weights and probabilities."""
+    settings = tiny.SETTINGS | {"members": 2, "epochs": 2, "seed": 3, "val_share": 0.25}
+    first = hilum.train(data, tmp_path / "first", settings=settings)
+    again = hilum.train(data, tmp_path / "again", recipe=str(first.folder))
+    pd.testing.assert_frame_equal(predictions_of(first), predictions_of(again))
+    assert again.facts["seed"] == 3
+    other = hilum.plan(data, recipe=str(first.folder), settings={"seed": 4})
+    assert (other.settings.members, other.settings.seed) == (2, 4)
+    assert other.reasons["members"] == f"The plan of {first.folder} sets it."
+
+
+@pytest.mark.usefixtures("unreported")
 def test_calibration_is_on_record_wherever_the_run_was_killed(
     run: hilum.Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,7 +103,12 @@ Target = Annotated[
 PatientColumn = Annotated[str | None, typer.Option(help="Column of the table that holds patients.")]
 SplitColumn = Annotated[str | None, typer.Option(help="Column of the table that holds splits.")]
 Recipe = Annotated[
-    str | None, typer.Option(help="A named recipe. [default: a plan made from the data]")
+    str | None,
+    typer.Option(
+        metavar="<name|run folder>",
+        help="A named recipe, or an earlier run whose plan is to be taken as it is. [default: a "
+        "plan made from the data]",
+    ),
 ]
 Set = Annotated[
     list[str] | None,
@@ -114,7 +119,7 @@ Minutes = Annotated[
     typer.Option(
         metavar="<float>",
         help="Time for the whole command: a training step is timed, and the plan chosen that fits. "
-        "[default: what the plan needs, up to a limit by hardware]",
+        "[default: what the plan needs, up to about 10 minutes]",
     ),
 ]
 Epochs = Annotated[int | None, typer.Option(help="Short for --set epochs=E.")]

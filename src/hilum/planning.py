@@ -32,7 +32,7 @@ from hilum.larger_inputs import look_closer
 from hilum.networks import build_network
 from hilum.pretrained import IMAGENET, choose_for_backbone, find_weights
 from hilum.probing import probe
-from hilum.recipes import Recipe
+from hilum.recipes import Preset
 from hilum.resolution import Trial
 from hilum.rules import (
     FULL_RESOLUTION,
@@ -91,12 +91,14 @@ def make_plan(
     fingerprint: Fingerprint,
     hardware: Hardware,
     *,
-    recipe: Recipe | None = None,
+    recipe: Preset | None = None,
     chosen: Mapping[str, Any] | None = None,
     budget: Budget | None = None,
     trial: Trial | None = None,
 ) -> Plan:
-    """Choose every setting: the user's word first, then the recipe's, then the rules.
+    """Choose every setting: the user's word first, then the recipe's or, without one, the rules'.
+
+    What a recipe does not name is left at its default.
 
     Parameters
     ----------
@@ -154,7 +156,7 @@ class _Asked:
 
     facts: Fingerprint
     hardware: Hardware
-    recipe: Recipe | None
+    recipe: Preset | None
     given: dict[str, Any]
 
     @property
@@ -350,7 +352,6 @@ def _default_reason(name: str) -> str:
     return f"{DEFAULT_REASON}; {about}." if about else f"{DEFAULT_REASON}."
 
 
-def _of_recipe(fingerprint: Fingerprint, recipe: Recipe) -> Choices:
-    values = recipe.settings.model_dump()
-    why = f"The recipe {recipe.name} sets it."
-    return {name: (values[name], why) for name in recipe.chosen} | pixel_ranges(fingerprint)
+def _of_recipe(fingerprint: Fingerprint, recipe: Preset) -> Choices:
+    named = {name: (value, recipe.reason) for name, value in recipe.named.items()}
+    return pixel_ranges(fingerprint) | named

@@ -26,7 +26,7 @@ from hilum.names import quoted
 from hilum.planning import Plan, make_plan
 from hilum.pretrained import find_weights, read_tensors
 from hilum.progress import LogProgress, Progress
-from hilum.recipes import load_recipe
+from hilum.recipes import load_preset
 from hilum.resolution import try_sides
 from hilum.rules import choose_start
 from hilum.scan import scan
@@ -114,7 +114,7 @@ def prepare(
     ----------
     minutes : float, optional
         Time for the whole command, which begins here: the epochs that fit are planned. Without it
-        the plan asks for what it needs, up to a limit by hardware.
+        the plan asks for what it needs, up to about 10 minutes.
 
     Raises
     ------
@@ -123,19 +123,19 @@ def prepare(
     started = time.monotonic()
     options, progress = options or DataOptions(), progress or LogProgress()
     chosen = dict(settings or {})
-    # So that a slip is told before the images are read; recipes name all that they begin with.
-    start = {} if recipe else {name: value for name, (value, _) in choose_start(chosen).items()}
-    given = make_settings(start | chosen)
+    preset = load_preset(recipe) if recipe else None
+    # So that a slip is told before the images are read; presets name all that they begin with.
+    start = {name: value for name, (value, _) in choose_start(chosen).items()}
+    given = make_settings((preset.named if preset else start) | chosen)
     _check_start(given)
     check_minutes(minutes)
     hardware = find_hardware(given.accelerator)
-    loaded_recipe = load_recipe(recipe) if recipe else None
     dataset = load_dataset(
         data,
         classes=options.classes,
         patient_pattern=options.patient_pattern,
         columns=options.columns,
-        target=options.target or chosen.get("target"),
+        target=options.target or chosen.get("target") or (preset and preset.named.get("target")),
     )
     if options.dicom_columns:
         dataset = add_header_columns(dataset, progress)
@@ -176,7 +176,7 @@ def prepare(
             # Where folds take turns, one plan is made of all that any of them may train on.
             take_fingerprint(samples.replace({"split": {OUT_OF_FOLD: "train"}}), scanned.looks),
             hardware,
-            recipe=loaded_recipe,
+            recipe=preset,
             chosen=chosen,
             budget=Budget(
                 minutes=minutes or DEFAULT_MINUTES[hardware.device],

@@ -74,12 +74,13 @@ def train(
     out : path
         The run's folder; new or empty.
     recipe : str, optional
-        A named recipe; without one a plan is made from the data.
+        A named recipe, or the folder of a run whose plan is to be taken as it is; without one a
+        plan is made from the data.
     settings : mapping, optional
         Settings that override recipe and plan, by name.
     minutes : float, optional
         Time for all of it: a training step is timed, and the epochs that fit are planned. Without
-        it the plan asks for what it needs, up to a limit by hardware. Epochs that the user set
+        it the plan asks for what it needs, up to about 10 minutes. Epochs that the user set
         stay.
     options : DataOptions, optional
 

@@ -145,6 +145,7 @@ class Setup:
     groups: tuple[SettingGroup, ...]
     model: tuple[tuple[str, str], ...]
     command: str
+    same_plan: str
     predict: str
     facts: tuple[tuple[str, str], ...]
     versions: tuple[tuple[str, str], ...]
@@ -157,6 +158,7 @@ def make_setup(facts: RunFacts) -> Setup:
         groups=_groups(facts.plan),
         model=_model(run),
         command=shlex.join(map(str, run["command"])),
+        same_plan=shlex.join(["--recipe", str(facts.folder)]),
         predict=shlex.join(
             ["hilum", "predict", str(facts.folder), "new-image.png", "--out", "predictions.csv"]
         ),
