@@ -50,6 +50,7 @@ PLAIN = Fingerprint(
     class_counts={"a": 500, "b": 500},
     median_height=224.0,
     median_width=224.0,
+    median_short=224.0,
     grey=True,
     highest={"uint16": 4000.0},
 )

@@ -113,7 +113,7 @@ def test_a_limit_is_not_filled_but_a_given_budget_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("minutes", "members"), [(1, 1), (2, 1), (3, 2), (4, 3), (9, 3), (11, 4), (60, 5)]
+    ("minutes", "members"), [(1, 1), (2, 1), (3, 2), (4, 3), (9, 3), (12, 4), (60, 5)]
 )
 def test_a_longer_budget_buys_an_ensemble(minutes: float, members: int) -> None:
     budget = Budget(minutes, is_given=True)
@@ -185,7 +185,8 @@ def test_each_kind_of_network_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_reasons_say_the_numbers() -> None:
     chosen = choose_epochs(PACES, SIZES, settings(), Budget(4, is_given=True))
-    kept = whole_s(PACES, SIZES, settings(), 0, Budget(4, is_given=True)) / 60
+    whole = whole_s(PACES, SIZES, settings(), chosen.epochs, Budget(4, is_given=True))
+    kept = (whole - chosen.epochs * PACE.epoch_s(SIZES, settings())) / 60
     assert chosen.reason == (
         f"0.2 s a step, 30 steps an epoch: {chosen.epochs} epochs fit in 4 minutes, of which "
         f"{kept:.1f} are kept for all but training."
@@ -220,6 +221,11 @@ def test_members_and_folds_share_the_time() -> None:
     assert folds.expected_s <= 5 * 60
 
 
+def test_each_of_the_fewest_images_in_folds_is_timed() -> None:
+    budget = Budget(1, is_given=True, n_folds=2)
+    assert sizes_of(6, 0, budget, settings(val_share=0.15)) == Sizes(2, 1, 3)
+
+
 def test_without_folds_the_sizes_are_those_of_the_split() -> None:
     budget = Budget(8, is_given=True, n_test=7)
     assert sizes_of(100, 20, budget, settings()) == Sizes(100, 20, 7)
@@ -238,9 +244,10 @@ def test_a_time_that_is_none_is_refused(minutes: float) -> None:
 
 def test_what_is_sure_to_fit_need_not_be_timed() -> None:
     probed = Probe("float32", "channels_last", {"a": 50.0, "b": 100.0})
-    assert surely_fits(10_000, probed, Budget(10, is_given=False))
-    assert not surely_fits(100_000, probed, Budget(10, is_given=False))
-    assert not surely_fits(10_000, probed, Budget(10, is_given=False, elapsed_s=500))
+    assert surely_fits(10_000, 0, probed, Budget(10, is_given=False))
+    assert not surely_fits(100_000, 0, probed, Budget(10, is_given=False))
+    assert not surely_fits(10_000, 0, probed, Budget(10, is_given=False, elapsed_s=500))
+    assert not surely_fits(10_000, 2_000, probed, Budget(10, is_given=False, read_s=0.15))
 
 
 def test_one_minute_is_no_minutes() -> None:
@@ -302,7 +309,7 @@ def test_a_larger_batch_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def facts(n_train: int = 960) -> Fingerprint:
     counts = {"a": n_train // 2, "b": n_train // 2}
-    return Fingerprint(n_train, counts, 64.0, 64.0, True, {"uint8": 255.0}, n_val=120)
+    return Fingerprint(n_train, counts, 64.0, 64.0, 64.0, True, {"uint8": 255.0}, n_val=120)
 
 
 @pytest.fixture
@@ -340,6 +347,26 @@ def test_time_to_spare_is_spent_on_an_ensemble(timed: list[str]) -> None:
     assert alone.settings.members == 1
 
 
+def test_a_backbone_from_elsewhere_is_trained_alone(
+    timed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hilum.planning._check_network", lambda *_: None)
+    chosen = {"backbone": "monai:ResNet10", "reductions": [1]}
+    for is_given in (True, False):
+        plan = make_plan(facts(), CPU, chosen=chosen, budget=Budget(300, is_given=is_given))
+        assert plan.settings.members == 1
+        assert plan.reasons["members"] == "One network: a backbone from elsewhere is large."
+
+
+def test_a_linear_model_is_not_held_against_the_time(timed: list[str]) -> None:
+    chosen = {"backbone": "hilum:efficientnet_lite0", "probe": True}
+    by_time = make_plan(facts(), CPU, chosen=chosen, budget=Budget(1, is_given=True))
+    assert by_time.reasons["epochs"].endswith(" How long it takes is not held against --minutes.")
+    free = make_plan(facts(), CPU, chosen=chosen, budget=Budget(10, is_given=False))
+    assert by_time.settings == free.settings
+    assert timed == []
+
+
 def test_where_time_starves_the_training_the_input_is_smaller(
     timed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,7 +380,7 @@ def test_where_time_starves_the_training_the_input_is_smaller(
         }
 
     monkeypatch.setattr("hilum.planning.time_training", by_pixels)
-    large = replace(facts(), median_height=500.0, median_width=500.0)
+    large = replace(facts(), median_short=500.0)
     budget = Budget(10, is_given=True)
     plan = make_plan(large, CPU, budget=budget)
     assert plan.settings.input_height == plan.settings.input_width == 64
@@ -374,7 +401,7 @@ def test_an_ensemble_on_smaller_images_goes_before_one_network_on_larger_ones(
         }
 
     monkeypatch.setattr("hilum.planning.time_training", by_pixels)
-    large = replace(facts(), median_height=500.0, median_width=500.0)
+    large = replace(facts(), median_short=500.0)
     found = {
         minutes: make_plan(large, CPU, budget=Budget(minutes, is_given=True)).settings
         for minutes in (4, 8, 11, 16)
@@ -388,7 +415,7 @@ def test_an_ensemble_on_smaller_images_goes_before_one_network_on_larger_ones(
 
 
 def test_what_the_user_has_set_is_timed_once_and_alone(timed: list[str]) -> None:
-    large = replace(facts(), median_height=500.0, median_width=500.0)
+    large = replace(facts(), median_short=500.0)
     plan = make_plan(large, CPU, chosen={"members": 1}, budget=Budget(5, is_given=True))
     assert timed == ["training"]
     assert plan.settings.reductions == (1,)
@@ -403,7 +430,7 @@ def test_what_the_user_has_set_is_timed_once_and_alone(timed: list[str]) -> None
 def test_classic_networks_get_images_whole_and_sizes_that_they_can_be_built_for(
     timed: list[str], channels: list[int]
 ) -> None:
-    large = replace(facts(), median_height=500.0, median_width=500.0)
+    large = replace(facts(), median_short=500.0)
     chosen = {"network": "classic", "padding": "valid", "conv_channels": channels}
     plan = make_plan(large, CPU, chosen=chosen, budget=Budget(1, is_given=True))
     assert plan.settings.reductions == (1,)
@@ -416,7 +443,7 @@ def test_time_that_timing_took_is_not_spent_again(
     timed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clock that goes on by 5 s with each look: three sizes are timed, and none fits."""
-    large = replace(facts(), median_height=500.0, median_width=500.0)
+    large = replace(facts(), median_short=500.0)
     budget = Budget(1.4, is_given=True)
     still = make_plan(large, CPU, chosen={"members": 1}, budget=budget).settings.epochs
     ticks = iter(range(0, 10_000, 5))

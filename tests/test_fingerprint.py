@@ -40,6 +40,7 @@ def test_fingerprint_never_looks_at_test_or_excluded_samples() -> None:
         class_counts={"a": 2, "b": 1},
         median_height=100.0,
         median_width=80.0,
+        median_short=80.0,
         grey=True,
         highest={"uint8": 255.0},
         lowest={"uint8": 0.0},
@@ -60,9 +61,16 @@ def test_one_colour_image_makes_the_data_coloured() -> None:
 
 def test_range_that_files_state_needs_none_from_the_plan() -> None:
     deep = {"dtype": "uint16", "high": 4000.0}
-    stated = scanned([deep, {**deep, "range_from": "bits"}])
-    assert take_fingerprint(stated).highest == {}
+    stated = {**deep, "high": 60000.0, "range_from": "bits"}
+    assert take_fingerprint(scanned([stated, stated])).highest == {}
     assert take_fingerprint(scanned([deep, deep])).highest == {"uint16": 4000.0}
+    assert take_fingerprint(scanned([deep, stated])).highest == {"uint16": 4000.0}
+
+
+def test_the_shorter_side_is_that_of_each_image() -> None:
+    shapes = [(100, 300)] * 4 + [(300, 100)] * 3 + [(300, 300)] * 3
+    found = take_fingerprint(scanned([{"height": h, "width": w} for h, w in shapes]))
+    assert (found.median_height, found.median_width, found.median_short) == (300, 300, 100)
 
 
 def test_patients_that_are_not_named_count_one_by_one() -> None:

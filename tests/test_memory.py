@@ -92,6 +92,11 @@ def test_memory_that_runs_out_is_told_as_said(ask: Callable[[], object]) -> None
         ask()
 
 
+def test_devices_without_an_error_of_their_own_are_understood() -> None:
+    with pytest.raises(SettingError), exhausted_as(SettingError("ask for less")):
+        raise RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)")
+
+
 def test_other_errors_are_not_taken_for_memory() -> None:
     with pytest.raises(RuntimeError, match="shape"), exhausted_as(SettingError("less")):
         torch.zeros(3).reshape(2, 2)

@@ -31,7 +31,9 @@ def fingerprint(**changes: Any) -> Fingerprint:
         "grey": True,
         "highest": {"uint8": 255.0},
     }
-    return Fingerprint(**{**facts, **changes})
+    found = {**facts, **changes}
+    found["median_short"] = min(found["median_height"], found["median_width"])
+    return Fingerprint(**found)
 
 
 @pytest.fixture(autouse=True)

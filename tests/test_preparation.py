@@ -198,6 +198,15 @@ def test_too_little_memory_to_plan_is_told(
     )
 
 
+def test_a_side_alone_is_judged_with_the_one_that_is_planned(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, {"a": 20, "b": 20})
+    side = hilum.plan(folder, settings={"backbone": None}).settings.input_height
+    chosen = {"backbone": None, "input_height": side, "flip_diagonal": True}
+    assert hilum.plan(folder, settings=chosen).settings.flip_diagonal
+    with pytest.raises(SettingError, match="flip_diagonal needs a square input"):
+        hilum.plan(folder, settings=chosen | {"input_height": 8 * side})
+
+
 def test_slip_in_settings_is_told_before_images_are_read(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="Did you mean 'epochs'"):
         prepare(tmp_path / "nowhere", settings={"epoch": 1})

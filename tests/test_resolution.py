@@ -185,6 +185,11 @@ def test_classes_of_too_few_images_are_left_out() -> None:
     assert choose_rows(several, np.arange(14).astype(str), MOST, 0).tolist() == list(range(10))
 
 
+def test_where_no_class_has_enough_images_none_is_taken() -> None:
+    labels = np.arange(12).repeat(4).astype(np.int64)
+    assert choose_rows(labels, np.arange(48).astype(str), MOST, 0).size == 0
+
+
 def test_a_patient_with_very_many_images_gives_some() -> None:
     groups = np.array(["many"] * 500 + [f"P{k}" for k in range(20)])
     labels = np.arange(520) % 2

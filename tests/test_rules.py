@@ -19,7 +19,9 @@ def facts(**changes: Any) -> Fingerprint:
         "grey": True,
         "highest": {"uint8": 255.0},
     }
-    return Fingerprint(**{**plain, **changes})
+    found = {**plain, **changes}
+    found["median_short"] = min(found["median_height"], found["median_width"])
+    return Fingerprint(**found)
 
 
 def values(given: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from hilum.training import (
     Trained,
     average,
     batches,
+    constants_of,
     make_scheduler,
     make_source,
     mixed,
@@ -254,6 +255,18 @@ def test_early_stopping_ends_after_epochs_without_improvement(tmp_path: Path) ->
     assert len(trained.history) == trained.best_epochs[0] + 2 < 50
 
 
+def test_early_stopping_holds_where_the_last_weights_are_kept(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(
+        update={"epochs": 50, "early_stopping": 2, "learning_rate": 1e-9, "monitor": "val_loss",
+                "schedule": "constant", "weight_averaging": None, "batch_norm": False,
+                "network": "classic", "keep": "last"}
+    )  # fmt: skip
+    trained = fit(tmp_path, settings)
+    best = int(trained.history["val_loss"].argmin()) + 1
+    assert trained.best_epochs == (len(trained.history),) == (best + 2,)
+    assert best < 48
+
+
 def test_plateau_lowers_the_learning_rate(tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(
         update={"schedule": "plateau", "plateau_patience": 0, "plateau_factor": 0.1, "epochs": 8}
@@ -274,10 +287,12 @@ def test_plateau_fires_on_a_score_that_does_not_move(score: float) -> None:
     assert optimizer.param_groups[0]["lr"] == settings.plateau_factor
 
 
-def test_a_loss_that_is_not_finite_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gradient_clip", [None, 1e30])
+def test_a_loss_that_is_not_finite_is_told(tmp_path: Path, gradient_clip: float | None) -> None:
     settings = SETTINGS.model_copy(
         update={"learning_rate": 10.0, "optimizer": "sgd", "schedule": "constant", "epochs": 30,
-                "network": "classic", "batch_norm": False, "momentum": 0.99}
+                "network": "classic", "batch_norm": False, "momentum": 0.99,
+                "gradient_clip": gradient_clip}
     )  # fmt: skip
     with pytest.raises(RunError, match="The loss is no longer finite in epoch"):
         fit(tmp_path, settings)
@@ -315,6 +330,16 @@ def test_average_moves_towards_new_weights() -> None:
     new = network.head[-1].weight.clone()  # type: ignore[operator]
     average(averaged, network, settings, step=10_000)
     torch.testing.assert_close(averaged.head[-1].weight, 0.9 * old + 0.1 * new)
+
+
+def test_pixels_are_not_counted_where_each_image_is_standardised() -> None:
+    def count() -> tuple[list[float], list[float]]:
+        return [7.0], [3.0]
+
+    at_random = SETTINGS.model_copy(update={"normalisation": "dataset"})
+    assert constants_of(at_random, count) == ([7.0], [3.0])
+    by_image = SETTINGS.model_copy(update={"normalisation": "image"})
+    assert constants_of(by_image, count) == (None, None)
 
 
 def test_pixel_statistics_are_by_channel() -> None:

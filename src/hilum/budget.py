@@ -198,8 +198,8 @@ def overrun(minutes: float | None, took_s: float) -> str | None:
         return None
     return (
         f"This took {took_s / 60:.1f} minutes, and {minutes:g} were asked for. plan.json says what "
-        "was planned: either not even the least fits, the epochs were set by the user, or the "
-        "machine was busier than while steps were timed."
+        "was planned: either not even the least fits, the epochs were set by the user, a linear "
+        "model was fitted, or the machine was busier than while steps were timed."
     )
 
 
@@ -214,8 +214,8 @@ def sizes_of(n_train: int, n_val: int, budget: Budget, settings: Settings) -> Si
     if budget.n_folds == 1:
         return Sizes(n_train, n_val, budget.n_test)
     held_out = n_train // budget.n_folds
-    n_val = round((n_train - held_out) * settings.val_share)
-    return Sizes(n_train - held_out - n_val, n_val, held_out)
+    n_val = max(1, round((n_train - held_out) * settings.val_share))
+    return Sizes(max(1, n_train - held_out - n_val), n_val, held_out)
 
 
 # -- timing --------------------------------------------------------------------------------------
@@ -354,7 +354,7 @@ def _n_passes(sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> 
         + PASSES_A_MAP * min(sizes.n_val, int(n_maps))
     )
     levels, n_affordable = robustness.choose_levels(
-        epochs * sizes.n_train,
+        settings.members * epochs * sizes.n_train,
         for_curves=budget.n_folds == 1,
         for_threshold=settings.operating_point == "robust",
     )
@@ -362,10 +362,15 @@ def _n_passes(sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> 
     return found + sum(map(len, levels.values())) * min(sizes.n_val, most)
 
 
+def training_s(paces: Paces, sizes: Sizes, settings: Settings, epochs: int) -> float:
+    """Estimate the seconds of one training, of all networks."""
+    return of_all(paces, settings, lambda pace: epochs * pace.epoch_s(sizes, settings))
+
+
 def whole_s(paces: Paces, sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> float:
     """Estimate the seconds of the whole command, from its beginning."""
     decoding = (sizes.n_train + sizes.n_val) * budget.read_s
-    training = of_all(paces, settings, lambda pace: epochs * pace.epoch_s(sizes, settings))
+    training = training_s(paces, sizes, settings, epochs)
     one = training + after_s(paces, sizes, settings, epochs, budget)
     if budget.n_folds > 1:
         decoding += sizes.n_test * budget.read_s
@@ -374,16 +379,19 @@ def whole_s(paces: Paces, sizes: Sizes, settings: Settings, epochs: int, budget:
     return START_S + budget.elapsed_s + decoding + traced + one
 
 
-def surely_fits(n_seen: int, probed: Probe, budget: Budget) -> bool:
+def surely_fits(n_seen: int, n_read: int, probed: Probe, budget: Budget) -> bool:
     """Tell whether training so clearly ends in time that nothing need be timed.
 
     Parameters
     ----------
     n_seen : int
         Images that training sees, in all epochs, networks and folds.
+    n_read : int
+        Images that are still to be decoded.
     """
     rate = max(probed.rates.values(), default=SLOW_RATE)
-    return n_seen / rate < (60 * budget.minutes - budget.elapsed_s) * CLEARLY
+    left_s = 60 * budget.minutes - budget.elapsed_s - n_read * budget.read_s
+    return n_seen / rate < left_s * CLEARLY
 
 
 def enough(settings: Settings, members: int) -> float:
@@ -438,7 +446,7 @@ def choose_epochs(paces: Paces, sizes: Sizes, settings: Settings, budget: Budget
         + (" of different speeds" if differ else "")
         + (f", {budget.n_folds} folds" if budget.n_folds > 1 else "")
     )
-    kept = needed(0) / 60
+    kept = (expected - budget.n_folds * training_s(paces, sizes, settings, epochs)) / 60
     limit = f"{in_words(budget.minutes)}, " + ("" if budget.is_given else "the limit by default, ")
     if not fitting:
         return Choice(

@@ -63,13 +63,12 @@ class Fingerprint:
     n_train : int
     class_counts : dict
         Training images of each class; of multi-label data, with each label.
-    median_height, median_width : float
-        Pixels.
+    median_height, median_width, median_short : float
+        Pixels; the last of the shorter sides.
     grey : bool
         Every image is grey, whether stored as grey or as RGB.
     highest, lowest : dict
-        Greatest and least value by pixel type, of the types whose files never say which values
-        they use.
+        Greatest and least value by pixel type, of the files that do not say which values they use.
     n_patients : int or None
         Of the training images; None where none is known.
     n_val : int
@@ -99,6 +98,7 @@ class Fingerprint:
     class_counts: dict[str, int]
     median_height: float
     median_width: float
+    median_short: float
     grey: bool
     highest: dict[str, float]
     lowest: dict[str, float] = field(default_factory=dict)
@@ -151,6 +151,7 @@ def take_fingerprint(samples: pd.DataFrame, looks: NDArray[np.uint8] | None = No
         class_counts={str(k): int(v) for k, v in labels.explode().dropna().value_counts().items()},
         median_height=float(height.median()),
         median_width=float(width.median()),
+        median_short=float(seen[["height", "width"]].astype(float).min(axis=1).median()),
         grey=bool(grey.all()),
         highest=_by_type(seen, "high", "max"),
         lowest=_by_type(seen, "low", "min"),
@@ -229,8 +230,8 @@ def _spacings(seen: pd.DataFrame) -> tuple[float, float, float] | None:
 
 
 def _by_type(seen: pd.DataFrame, column: str, extreme: Literal["min", "max"]) -> dict[str, float]:
-    """Find the extreme of each pixel type whose files state no range themselves."""
-    # A file that states its bits or window is believed, so its type needs no range from here.
-    unstated = (seen["range_from"] == "type").groupby(seen["dtype"]).all()
-    found = seen[column].astype(float).groupby(seen["dtype"]).agg(extreme)[unstated]
+    """Find the extreme of each pixel type among the files that state no range themselves."""
+    # A file that states its bits or window is believed, and needs no range from here.
+    silent = seen[seen["range_from"] == "type"]
+    found = silent[column].astype(float).groupby(silent["dtype"]).agg(extreme)
     return {str(dtype): float(value) for dtype, value in found.items()}

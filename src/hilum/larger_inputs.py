@@ -53,8 +53,7 @@ def look_closer(
         None where the images have no more pixels, the user has set the size, or training does not
         begin with weights whose features could be looked at.
     """
-    short = min(facts.median_height, facts.median_width)
-    larger = [side for side in LARGER_SIDES if side <= short]
+    larger = [side for side in LARGER_SIDES if side <= facts.median_short]
     is_given = bool({"input_height", "input_width"} & given.keys())
     if not larger or is_given or not begins_well(plan.model_dump()):
         return None

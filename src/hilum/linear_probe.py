@@ -32,7 +32,7 @@ from hilum.losses import validation_scores
 from hilum.memory import keep_pages
 from hilum.networks import Network, build_network
 from hilum.pixels import Images
-from hilum.pretrained import begin, normalisation_of
+from hilum.pretrained import begin
 from hilum.progress import Progress
 from hilum.settings import Settings
 from hilum.targets import Labels
@@ -40,6 +40,7 @@ from hilum.training import (
     HISTORY_COLUMNS,
     Samples,
     Trained,
+    constants_of,
     make_fabric,
     network_logits,
     pixel_statistics,
@@ -126,7 +127,7 @@ def probe_network(settings: Settings, class_names: Sequence[str], pixels: Images
         Of training, for their mean and deviation where the weights bring none.
     """
     torch.manual_seed(settings.seed)
-    mean, std = normalisation_of(settings) or pixel_statistics(pixels)
+    mean, std = constants_of(settings, lambda: pixel_statistics(pixels))
     network = build_network(settings, len(class_names), mean=mean, std=std)
     begin(cast(Backbone, network.backbone), settings)
     return network.to(make_fabric(settings).device).eval()

@@ -10,6 +10,10 @@ import torch
 
 from hilum.errors import HilumError
 
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+"""What PyTorch says where it has no class of its own for it: of a processor on Linux and on
+Windows, of CUDA before there is a context, and of Apple's GPUs."""
+
 
 def keep_pages() -> None:
     """Have glibc's allocator keep freed memory instead of giving it back after every step.
@@ -54,7 +58,6 @@ def exhausted_as(error: HilumError) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError):
         raise error from None
     except RuntimeError as told:
-        # PyTorch has no class of its own for a processor's memory, on Linux and on Windows.
-        if "can't allocate memory" in str(told) or "not enough memory" in str(told):
+        if any(words in str(told) for words in OUT_OF_MEMORY):
             raise error from None
         raise

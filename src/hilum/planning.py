@@ -135,8 +135,11 @@ def _looked_closer(asked: _Asked, budget: Budget, trial: Trial | None) -> _Asked
 def _choose(asked: _Asked, budget: Budget | None) -> Plan:
     """Propose a plan and fit it into the time, where there is a limit."""
     plan, fingerprint = _propose(asked), asked.facts
-    if budget is None or plan.settings.probe:
+    if budget is None:
         return plan
+    if plan.settings.probe:
+        why = f"{plan.reasons['epochs']} How long it takes is not held against --minutes."
+        return replace(plan, reasons=plan.reasons | {"epochs": why}) if budget.is_given else plan
     sizes = sizes_of(fingerprint.n_train, fingerprint.n_val, budget, plan.settings)
     if budget.n_folds > 1:
         asked = replace(asked, facts=replace(fingerprint, n_train=sizes.n_train))
@@ -164,6 +167,11 @@ class _Asked:
         """Whether inputs of the usual sizes hide the signs, which no time or ensemble mends."""
         tried = self.facts.resolution
         return tried is not None and (tried.needed or 0) > SIDES[-1]
+
+    def leaves_members(self, settings: Settings) -> bool:
+        """Tell whether it is the time that says how many networks there are."""
+        is_said = self.recipe is not None or "members" in self.given
+        return settings.is_own and not settings.probe and not is_said
 
     @property
     def n_classes(self) -> int:
@@ -200,9 +208,11 @@ def _within(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Plan:
             return plan
         return _fit(plan, _time(plan, asked, sizes, budget), asked, sizes, budget).plan
     if not budget.is_given:
-        members = plan.settings.members if "members" in asked.given else FEW_MEMBERS
+        members = FEW_MEMBERS if asked.leaves_members(plan.settings) else plan.settings.members
         n_seen = members * plan.settings.epochs * sizes.n_train * budget.n_folds
-        if surely_fits(n_seen, probe(plan.settings, asked.n_classes, asked.hardware), budget):
+        n_read = sizes.n_train + sizes.n_val + sizes.n_test
+        probed = probe(plan.settings, asked.n_classes, asked.hardware)
+        if surely_fits(n_seen, n_read, probed, budget):
             limit = f"Well within {in_words(budget.minutes)}, the limit by default on this machine."
             reasons = plan.reasons | {"epochs": f"{plan.reasons['epochs']} {limit}"}
             return _with_members(Plan(plan.settings, reasons), members, asked)
@@ -240,7 +250,8 @@ def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) 
     for candidate in _smaller_and_smaller(plan, asked):
         timed.append((candidate, _time(candidate, asked, sizes, budget)))
         fitted = _fit(*timed[-1], asked, sizes, left())
-        if not fitted.is_starved and (fitted.is_ensemble or "members" in asked.given):
+        is_as_many = fitted.is_ensemble or not asked.leaves_members(candidate.settings)
+        if not fitted.is_starved and is_as_many:
             return fitted.plan
     # The timing of all of them has taken time too.
     again = [_fit(*each, asked, sizes, left()) for each in timed]
@@ -270,17 +281,16 @@ def _smaller_and_smaller(plan: Plan, asked: _Asked) -> Iterator[Plan]:
 
 def _time(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Paces:
     """Time what the networks that the plan may come to have would cost."""
-    is_open = asked.recipe is None and "members" not in asked.given
     possible = MOST_MEMBERS if budget.is_given else FEW_MEMBERS
-    most = possible if is_open else plan.settings.members
+    most = possible if asked.leaves_members(plan.settings) else plan.settings.members
     return time_training(plan.settings, asked.n_classes, sizes, most_members=most)
 
 
 def _fit(plan: Plan, paces: Paces, asked: _Asked, sizes: Sizes, budget: Budget) -> _Fitted:
     """Fit networks and epochs of a plan into the time; those of a recipe's ensemble are its own."""
-    if asked.recipe is None and "members" not in asked.given:
+    if asked.leaves_members(plan.settings):
         plan = _with_members(plan, choose_members(paces, sizes, plan.settings, budget), asked)
-        if plan.settings.members == 1 and not plan.settings.probe:
+        if plan.settings.members == 1:
             alone = {"members": "There is no time for several."}
             plan = replace(plan, reasons=plan.reasons | alone)
     choice = choose_epochs(paces, sizes, plan.settings, budget)
@@ -291,7 +301,7 @@ def _fit(plan: Plan, paces: Paces, asked: _Asked, sizes: Sizes, budget: Budget) 
 
 def _with_members(plan: Plan, members: int, asked: _Asked) -> Plan:
     """Make an ensemble of a plan where there is time for one and the user has not said."""
-    if members == 1 or "members" in asked.given or plan.settings.probe:
+    if members == 1 or not asked.leaves_members(plan.settings):
         return plan
     why = f"There is time for {members}, and their mean errs less than one of them."
     settings = plan.settings.model_copy(update={"members": members})

@@ -126,7 +126,8 @@ def prepare(
     preset = load_preset(recipe) if recipe else None
     # So that a slip is told before the images are read; presets name all that they begin with.
     start = {name: value for name, (value, _) in choose_start(chosen).items()}
-    given = make_settings((preset.named if preset else start) | chosen)
+    said = (preset.named if preset else start) | chosen
+    given = make_settings(_with_both_sides(said))
     _check_start(given)
     check_minutes(minutes)
     hardware = find_hardware(given.accelerator)
@@ -135,7 +136,7 @@ def prepare(
         classes=options.classes,
         patient_pattern=options.patient_pattern,
         columns=options.columns,
-        target=options.target or chosen.get("target") or (preset and preset.named.get("target")),
+        target=options.target or said.get("target"),
     )
     if options.dicom_columns:
         dataset = add_header_columns(dataset, progress)
@@ -193,6 +194,13 @@ def prepare(
         plan = replace(plan, reasons=plan.reasons | {"target": reason})
     progress.say(plan.summary)
     return Prepared(dataset, samples, split, found, plan, positive, positive_reason)
+
+
+def _with_both_sides(values: dict[str, Any]) -> dict[str, Any]:
+    """Give an input of which one side is said the same for the other, until it is planned."""
+    sides = ("input_height", "input_width")
+    said = [values[name] for name in sides if name in values]
+    return dict.fromkeys(sides, said[0]) | values if said else values
 
 
 def _check_start(settings: Settings) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from hilum.auditing import KINDS
 from hilum.dataset import Dataset
-from hilum.errors import RunError
+from hilum.errors import RunError, SettingError
 from hilum.evaluation import now
 from hilum.files import read_json, write_csv, write_json
 from hilum.hardware import find_hardware
@@ -54,11 +54,25 @@ class Run:
         self.facts = read_json(self.folder / "run.json")
 
     def begin_session(self, command: Sequence[str], accelerator: str) -> None:
-        """Write down when, by which command, on what and with which versions work goes on."""
+        """Write down when, by which command, on what and with which versions work goes on.
+
+        Raises
+        ------
+        RunError
+            If the device that the run was planned for is not there.
+        """
+        try:
+            hardware = find_hardware(accelerator)
+        except SettingError:
+            raise RunError(
+                f"{self.folder} was planned for the device '{accelerator}', and none was found. "
+                f"Go on where there is one, or start a new run here: --recipe {self.folder} with "
+                "another --out takes the same plan."
+            ) from None
         session = {
             "started": now(),
             "command": list(command),
-            "hardware": find_hardware(accelerator).to_dict(),
+            "hardware": hardware.to_dict(),
             "versions": versions(),
         }
         self.save(sessions=[*self.facts.get("sessions", []), session])

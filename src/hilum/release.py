@@ -159,7 +159,7 @@ def make_release(
     Parameters
     ----------
     n_trained : int
-        Images that training saw, in all epochs together.
+        Images that training saw, in all epochs of all networks together.
     curves : bool
         Measure validation images under corruptions at several levels.
 

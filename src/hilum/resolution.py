@@ -158,8 +158,11 @@ def choose_rows(labels: Labels, groups: NDArray[np.str_], most: int, seed: int) 
     Returns
     -------
     int array of shape (n_taken,), rising
+        Empty where every class has too few images to be held out in turn.
     """
     is_of = _classes(labels)
+    if not is_of.shape[1]:
+        return np.array([], dtype=np.intp)
     wanted = most / is_of.shape[1]
     of_a_patient = max(1, round(MOST_OF_A_PATIENT * wanted))  # and of a class
     order = np.argsort(groups, kind="stable")

@@ -96,7 +96,8 @@ def choose_levels(n_trained: int, *, for_curves: bool, for_threshold: bool) -> L
     Parameters
     ----------
     n_trained : int
-        Images that training saw, in all epochs together; the work here is bounded by it.
+        Images that training saw, in all epochs of all networks together; the work here is bounded
+        by it.
     for_curves, for_threshold : bool
         What the predictions are for: curves take all levels where there is time, a threshold the
         middle one of each corruption.

@@ -162,7 +162,7 @@ def _colours(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
 
 
 def _input_size(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
-    short = min(facts.median_height, facts.median_width)
+    short = facts.median_short
     sides: tuple[int, ...] = SIDES
     least = max(8, round(short))
     if begins_well(so_far):
@@ -213,8 +213,8 @@ def pixel_ranges(facts: Fingerprint, _: Mapping[str, Any] | None = None) -> Choi
 
 def _normalisation(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     of_weights = ""
-    if begins_well(so_far):
-        of_weights = " Networks that begin with weights take off the constants of these instead."
+    if str(so_far.get("backbone")).startswith("hilum:"):
+        of_weights = " The backbone takes off the constants of its weights instead."
     calibrated = sum(facts.modalities.get(name, 0) for name in CALIBRATED)
     if calibrated:
         why = (
@@ -287,7 +287,7 @@ def _mixed(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     if "kinds" not in so_far:
         why = "Networks that begin with weights and such at random err least alike."
         found = {"kinds": (kinds, why)}
-    short, comes = min(height, width), min(facts.median_height, facts.median_width)
+    short, comes = min(height, width), facts.median_short
     whole: Choices = {"reductions": ((1,), "Every network sees as much as it can.")}
     if height % 2 or width % 2:
         return found | whole
@@ -312,7 +312,7 @@ def _needing_pixels(so_far: Mapping[str, Any]) -> Choices:
 
 def _comes_much_larger(facts: Fingerprint, so_far: Mapping[str, Any]) -> bool:
     taken: int = min(so_far["input_height"], so_far["input_width"])
-    return min(facts.median_height, facts.median_width) >= MUCH_LARGER * taken
+    return facts.median_short >= MUCH_LARGER * taken
 
 
 # -- training ------------------------------------------------------------------------------------

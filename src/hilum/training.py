@@ -193,19 +193,23 @@ class Place:
         return "" if self.of == 1 else f"Member {self.number} of {self.of}, "
 
 
+Constants = tuple[list[float], list[float]]
+"""Mean and deviation by channel, in [0, 255]."""
+
+
 def _train_member(
     train: Samples,
     val: Samples,
     settings: Settings,
     class_names: Sequence[str],
-    statistics: Callable[[], tuple[list[float], list[float]]],
+    statistics: Callable[[], Constants],
     place: Place,
     progress: Progress,
 ) -> tuple[Network, State]:
     """Train one network from weights of its own and keep those of an epoch."""
     fabric = make_fabric(settings)
     torch.manual_seed(_epoch_seed(settings, place.number, 0))
-    mean, std = normalisation_of(settings) or statistics()
+    mean, std = constants_of(settings, statistics)
     network = build_network(settings, len(class_names), mean=mean, std=std)
     if settings.weights is not None and not (place.checkpoints / "last.pt").exists():
         begin(cast(Backbone, network.backbone), settings)
@@ -239,7 +243,12 @@ def _train_member(
                 loss = batch.loss(compute_loss, logits.float())
                 fabric.backward(loss)
                 if settings.gradient_clip:
-                    fabric.clip_gradients(model, fabric_optimizer, max_norm=settings.gradient_clip)
+                    fabric.clip_gradients(
+                        model,
+                        fabric_optimizer,
+                        max_norm=settings.gradient_clip,
+                        error_if_nonfinite=False,  # the loss will show it, and is looked at
+                    )
                 fabric_optimizer.step()
                 fabric_optimizer.zero_grad(set_to_none=True)
                 if isinstance(scheduler, OneCycleLR | CosineAnnealingLR):
@@ -255,7 +264,7 @@ def _train_member(
             train_loss = loss_sum.item() / n_steps
             trained_s = time.monotonic() - started
             scores = validate(averaged or network, val, settings, fabric)
-            check_finite((train_loss, scores["val_loss"]), state, settings, place)
+            check_finite((train_loss, scores["val_loss"]), state, place)
             state.epoch += 1
             state.history.append(
                 {
@@ -295,7 +304,21 @@ def make_fabric(settings: Settings) -> Fabric:
         return Fabric(accelerator=settings.accelerator, devices=1, precision=cast(Any, precision))
 
 
-def pixel_statistics(pixels: Images) -> tuple[list[float], list[float]]:
+def constants_of(
+    settings: Settings, statistics: Callable[[], Constants]
+) -> Constants | tuple[None, None]:
+    """Return the mean and deviation by channel that a network takes off its images.
+
+    Those of its weights, or else what `statistics` counts over the training images; none where
+    each image is standardised by itself.
+    """
+    known = normalisation_of(settings)
+    if known is None and settings.normalisation == "image":
+        return None, None
+    return known or statistics()
+
+
+def pixel_statistics(pixels: Images) -> Constants:
     """Return mean and standard deviation by channel, in [0, 255]; the latter at least 1."""
     counts = np.zeros((pixels.shape[-1], 256), dtype=np.int64)
     # Counted image by image: exact, and no copy of the data set in memory.
@@ -504,7 +527,7 @@ def validate(
     return validation_scores(logits, val.labels, settings)
 
 
-def check_finite(losses: Sequence[float], state: State, settings: Settings, place: Place) -> None:
+def check_finite(losses: Sequence[float], state: State, place: Place) -> None:
     """Stop a training that has diverged, before its weights replace better ones.
 
     Raises
@@ -515,8 +538,9 @@ def check_finite(losses: Sequence[float], state: State, settings: Settings, plac
     if not all(map(math.isfinite, losses)):
         raise RunError(
             f"The loss is no longer finite in epoch {state.epoch + 1}"
-            f"{f' of network {place.number}' if place.of > 1 else ''}. Lower the learning rate "
-            f"(now {settings.learning_rate:g}) with --set learning_rate=…, or set gradient_clip=1."
+            f"{f' of network {place.number}' if place.of > 1 else ''}. Start a new run with a "
+            "lower learning rate than plan.json has, --set learning_rate=…, or with --set "
+            "gradient_clip=1."
         )
 
 
@@ -527,8 +551,14 @@ def monitored(scores: Mapping[str, float], settings: Settings) -> float:
 
 
 def _is_stopped(state: State, settings: Settings) -> bool:
-    patience = settings.early_stopping
-    return patience is not None and state.epoch - state.best_epoch >= patience
+    """Tell whether so many epochs as are patiently awaited have passed since the best one.
+
+    Whichever epoch's weights are kept: with the last ones `best_epoch` is always the last.
+    """
+    if settings.early_stopping is None or not state.history:
+        return False
+    scores = np.nan_to_num([monitored(row, settings) for row in state.history], nan=-np.inf)
+    return len(scores) - 1 - int(scores.argmax()) >= settings.early_stopping
 
 
 def _epoch_seed(settings: Settings, member: int, epoch: int) -> int:
