@@ -660,7 +660,7 @@ def cache_command(
     """Show the images that are kept decoded, at each data set's input size, or remove them.
 
     They lie in the folder that HILUM_CACHE names, or in the user's cache folder, for their owner
-    alone. What is removed is decoded, and found out, again when it is wanted.
+    alone. What is removed is made again when it is wanted.
     """
     from hilum.cache import empty_cache, list_cache
     from hilum.cache_rooms import cache_folder
@@ -694,7 +694,7 @@ def fetch_command(
     out: Annotated[str, typer.Option(help="Folder to put it into.")],
     as_json: AsJson = False,
 ) -> None:
-    """Download a public data set and check it; the one command that uses the network."""
+    """Download a public data set and check it. Only this and --weights hub use the network."""
     print_path(hilum.fetch(name, Path(out), progress=_progress()), as_json)
 
 

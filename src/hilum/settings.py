@@ -221,7 +221,11 @@ class Settings(BaseModel):
     calibration: Literal["auto", "temperature", "platt", "isotonic", "none"] = Field(
         "auto", description="platt, isotonic: two classes; auto: as cross-validation prefers"
     )
-    operating_point: str = Field("youden", description="rule that sets the threshold")
+    operating_point: str = Field(
+        "youden",
+        description="rule that sets the threshold: youden, robust, sensitivity:0.95, "
+        "specificity:0.9, cost:5:1 or fixed:0.5",
+    )
     pooling: Literal["auto", "mean_logits", "mean_probability", "maximum"] = Field(
         "auto", description="how the images of a patient become one score; auto: by the labels"
     )
