@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hilum import Dataset
+from hilum.settings import Settings
 
 
 def counts(dataset: Dataset) -> dict[tuple[str, str], int]:
@@ -65,3 +67,12 @@ def pictures(n: int, side: int = 24, channels: int = 1, seed: int = 0) -> NDArra
     """Noise of middle greys, of shape (n, side, side, channels)."""
     rng = np.random.default_rng(seed)
     return rng.integers(60, 190, (n, side, side, channels), dtype=np.uint8)
+
+
+def write_plan(folder: Path, settings: Settings) -> Path:
+    """Write the plan of a run, as run folders hold it."""
+    values = settings.model_dump(mode="json").items()
+    folder.mkdir()
+    plan = {name: {"value": value, "reason": "So it was."} for name, value in values}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    return folder

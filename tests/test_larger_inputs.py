@@ -19,7 +19,7 @@ CPU = Hardware("cpu", "a processor", 2, has_bfloat16=False)
 def large(n_train: int = 150, height: float = 600.0, width: float = 500.0) -> Fingerprint:
     counts = {"a": n_train // 2, "b": n_train // 2}
     return Fingerprint(
-        n_train, counts, height, width, min(height, width), True, {"uint8": 255.0}, n_val=30
+        n_train, counts, 9999.0, 9999.0, min(height, width), True, {"uint8": 255.0}, n_val=30
     )
 
 

@@ -12,9 +12,10 @@ from hilum.fingerprint import Fingerprint
 from hilum.hardware import Hardware, find_hardware
 from hilum.pixels import PixelSpec, prepare
 from hilum.planning import make_plan
+from hilum.presets import Preset, load_preset
 from hilum.probing import Probe
 from hilum.readers import read
-from hilum.recipes import load_recipe, recipe_names
+from hilum.recipes import recipe_names
 from hilum.rules import MOST_EPOCHS
 from hilum.settings import Settings
 
@@ -32,7 +33,7 @@ def fingerprint(**changes: Any) -> Fingerprint:
         "highest": {"uint8": 255.0},
     }
     found = {**facts, **changes}
-    found["median_short"] = min(found["median_height"], found["median_width"])
+    found.setdefault("median_short", min(found["median_height"], found["median_width"]))
     return Fingerprint(**found)
 
 
@@ -52,7 +53,7 @@ def _nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("recipe", [None, *recipe_names()])
 @pytest.mark.parametrize("chosen", [{}, {"epochs": 3, "noise": 0.2}])
 def test_every_setting_has_a_value_and_a_reason(recipe: str | None, chosen: dict[str, Any]) -> None:
-    loaded = load_recipe(recipe) if recipe else None
+    loaded = load_preset(recipe) if recipe else None
     plan = make_plan(fingerprint(), CPU, recipe=loaded, chosen=chosen)
     told = plan.to_dict()
     assert list(told) == list(Settings.model_fields)
@@ -62,9 +63,28 @@ def test_every_setting_has_a_value_and_a_reason(recipe: str | None, chosen: dict
     for name, value in chosen.items():
         assert told[name] == {"value": value, "reason": "Set by the user."}
     if loaded:
-        for name in set(loaded.chosen) - set(chosen):
+        for name in set(loaded.values) - set(chosen):
             assert told[name]["reason"] == f"The recipe {recipe} sets it."
-            assert getattr(plan.settings, name) == getattr(loaded.settings, name)
+            assert getattr(plan.settings, name) == loaded.values[name]
+
+
+def test_of_a_preset_the_range_of_grey_values_is_filled_up_from_the_data() -> None:
+    facts = fingerprint(highest={"uint16": 4000.0})
+    for ranges, expected in (
+        ({}, {"uint16": (0.0, 4095.0)}),
+        ({"int16": (0.0, 9.0)}, {"uint16": (0.0, 4095.0), "int16": (0.0, 9.0)}),
+        ({"uint16": (0.0, 255.0)}, {"uint16": (0.0, 255.0)}),
+    ):
+        preset = Preset({"ranges": ranges}, {"ranges": "So it was."})
+        plan = make_plan(facts, CPU, recipe=preset)
+        assert plan.settings.ranges == expected
+        assert (plan.reasons["ranges"] == "So it was.") == (expected == ranges)
+
+
+def test_a_preset_for_bfloat16_is_not_emulated() -> None:
+    preset = Preset({"precision": "bfloat16"}, {"precision": "So it was."})
+    assert make_plan(fingerprint(), FAST, recipe=preset).settings.precision == "bfloat16"
+    assert make_plan(fingerprint(), CPU, recipe=preset).settings.precision == "float32"
 
 
 def test_auto_is_put_into_words() -> None:
@@ -108,8 +128,8 @@ def test_bits_of_16_that_are_used(highest: float, white: float | None) -> None:
 def test_reason_of_the_range() -> None:
     plan = make_plan(fingerprint(highest={"uint16": 4000.0}), CPU)
     assert plan.reasons["ranges"] == (
-        "The 16-bit images hold values up to 4000 only: 4095 shows as white, so that grey levels "
-        "are kept. Stored with the model."
+        "The 16-bit images that state no range hold values up to 4000 only: 4095 shows as white, "
+        "so that grey levels are kept. Stored with the model."
     )
 
 

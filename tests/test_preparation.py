@@ -13,7 +13,8 @@ import hilum
 from hilum import DataError, DataOptions, PatientOverlapError, SettingError
 from hilum.hardware import find_hardware
 from hilum.preparation import Prepared, choose_positive, prepare
-from making import medmnist, write_folder, write_npz, write_table
+from hilum.settings import Settings
+from making import medmnist, write_folder, write_npz, write_plan, write_table
 
 
 def in_split(prepared: Prepared, split: str) -> list[str]:
@@ -193,9 +194,38 @@ def test_too_little_memory_to_plan_is_told(
     with pytest.raises(SettingError) as caught:
         hilum.plan(write_folder(tmp_path, {"a": 20, "b": 20}))
     assert str(caught.value) == (
-        f"{find_hardware().name} has too little memory for what planning tries on it. Ask for "
+        f"There is too little memory for what planning tries on {find_hardware().name}. Ask for "
         "less: --set batch_size=…, or --set input_height=… and --set input_width=…."
     )
+
+
+def test_a_plan_for_another_target_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "data", {"a": 20, "b": 20})
+    run = write_plan(tmp_path / "run", Settings(target="multilabel"))
+    with pytest.raises(SettingError) as caught:
+        hilum.plan(folder, recipe=str(run))
+    assert str(caught.value) == (
+        "The plan that is to be taken is for the target 'multilabel', and these data have the "
+        "target 'classes'. Leave --recipe out, so that a plan is made for them."
+    )
+
+
+def test_a_plan_is_taken_with_another_start(tmp_path: Path) -> None:
+    """What belongs to the backbone or the file of a plan does not hold beside another."""
+    folder = write_folder(tmp_path / "data", {"a": 20, "b": 20})
+    begun = Settings(
+        backbone="hilum:efficientnet_lite0", weights="imagenet", weights_sha256=64 * "0",
+        frozen_stages=3, frozen_norms=True, random_rate=3, members=2, epochs=7,
+        kinds=("backbone", "network"), reductions=(1, 2),
+    )  # fmt: skip
+    run = write_plan(tmp_path / "run", begun)
+    found = hilum.plan(folder, recipe=str(run), settings={"backbone": None}).settings
+    assert (found.backbone, found.weights, found.frozen_stages) == (None, None, 0)
+    assert (found.members, found.epochs) == (2, 7)
+    with pytest.raises(SettingError, match="is not the file of weights that was wanted"):
+        hilum.plan(folder, recipe=str(run))
+    found = hilum.plan(folder, recipe=str(run), settings={"weights": "imagenet"}).settings
+    assert (found.frozen_stages, found.epochs) == (3, 7)
 
 
 def test_a_side_alone_is_judged_with_the_one_that_is_planned(tmp_path: Path) -> None:

@@ -3,15 +3,13 @@ from __future__ import annotations
 import json
 import re
 from importlib import resources
-from pathlib import Path
 
 import pytest
 import torch
 
 from hilum import SettingError, describe_recipe, recipe_names
 from hilum.networks import build_network
-from hilum.recipes import load_preset, load_recipe
-from hilum.settings import Settings
+from hilum.recipes import load_recipe
 
 NAMES = ("binary", "chest-xray", "general", "hospital", "papilloma")
 
@@ -99,52 +97,10 @@ def test_unknown_recipe() -> None:
         load_recipe("chestxray")
     assert str(caught.value) == (
         "There is no recipe 'chestxray'. Did you mean 'chest-xray'? There are: binary, chest-xray, "
-        "general, hospital, papilloma; or give a run folder, whose plan is taken."
+        "general, hospital, papilloma."
     )
 
 
 def test_no_name_leads_out_of_the_folder() -> None:
     with pytest.raises(SettingError, match=r"^There is no recipe '\.\./recipes/binary'"):
         load_recipe("../recipes/binary")
-
-
-# -- the plan of a run --------------------------------------------------------------------------
-
-
-def write_plan(folder: Path, settings: Settings) -> Path:
-    values = settings.model_dump(mode="json").items()
-    plan = {name: {"value": value, "reason": "So it was."} for name, value in values}
-    folder.mkdir()
-    (folder / "plan.json").write_text(json.dumps(plan))
-    return folder
-
-
-def test_plan_of_a_run_names_all_but_the_accelerator(tmp_path: Path) -> None:
-    settings = Settings(members=3, conv_channels=(4, 8), seed=5, val_share=0.3, accelerator="cuda")
-    folder = write_plan(tmp_path / "run", settings)
-    preset = load_preset(str(folder))
-    assert set(Settings.model_fields) - set(preset.named) == {"accelerator"}
-    assert Settings(**preset.named, accelerator="cuda") == settings
-    assert preset.reason == f"The plan of {folder} sets it."
-
-
-def test_a_recipe_goes_before_a_folder_of_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_plan(tmp_path / "binary", Settings(epochs=77))
-    monkeypatch.chdir(tmp_path)
-    assert load_preset("binary") == load_recipe("binary")
-    assert load_preset("./binary").settings.epochs == 77
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"epochs": 3}', '{"epochs": {}}'])
-def test_damaged_plan_is_told(tmp_path: Path, text: str) -> None:
-    (tmp_path / "plan.json").write_text(text)
-    with pytest.raises(SettingError) as caught:
-        load_preset(str(tmp_path))
-    assert str(caught.value) == f"{tmp_path / 'plan.json'} is damaged, or no plan of a run."
-
-
-def test_a_folder_without_a_plan_is_no_recipe(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="or give a run folder, whose plan is taken"):
-        load_preset(str(tmp_path))

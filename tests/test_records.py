@@ -16,7 +16,8 @@ def test_a_device_that_is_gone_is_told_with_what_can_be_done(
         Run(tmp_path).begin_session(["hilum", "resume"], "cuda")
     assert str(error.value) == (
         f"{tmp_path} was planned for the device 'cuda', and none was found. Go on where there is "
-        f"one, or start a new run here: --recipe {tmp_path} with another --out takes the same plan."
+        "one, or start a new run here: 'hilum train' with another --out, and the same plan by "
+        "--recipe and the folder of the whole run."
     )
 
 

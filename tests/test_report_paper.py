@@ -166,8 +166,15 @@ def test_early_stopping_is_told_as_it_was(facts: RunFacts) -> None:
     assert selection(changed).endswith(whole)
     changed.plan["epochs"]["value"] = 9
     assert selection(changed).endswith("stopped early after 2 epochs without improvement.")
+    changed.plan["keep"]["value"] = "last"
+    assert selection(changed) == (
+        "The weights of the last epoch were kept. Training stopped early after 2 epochs without "
+        "improvement."
+    )
+    assert changed.epoch_is_chosen
     del changed.plan["early_stopping"]
     assert "stopped" not in selection(changed)
+    assert not changed.epoch_is_chosen
 
 
 def test_dropout_stands_where_it_is(facts: RunFacts) -> None:

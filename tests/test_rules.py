@@ -20,12 +20,18 @@ def facts(**changes: Any) -> Fingerprint:
         "highest": {"uint8": 255.0},
     }
     found = {**plain, **changes}
-    found["median_short"] = min(found["median_height"], found["median_width"])
+    found.setdefault("median_short", min(found["median_height"], found["median_width"]))
     return Fingerprint(**found)
 
 
 def values(given: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     return {name: value for name, (value, _) in apply_rules(facts(**changes), given or {}).items()}
+
+
+def test_the_shorter_side_of_each_image_decides() -> None:
+    """Half of the images high, half of them wide: both medians lie above what any image has."""
+    found = values(median_height=300.0, median_width=300.0, median_short=100.0)
+    assert found["input_height"] == 96
 
 
 AT_RANDOM = {"backbone": None}

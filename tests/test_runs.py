@@ -305,16 +305,47 @@ def test_a_run_killed_again_and_again_resumes_to_the_same_end(
 
 
 @pytest.mark.usefixtures("unreported")
-def test_the_plan_of_a_run_repeats_it_whatever_time_there_is(data: Path, tmp_path: Path) -> None:
-    """By its plan another run has the same networks, splits, weights and probabilities."""
+def test_the_plan_of_a_run_repeats_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its plan another run has the same networks, splits, weights and probabilities.
+
+    From wherever it is started or gone on with.
+    """
     settings = tiny.SETTINGS | {"members": 2, "epochs": 2, "seed": 3, "val_share": 0.25}
     first = hilum.train(data, tmp_path / "first", settings=settings)
-    again = hilum.train(data, tmp_path / "again", recipe=str(first.folder))
+    monkeypatch.chdir(tmp_path)
+    killed_at(
+        "hilum.preparation", "make_plan", 0, lambda: hilum.train(data, "again", recipe="first"),
+        monkeypatch,
+    )  # fmt: skip
+    monkeypatch.chdir("/")
+    again = hilum.resume(tmp_path / "again")
     pd.testing.assert_frame_equal(predictions_of(first), predictions_of(again))
     assert again.facts["seed"] == 3
-    other = hilum.plan(data, recipe=str(first.folder), settings={"seed": 4})
-    assert (other.settings.members, other.settings.seed) == (2, 4)
-    assert other.reasons["members"] == f"The plan of {first.folder} sets it."
+    folds = hilum.train(
+        data, tmp_path / "folds", recipe=first.folder, options=hilum.DataOptions(folds=2)
+    )
+    plan = json.loads((folds.folder / "plan.json").read_text())
+    assert plan["members"] == {
+        "value": 2, "reason": f"By the plan of {first.folder}. Set by the user.",
+    }  # fmt: skip
+
+
+def test_memory_that_ends_while_training_is_told(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    tiny.shorten(monkeypatch)
+    monkeypatch.setattr("hilum.runs.train_network", full)
+    with pytest.raises(hilum.RunError) as caught:
+        tiny.train_tiny(data, tmp_path / "run")
+    assert str(caught.value) == (
+        "There is too little memory to train on images of 16×16, 8 at a time. Start a new run with "
+        "a smaller input or --set batch_size=…."
+    )
 
 
 @pytest.mark.usefixtures("unreported")

@@ -30,9 +30,9 @@ from hilum.fingerprint import Fingerprint, Resolution
 from hilum.hardware import Hardware
 from hilum.larger_inputs import look_closer
 from hilum.networks import build_network
+from hilum.presets import Preset
 from hilum.pretrained import IMAGENET, choose_for_backbone, find_weights
 from hilum.probing import probe
-from hilum.recipes import Preset
 from hilum.resolution import Trial
 from hilum.rules import (
     FULL_RESOLUTION,
@@ -181,7 +181,7 @@ class _Asked:
 def _propose(asked: _Asked) -> Plan:
     """Make the plan that such data ask for, whatever the time that it takes."""
     facts, recipe, given = asked.facts, asked.recipe, asked.given
-    found = apply_rules(facts, given) if recipe is None else _of_recipe(facts, recipe)
+    found = apply_rules(facts, given) if recipe is None else _of_preset(asked, recipe)
     if recipe is None:
         found |= choose_for_backbone(given, found, facts)
     device = asked.hardware.device
@@ -362,6 +362,15 @@ def _default_reason(name: str) -> str:
     return f"{DEFAULT_REASON}; {about}." if about else f"{DEFAULT_REASON}."
 
 
-def _of_recipe(fingerprint: Fingerprint, recipe: Preset) -> Choices:
-    named = {name: (value, recipe.reason) for name, value in recipe.named.items()}
-    return pixel_ranges(fingerprint) | named
+def _of_preset(asked: _Asked, preset: Preset) -> Choices:
+    """Take what a recipe or the plan of a run names, as far as it holds for these data, here."""
+    preset = preset.beside(asked.given)
+    found = {name: (value, preset.reasons[name]) for name, value in preset.values.items()}
+    if preset.values.get("precision") == "bfloat16" and not asked.hardware.has_bfloat16:
+        del found["precision"]  # emulated it is slower than what it was chosen for
+    of_data = pixel_ranges(asked.facts)
+    if "ranges" in found and of_data:
+        taken, of_types = preset.values["ranges"], of_data["ranges"]
+        if of_types[0].keys() - taken.keys():
+            found["ranges"] = (of_types[0] | taken, of_types[1])
+    return of_data | found

@@ -24,9 +24,9 @@ from hilum.headers import add_header_columns
 from hilum.memory import exhausted_as
 from hilum.names import quoted
 from hilum.planning import Plan, make_plan
+from hilum.presets import load_preset
 from hilum.pretrained import find_weights, read_tensors
 from hilum.progress import LogProgress, Progress
-from hilum.recipes import load_preset
 from hilum.resolution import try_sides
 from hilum.rules import choose_start
 from hilum.scan import scan
@@ -102,7 +102,7 @@ class Prepared:
 def prepare(
     data: str | Path,
     *,
-    recipe: str | None = None,
+    recipe: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     minutes: float | None = None,
     options: DataOptions | None = None,
@@ -126,7 +126,7 @@ def prepare(
     preset = load_preset(recipe) if recipe else None
     # So that a slip is told before the images are read; presets name all that they begin with.
     start = {name: value for name, (value, _) in choose_start(chosen).items()}
-    said = (preset.named if preset else start) | chosen
+    said = (dict(preset.beside(chosen).values) if preset else start) | chosen
     given = make_settings(_with_both_sides(said))
     _check_start(given)
     check_minutes(minutes)
@@ -136,11 +136,12 @@ def prepare(
         classes=options.classes,
         patient_pattern=options.patient_pattern,
         columns=options.columns,
-        target=options.target or said.get("target"),
+        target=options.target or chosen.get("target") or _grades(said.get("target")),
     )
     if options.dicom_columns:
         dataset = add_header_columns(dataset, progress)
     by_user = options.target is not None or "target" in chosen
+    _check_target(dataset.target_kind, said.get("target"), by_user=by_user)
     chosen["target"] = dataset.target_kind
     positive, positive_reason = choose_positive(
         dataset.class_names, options.positive, dataset.target_kind
@@ -169,13 +170,14 @@ def prepare(
         progress.say(reason)
     progress.say("Planning, which may time some training steps.")
     too_little = SettingError(
-        f"{hardware.name} has too little memory for what planning tries on it. Ask for less: "
+        f"There is too little memory for what planning tries on {hardware.name}. Ask for less: "
         "--set batch_size=…, or --set input_height=… and --set input_width=…."
     )
+    # Where folds take turns, one plan is made of all that any of them may train on.
+    facts = take_fingerprint(samples.replace({"split": {OUT_OF_FOLD: "train"}}), scanned.looks)
     with exhausted_as(too_little):
         plan = make_plan(
-            # Where folds take turns, one plan is made of all that any of them may train on.
-            take_fingerprint(samples.replace({"split": {OUT_OF_FOLD: "train"}}), scanned.looks),
+            facts,
             hardware,
             recipe=preset,
             chosen=chosen,
@@ -194,6 +196,20 @@ def prepare(
         plan = replace(plan, reasons=plan.reasons | {"target": reason})
     progress.say(plan.summary)
     return Prepared(dataset, samples, split, found, plan, positive, positive_reason)
+
+
+def _grades(target: TargetKind | None) -> TargetKind | None:
+    """Return the one kind of target that data do not tell, if it is that."""
+    return target if target == "ordinal" else None
+
+
+def _check_target(found: TargetKind, planned: TargetKind | None, *, by_user: bool) -> None:
+    """Refuse a plan for another kind of target."""
+    if planned not in (None, found) and not by_user:
+        raise SettingError(
+            f"The plan that is to be taken is for the target '{planned}', and these data have the "
+            f"target '{found}'. Leave --recipe out, so that a plan is made for them."
+        )
 
 
 def _with_both_sides(values: dict[str, Any]) -> dict[str, Any]:
@@ -216,7 +232,7 @@ def _check_start(settings: Settings) -> None:
 def plan(
     data: str | Path,
     *,
-    recipe: str | None = None,
+    recipe: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     minutes: float | None = None,
     options: DataOptions | None = None,

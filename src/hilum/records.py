@@ -66,8 +66,8 @@ class Run:
         except SettingError:
             raise RunError(
                 f"{self.folder} was planned for the device '{accelerator}', and none was found. "
-                f"Go on where there is one, or start a new run here: --recipe {self.folder} with "
-                "another --out takes the same plan."
+                "Go on where there is one, or start a new run here: 'hilum train' with another "
+                "--out, and the same plan by --recipe and the folder of the whole run."
             ) from None
         session = {
             "started": now(),

@@ -197,8 +197,8 @@ def pixel_ranges(facts: Fingerprint, _: Mapping[str, Any] | None = None) -> Choi
         white = next(2**bits - 1 for bits in (8, 10, 12, 14, 15) if highest < 2**bits)
         ranges["uint16"] = (0.0, float(white))
         reasons.append(
-            f"The 16-bit images hold values up to {highest:.0f} only: {white} shows as white, so "
-            "that grey levels are kept."
+            f"The 16-bit images that state no range hold values up to {highest:.0f} only: {white} "
+            "shows as white, so that grey levels are kept."
         )
     for dtype in SIGNED_OR_WIDE:
         low, high = (found.get(dtype) for found in (facts.lowest, facts.highest))
@@ -214,7 +214,7 @@ def pixel_ranges(facts: Fingerprint, _: Mapping[str, Any] | None = None) -> Choi
 def _normalisation(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     of_weights = ""
     if str(so_far.get("backbone")).startswith("hilum:"):
-        of_weights = " The backbone takes off the constants of its weights instead."
+        of_weights = " The backbone takes off constants of its own instead."
     calibrated = sum(facts.modalities.get(name, 0) for name in CALIBRATED)
     if calibrated:
         why = (

@@ -37,6 +37,7 @@ from hilum.patient_figures import pool_predictions
 from hilum.pixels import Images
 from hilum.preparation import DataOptions, prepare
 from hilum.progress import LogProgress, Progress
+from hilum.recipes import recipe_names
 from hilum.records import (
     Run,
     finished_run,
@@ -58,7 +59,7 @@ def train(
     data: str | Path,
     out: str | Path,
     *,
-    recipe: str | None = None,
+    recipe: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     minutes: float | None = None,
     options: DataOptions | None = None,
@@ -113,7 +114,7 @@ def train(
                 elapsed_s=0.0,
                 request={
                     "data": str(Path(data).absolute()),
-                    "recipe": recipe,
+                    "recipe": _as_recorded(recipe),
                     "settings": dict(settings or {}),
                     "minutes": minutes,
                     "options": asdict(options or DataOptions()),
@@ -246,6 +247,14 @@ def _check_new(folder: Path) -> None:
         raise RunError(f"{folder} exists and is not empty. Choose a new folder for the run.")
 
 
+def _as_recorded(recipe: str | Path | None) -> str | None:
+    """Write a run folder so that it is found from elsewhere too; leave the name of a recipe."""
+    if recipe is None:
+        return None
+    is_folder = str(recipe) not in recipe_names() and Path(recipe).is_dir()
+    return str(Path(recipe).absolute()) if is_folder else str(recipe)
+
+
 def _prepare(run: Run, progress: Progress) -> None:
     """Read, check, split and plan as run.json requests, and write down what came of it."""
     request = run.facts["request"]
@@ -322,9 +331,9 @@ def _learn(run: Run, progress: Progress, command: Sequence[str]) -> Known | None
         split_samples(dataset, samples, split, settings, progress) for split in ("train", "val")
     )
     too_little = RunError(
-        f"There is too little memory for batches of {settings.batch_size} images of "
-        f"{settings.input_height}×{settings.input_width}. Start a new run with "
-        "--set batch_size=… or a smaller input."
+        f"There is too little memory to train on images of {settings.input_height}×"
+        f"{settings.input_width}, {settings.batch_size} at a time. Start a new run with a smaller "
+        "input or --set batch_size=…."
     )
     with exhausted_as(too_little):
         learn = train_probe if settings.probe else train_network

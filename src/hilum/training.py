@@ -264,7 +264,7 @@ def _train_member(
             train_loss = loss_sum.item() / n_steps
             trained_s = time.monotonic() - started
             scores = validate(averaged or network, val, settings, fabric)
-            check_finite((train_loss, scores["val_loss"]), state, place)
+            check_finite((train_loss, scores["val_loss"]), state, settings, place)
             state.epoch += 1
             state.history.append(
                 {
@@ -527,7 +527,7 @@ def validate(
     return validation_scores(logits, val.labels, settings)
 
 
-def check_finite(losses: Sequence[float], state: State, place: Place) -> None:
+def check_finite(losses: Sequence[float], state: State, settings: Settings, place: Place) -> None:
     """Stop a training that has diverged, before its weights replace better ones.
 
     Raises
@@ -536,11 +536,11 @@ def check_finite(losses: Sequence[float], state: State, place: Place) -> None:
         If a loss is not finite.
     """
     if not all(map(math.isfinite, losses)):
+        clipped = "" if settings.gradient_clip else ", or with --set gradient_clip=1"
         raise RunError(
             f"The loss is no longer finite in epoch {state.epoch + 1}"
             f"{f' of network {place.number}' if place.of > 1 else ''}. Start a new run with a "
-            "lower learning rate than plan.json has, --set learning_rate=…, or with --set "
-            "gradient_clip=1."
+            f"lower learning rate than plan.json has, --set learning_rate=…{clipped}."
         )
 
 

@@ -1,52 +1,19 @@
-"""The named recipes: settings with their source and what to expect of them, one YAML file each.
-
-The plan of an earlier run can be taken like one of them, to repeat the run.
-"""
+"""The named recipes: settings with their source and what to expect of them, one YAML file each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hilum.errors import SettingError, did_you_mean
-from hilum.files import read_json
 from hilum.settings import Settings, make_settings
 
-PLAN_FILE = "plan.json"
-
-OF_THE_MACHINE = "accelerator"
-"""The setting of a plan that another machine does not take over: it has its own."""
-
 
 @dataclass(frozen=True)
-class Preset:
-    """Settings that are taken together, in place of a plan made from the data.
-
-    Attributes
-    ----------
-    settings : Settings
-    chosen : tuple of str
-        The settings that it names; the rest are defaults.
-    reason : str
-        Why those that it names are what they are.
-    """
-
-    settings: Settings
-    chosen: tuple[str, ...]
-    reason: str
-
-    @property
-    def named(self) -> dict[str, Any]:
-        """The settings that it names, by name."""
-        return {name: getattr(self.settings, name) for name in self.chosen}
-
-
-@dataclass(frozen=True)
-class Recipe(Preset):
+class Recipe:
     """A named configuration.
 
     Attributes
@@ -55,6 +22,9 @@ class Recipe(Preset):
         For people.
     n_classes : int
         Of the source; the data's own number is used in training.
+    settings : Settings
+    chosen : tuple of str
+        The settings that the recipe names; the rest are defaults.
     """
 
     name: str
@@ -64,6 +34,8 @@ class Recipe(Preset):
     time: str
     expected: str
     n_classes: int
+    settings: Settings
+    chosen: tuple[str, ...]
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -83,7 +55,7 @@ def load_recipe(name: str) -> Recipe:
     if name not in recipe_names():
         raise SettingError(
             f"There is no recipe '{name}'.{did_you_mean(name, recipe_names())} "
-            f"There are: {', '.join(recipe_names())}; or give a run folder, whose plan is taken."
+            f"There are: {', '.join(recipe_names())}."
         )
     text = resources.files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     facts = yaml.safe_load(text)
@@ -92,27 +64,7 @@ def load_recipe(name: str) -> Recipe:
         n_classes=facts["classes"],
         settings=make_settings(facts["settings"]),
         chosen=tuple(facts["settings"]),
-        reason=f"The recipe {name} sets it.",
     )
-
-
-def load_preset(name: str) -> Preset:
-    """Load a recipe by its name, or the plan of a run by its folder.
-
-    Raises
-    ------
-    SettingError
-        If there is neither, or the plan is damaged.
-    """
-    path = Path(name) / PLAN_FILE
-    if name in recipe_names() or not path.exists():
-        return load_recipe(name)
-    try:
-        values = {name: entry["value"] for name, entry in read_json(path).items()}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise SettingError(f"{path} is damaged, or no plan of a run.") from None
-    values.pop(OF_THE_MACHINE, None)
-    return Preset(make_settings(values), tuple(values), f"The plan of {name} sets it.")
 
 
 def describe_recipe(name: str) -> dict[str, Any]:

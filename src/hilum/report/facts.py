@@ -171,8 +171,8 @@ class RunFacts:
 
     @property
     def epoch_is_chosen(self) -> bool:
-        """Whether validation images chose the epoch whose weights were kept."""
-        return bool(self.setting("keep") != "last")
+        """Whether validation images chose the epoch whose weights were kept, or ended training."""
+        return bool(self.setting("keep") != "last" or self.setting("early_stopping"))
 
     @property
     def is_multilabel(self) -> bool:

@@ -340,13 +340,14 @@ def _epochs(facts: RunFacts) -> int:
 
 def selection(facts: RunFacts) -> str:
     """Say which epoch's weights were kept, and why."""
-    if facts.setting("keep") == "last":
-        return "The weights of the last epoch were kept; none was chosen on validation images."
     monitor = str(facts.setting("monitor"))
     stop = facts.setting("early_stopping")
     stopped = _epochs(facts) < int(facts.setting("epochs") or 0)
     verb = "stopped early" if stopped else "would have stopped"
     early = f" Training {verb} after {stop} epochs without improvement." if stop else ""
+    if facts.setting("keep") == "last":
+        last = "The weights of the last epoch were kept"
+        return f"{last}.{early}" if stop else f"{last}; none was chosen on validation images."
     kept = [str(epoch) for epoch in facts.run["best_epochs"]]
     which = "epoch " + kept[0] if len(kept) == 1 else f"epochs {words.join(kept)}"
     return (

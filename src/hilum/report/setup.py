@@ -158,7 +158,7 @@ def make_setup(facts: RunFacts) -> Setup:
         groups=_groups(facts.plan),
         model=_model(run),
         command=shlex.join(map(str, run["command"])),
-        same_plan=shlex.join(["--recipe", str(facts.folder)]),
+        same_plan=_same_plan(facts),
         predict=shlex.join(
             ["hilum", "predict", str(facts.folder), "new-image.png", "--out", "predictions.csv"]
         ),
@@ -180,6 +180,12 @@ def make_setup(facts: RunFacts) -> Setup:
             for opening in facts.openings
         ),
     )
+
+
+def _same_plan(facts: RunFacts) -> str:
+    """Write what makes the run's command take its plan, as it was given: typed, or in Python."""
+    is_typed = facts.run["command"][0] == "hilum"
+    return f'--recipe "{facts.folder}"' if is_typed else f"recipe={str(facts.folder)!r}"
 
 
 def _groups(plan: Mapping[str, Mapping[str, Any]]) -> tuple[SettingGroup, ...]:
