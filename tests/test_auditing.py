@@ -244,6 +244,15 @@ def test_mixed_modes_matter_when_they_go_with_the_class(
     assert found.message.startswith("Images are stored in 2 ways: L in grey, 8 bits (40), RGB in ")
 
 
+def test_few_patients_of_one_class_are_told_however_many_the_other_has(tmp_path: Path) -> None:
+    rows = [["path", "label", "patient"]]
+    rows += [[f"{n}.png", "benign", f"p{n}"] for n in range(80)]
+    rows += [[f"{n}.png", "ill", f"q{n % 2}"] for n in range(80, 100)]
+    found = finding(audit(write_table(tmp_path / "t.csv", rows, n_images=100)), "few_patients")
+    assert (found.count, found.severity) == (1, "medium")
+    assert "about 1 patients of class 'ill'" in found.message
+
+
 def test_few_patients(tmp_path: Path) -> None:
     rows = [["path", "label", "patient", "split"]]
     rows += [

@@ -68,6 +68,21 @@ def test_a_change_of_shares_alone_is_no_drift_within_classes() -> None:
     assert drift["labels"]["class 1"][1] < 0.2
 
 
+def test_a_change_of_shares_alone_moves_no_grey_level() -> None:
+    """One class is much brighter, and rarer in the second set."""
+    samples, looks, y = make_looks(240)
+    looks = np.clip(looks // 2 + 100 * (y == 1)[:, None, None], 0, 255).astype(np.uint8)
+    often, early = np.arange(len(y)) % 40 < 4, np.arange(len(y)) < 240
+    first, second = early & ((y == 1) | often), ~early & ((y == 0) | often)
+    drift = find_drift_between(
+        samples[first].reset_index(drop=True), looks[first],
+        samples[second].reset_index(drop=True), looks[second],
+    )  # fmt: skip
+    assert abs(drift["means"][0]["grey"] - drift["means"][1]["grey"]) > 30
+    assert drift["grey_levels"]["distance"] < 10
+    assert judge(drift) is None
+
+
 def test_two_data_sets_of_one_kind_cannot_be_told_apart() -> None:
     (a, looks_a, _), (b, looks_b, _) = make_looks(60), make_looks(60, seed=1)
     b["patient"] = "q" + b["patient"]

@@ -86,7 +86,12 @@ def test_sex_and_age_may_go_with_a_disease() -> None:
 
 @pytest.mark.parametrize(
     ("column", "values"),
-    [("finding", ("nothing to see", "shadows")), ("text", ("Class-0, left", "class 1 (sure)"))],
+    [
+        ("finding", ("nothing to see", "shadows")),
+        ("text", ("Class-0, left", "class 1 (sure)")),
+        ("is_class 1", ("0", "1")),
+        ("table_label", ("4", "7")),
+    ],
 )
 def test_a_column_that_says_the_label_is_told_as_such(column: str, values: Any) -> None:
     samples, looks, y = make_looks(60)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from hilum import DataError, load_dataset
+from hilum.class_names import ask_of_slips
 from making import medmnist, write_folder, write_npz, write_table
 
 
@@ -77,6 +79,11 @@ def test_labels_as_numbers(tmp_path: Path) -> None:
     assert load_dataset(write_table(tmp_path / "t.csv", rows)).class_names == tuple(
         map(str, range(11))
     )
+
+
+def test_too_many_classes_are_not_compared_with_each_other() -> None:
+    labels = pd.Series([f"text {k}" for k in range(10_001)] + ["text 1"] * 9)
+    assert ask_of_slips(labels, [str(k) for k in range(len(labels))]) == []
 
 
 def test_classes_that_may_be_slips_are_asked_about(tmp_path: Path) -> None:

@@ -33,6 +33,15 @@ def test_what_is_written_can_be_read_and_nothing_else_is_left(tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "t.csv", "x.json"]
 
 
+def test_cells_are_read_back_as_they_were(tmp_path: Path) -> None:
+    """A bare carriage return would end a line."""
+    cells = ["one\rtwo", "\r", "three\r\nfour", "five\nsix", "a,b", '"']
+    table = pd.DataFrame({"text": cells, "other": "x"})
+    write_csv(tmp_path / "t.csv", table)
+    back = pd.read_csv(tmp_path / "t.csv", dtype=str, keep_default_na=False)
+    pd.testing.assert_frame_equal(back, table, check_dtype=False)
+
+
 @pytest.mark.parametrize("culprit", ["fsync", "write"])
 def test_full_disk_leaves_the_old_file_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, culprit: str

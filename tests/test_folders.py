@@ -32,7 +32,20 @@ def test_split_folders_in_any_usual_spelling(
 
 @pytest.mark.parametrize(
     ("name", "split"),
-    [("train", "train"), ("Validation", "val"), ("TESTING", "test"), ("tests", None), ("", None)],
+    [
+        ("train", "train"),
+        ("Validation", "val"),
+        ("TESTING", "test"),
+        ("tests", None),
+        ("", None),
+        ("training_set", "train"),
+        ("Testing Set", "test"),
+        ("valset", "val"),
+        ("train-data", "train"),
+        ("test_data", "test"),
+        ("dataset", None),
+        ("trained", None),
+    ],
 )
 def test_split_name(name: str, split: str | None) -> None:
     assert split_name(name) == split

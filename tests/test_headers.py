@@ -78,6 +78,34 @@ def test_headers_go_before_a_guess_from_file_names(folder: Path) -> None:
     assert add_header_columns(guessed, LogProgress()).patients.n_patients == 48
 
 
+def test_images_whose_header_names_nobody_stay_with_their_patient(folder: Path) -> None:
+    """As where headers were made anonymous, but for some."""
+    for path in sorted(folder.rglob("*.dcm")):
+        label, number = int(path.parent.name == "opacity"), int(path.stem)
+        known = number in (0, 2)  # one image each of the first two patients
+        write_dicom(
+            path.with_name(f"case{label}{number // 2:02}_{number}.dcm"),
+            f"secret-{label}-{number // 2}" if known else "",
+            tiny.draw(label, np.random.default_rng(number)),
+        )
+        path.unlink()
+    dataset = add_header_columns(hilum.load_dataset(folder), LogProgress())
+    assert dataset.patients.n_patients == 48
+    assert (dataset.table.groupby("patient").size() == 2).all()
+    assert pseudonym("secret-1-1") in set(dataset.table["patient"])
+
+
+def test_where_no_header_names_anybody_names_of_files_do(folder: Path) -> None:
+    for path in sorted(folder.rglob("*.dcm")):
+        number = int(path.stem)
+        pixels = tiny.draw(0, np.random.default_rng(number))
+        name = f"case{number // 2:02}_{number}.dcm"
+        write_dicom(path.with_name(name), "", pixels, Modality="DX")
+        path.unlink()
+    dataset = hilum.load_dataset(folder)
+    assert add_header_columns(dataset, LogProgress()).patients == dataset.patients
+
+
 def test_no_identity_reaches_the_run_folder_and_burned_in_text_is_flagged(
     folder: Path, tmp_path: Path
 ) -> None:

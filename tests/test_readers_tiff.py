@@ -162,6 +162,12 @@ def test_alpha_and_other_extra_channels(dtype: str, kind: str) -> None:
     np.testing.assert_array_equal(found, wanted)
 
 
+def test_alpha_of_floats_is_a_share() -> None:
+    pixels = np.random.default_rng(0).random((6, 5, 4)).astype(np.float32)
+    found = read(written(pixels, photometric="rgb", extrasamples=["unassalpha"])).pixels[0]
+    np.testing.assert_allclose(found, pixels[..., :3] * pixels[..., 3:], atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_cmyk_by_the_simple_rule(dtype: str) -> None:
     white = float(np.iinfo(dtype).max)

@@ -4,8 +4,24 @@ from pathlib import Path
 
 import pytest
 
+from hilum.dataset import load_dataset
 from hilum.errors import RunError
-from hilum.records import Run, load_prepared
+from hilum.progress import LogProgress
+from hilum.records import Run, data_facts, load_prepared
+from hilum.scan import scan
+from making import write_table
+
+
+def test_the_path_of_a_linked_table_is_that_of_the_link(tmp_path: Path) -> None:
+    """Images lie beside the link, as DataLad and DVC leave them."""
+    data, store = tmp_path / "data", tmp_path / "store"
+    store.mkdir()
+    table = write_table(data / "labels.csv", [["path", "label"], ["0.png", "a"], ["1.png", "b"]])
+    table.rename(store / "labels.csv")
+    table.symlink_to(store / "labels.csv")
+    dataset = load_dataset(table)
+    samples = scan(dataset, LogProgress()).samples
+    assert data_facts(dataset, samples)["path"] == str(table)
 
 
 def test_a_device_that_is_gone_is_told_with_what_can_be_done(

@@ -93,14 +93,14 @@ def test_clean_data_say_so(tmp_path: Path) -> None:
     assert made.title == "Nothing wrong was found"
     left_out = set(audit.not_looked_for)
     assert left_out == {
-        *("patients_across_splits", "prevalence_shift", "burned_in", "few_patients"),
+        *("patients_across_splits", "prevalence_shift", "burned_in"),
         *("near_duplicates", "shortcut", "label_errors", "drift"),
     }
     assert made.findings.not_found == tuple(
         KIND_WORDS[kind].looked_for for kind in KINDS if kind not in left_out
     )
     assert len(made.findings.left_out) == len(left_out)
-    assert "8 could not be looked for in these data" in made.paragraphs[1]
+    assert "7 could not be looked for in these data" in made.paragraphs[1]
 
 
 def test_what_predicts_the_class_is_shown_without_an_alarm(tmp_path: Path) -> None:

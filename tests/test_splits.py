@@ -100,6 +100,24 @@ def test_one_giant_patient_does_not_fill_the_small_part() -> None:
     assert parts[0] == "train"
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_no_part_lacks_a_class_that_has_patients_for_all(seed: int) -> None:
+    """Four patients of either class, a hundred images each: validation has room for one."""
+    groups = [f"{name}{n}" for name in "ab" for n in range(4) for _ in range(100)]
+    labels = [group[0] for group in groups]
+    parts = assign(labels, groups, {"train": 0.85, "val": 0.15}, seed=seed)
+    for part in ("train", "val"):
+        assert set(np.asarray(labels)[parts == part]) == {"a", "b"}
+    assert (parts == "val").sum() == 200
+    assert all(len(set(parts[np.asarray(groups) == name])) == 1 for name in set(groups))
+
+
+def test_every_fold_has_a_class_of_as_many_patients() -> None:
+    groups = [f"a{n}" for n in range(40) for _ in range(n + 1)] + [f"b{n}" for n in range(5)]
+    found = folds([group[0] for group in groups], groups, 5, seed=0)
+    assert sorted(found[-5:]) == [0, 1, 2, 3, 4]
+
+
 def test_folds_share_out_groups_and_classes() -> None:
     labels, groups = cohort(100, 2)
     found = folds(labels, groups, 5, seed=0)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilum import DataError, MissingExtraError, load_dataset
+from hilum.tables import _as_text
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,16 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "Reading a Parquet table needs the package 'pyarrow', which is not installed. Install it "
         "with: pip install 'hilum[parquet]'"
     )
+
+
+def test_columns_of_any_kind_become_text() -> None:
+    import numpy as np
+    import pandas as pd
+
+    assert _as_text(pd.Series([1.0, None])) == ["1", ""]
+    assert _as_text(pd.Series([1.0, 1e20])) == ["1.0", "1e+20"]
+    assert _as_text(pd.Series([0.5, None])) == ["0.5", ""]
+    assert _as_text(pd.Series([np.array([1, 2]), None], dtype=object)) == ["[1 2]", ""]
 
 
 def test_parquet(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import secrets
@@ -59,7 +60,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    """Write a table; cells are read back as they were.
+
+    Python before 3.11.9 does not quote carriage returns, and bare they end a line.
+    """
+    text = table.to_csv(index=False, lineterminator="\n")
+    if "\r" in text:
+        text = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    write_text(path, text)
 
 
 def append_line(path: Path, line: str) -> None:

@@ -17,9 +17,9 @@ from hilum.names import UNWRITABLE, plain_text, quoted
 from hilum.tables import SUFFIXES as TABLE_SUFFIXES
 
 SPLIT_SPELLINGS = {
-    "train": ("train", "training", "train_set", "trainset"),
-    "val": ("val", "valid", "validation", "validate", "dev", "val_set", "validation_set"),
-    "test": ("test", "testing", "test_set", "testset", "holdout", "hold-out"),
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "validate", "dev"),
+    "test": ("test", "testing", "holdout", "hold-out"),
 }
 
 # Files that stand beside images and are none; anything else is offered to the readers, which
@@ -299,7 +299,7 @@ def _may_be_image(name: str) -> bool:
 
 def split_name(name: str) -> str | None:
     """Return 'train', 'val' or 'test' for any usual spelling of it, else None."""
-    plain = name.strip().lower().replace(" ", "_")
+    plain = re.sub(r"[ _-]?(set|data)$", "", name.strip().lower())
     for split, spellings in SPLIT_SPELLINGS.items():
         if plain in spellings:
             return split

@@ -7,6 +7,7 @@ folder, a report or a log.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -63,10 +64,28 @@ def add_header_columns(dataset: Dataset, progress: Progress) -> Dataset:
     # Patients that the user named go first; a guess from file names gives way to the header.
     if dataset.patients.source in ("column", "pattern"):
         return replace(dataset, table=table)
+    if not (found["patient"] != "").any():
+        return replace(dataset, table=table)
     names, patients = recognise(
-        list(table["path"]), column=list(found["patient"]), column_name="PatientID (0010,0020)"
+        list(table["path"]),
+        column=_filled(list(found["patient"]), list(dataset.table["patient"])),
+        column_name="PatientID (0010,0020)",
     )
     return replace(dataset, table=table.assign(patient=names), patients=patients)
+
+
+def _filled(stated: Sequence[str], guessed: Sequence[str]) -> list[str]:
+    """Fill headers that name nobody by what file names tell, so that no patient falls apart.
+
+    Where other images of the same name have a header, theirs is taken.
+    """
+    by_guess: dict[str, str] = {}
+    for header, guess in zip(stated, guessed, strict=True):
+        if header and guess:
+            by_guess.setdefault(guess, header)
+    return [
+        header or by_guess.get(guess, guess) for header, guess in zip(stated, guessed, strict=True)
+    ]
 
 
 def pseudonym(identity: str) -> str:

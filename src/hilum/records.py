@@ -192,7 +192,8 @@ def as_written(samples: pd.DataFrame) -> pd.DataFrame:
 def data_facts(dataset: Dataset, samples: pd.DataFrame) -> dict[str, Any]:
     """Say what data a run stands on, for run.json."""
     return {
-        "path": str(dataset.source.resolve()),
+        # Not resolved: paths in a table are those beside the link to it.
+        "path": str(dataset.source.absolute()),
         "kind": dataset.kind,
         "sha256": data_hash(samples),
         "n_files": len(samples),

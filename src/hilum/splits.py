@@ -145,7 +145,9 @@ def assign(
     Groups are taken in the order of their rarest class, then largest first, then by hash; each
     goes to the part that lacks the greatest fraction of what the group brings, among those that
     have room for it (after Sechidis et al., On the stratification of multi-label data, 2011).
-    Fractions, not numbers, so that patients with many images are spread over all parts too.
+    Fractions, not numbers, so that patients with many images are spread over all parts too. Where
+    a part would come out without a class that has groups enough for all parts, each part first gets
+    one of every such class.
     """
     if not len(labels):
         return np.empty(0, dtype=np.str_)
@@ -158,23 +160,71 @@ def assign(
     sizes = np.bincount(group_index).astype(float)
     totals = counts.sum(axis=0)
     parts = list(shares)
-    wanted = np.array([shares[part] for part in parts])[:, None] * totals  # (parts, strata)
-    lacking = wanted.copy()
-    space = np.array([shares[part] for part in parts]) * len(has)  # images
-    chosen = np.empty(len(group_names), dtype=int)
-    for group in _order(group_names, counts, sizes, totals, seed):
-        # Weighing a class by its rarity keeps a rare class from drowning in a common one.
-        need = (lacking / wanted * counts[group] / totals).sum(axis=1)
-        room = space - sizes[group]
-        # Rounded, since the last bits of a float sum may differ between machines.
-        part = max(
-            range(len(parts)),
-            key=lambda i: (round(float(room[i]), 6) > -0.5, round(float(need[i]), 9), -i),
-        )
+    order = _order(group_names, counts, sizes, totals, seed)
+    share = np.array([shares[part] for part in parts])
+    chosen = _share_out(order, counts, sizes, share, {})
+    if _lacks_one(chosen, counts, len(parts)):
+        # Where a part has room for few groups, the first of them may all be of one class.
+        chosen = _share_out(order, counts, sizes, share, _one_of_each(order, counts, sizes, share))
+    return np.asarray(parts)[chosen[group_index]]
+
+
+def _share_out(
+    order: Sequence[int],
+    counts: NDArray[np.float64],
+    sizes: NDArray[np.float64],
+    share: NDArray[np.float64],
+    given: dict[int, int],
+) -> NDArray[np.intp]:
+    """Give each group its part: those that are given, and then the others in order."""
+    totals = counts.sum(axis=0)
+    wanted = share[:, None] * totals  # (parts, strata)
+    lacking, space = wanted.copy(), share * sizes.sum()
+    chosen = np.empty(len(counts), dtype=np.intp)
+    for group in [*given, *(group for group in order if group not in given)]:
+        part = given.get(group)
+        if part is None:
+            # Weighing a class by its rarity keeps a rare class from drowning in a common one.
+            need = (lacking / wanted * counts[group] / totals).sum(axis=1)
+            room = space - sizes[group]
+            # Rounded, since the last bits of a float sum may differ between machines.
+            part = max(
+                range(len(share)),
+                key=lambda i: (round(float(room[i]), 6) > -0.5, round(float(need[i]), 9), -i),
+            )
         chosen[group] = part
         lacking[part] -= counts[group]
         space[part] -= sizes[group]
-    return np.asarray(parts)[chosen[group_index]]
+    return chosen
+
+
+def _lacks_one(chosen: NDArray[np.intp], counts: NDArray[np.float64], n_parts: int) -> bool:
+    """Tell whether a part lacks a class that has a group for every part."""
+    has = counts > 0
+    enough = has.sum(axis=0) >= n_parts
+    return any((~has[chosen == part].any(axis=0) & enough).any() for part in range(n_parts))
+
+
+def _one_of_each(
+    order: Sequence[int],
+    counts: NDArray[np.float64],
+    sizes: NDArray[np.float64],
+    share: NDArray[np.float64],
+) -> dict[int, int]:
+    """Give each part a group of each class that has enough: small ones to the smallest part."""
+    has = counts > 0
+    smallest = sorted(order, key=lambda group: sizes[group])  # stable: equal ones as by hash
+    given: dict[int, int] = {}
+    for k in np.argsort(counts.sum(axis=0), kind="stable"):
+        if has[:, k].sum() < len(share):
+            continue
+        for part in np.argsort(share, kind="stable"):
+            if any(has[group, k] for group, owner in given.items() if owner == part):
+                continue
+            free = next((g for g in smallest if has[g, k] and g not in given), None)
+            if free is not None:
+                given[free] = int(part)
+    return given
 
 
 def _order(

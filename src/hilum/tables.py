@@ -147,9 +147,11 @@ def _read_parquet(source: Path) -> pd.DataFrame:
 
 def _as_text(column: pd.Series) -> list[str]:
     """Write a column's values as a CSV would; whole numbers with gaps are stored as floats."""
-    if column.dtype.kind == "f" and (column.dropna() % 1 == 0).all():
-        column = column.astype("Int64")
-    return ["" if pd.isna(value) else str(value) for value in column]
+    if column.dtype.kind == "f":
+        known = column.dropna()
+        if (known % 1 == 0).all() and (known.abs() < 2**53).all():  # beyond every float is whole
+            column = column.astype("Int64")
+    return ["" if pd.api.types.is_scalar(v) and pd.isna(v) else str(v) for v in column]
 
 
 def name_rows(rows: list[int]) -> str:

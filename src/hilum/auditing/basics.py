@@ -358,7 +358,7 @@ def _few_patients(samples: pd.DataFrame) -> list[Finding]:
         return []
     counts, n_all = found
     given = samples["given_split"] == "test"
-    name, n = str(counts.idxmin()), float(counts.min())
+    name, n = str(counts.idxmin()), max(1.0, float(counts.min()))
     low, high = wilson(EXPECTED, n, Z)
     if high - low <= WIDTH_WANTED:
         return []
@@ -387,13 +387,13 @@ def _few_patients(samples: pd.DataFrame) -> list[Finding]:
 
 
 def _test_patients(samples: pd.DataFrame) -> tuple[pd.Series, float] | None:
-    """Count the test patients, there or to be drawn, of each class and of all; None for too few."""
+    """Count the test patients, there or to be drawn, by class and in all; None of one class."""
     given = samples["given_split"] == "test"
     test = samples[given] if given.any() else samples
     share = 1.0 if given.any() else DRAWN_TEST_SHARE
     own = test["patient"].where(test["patient"] != "", "#" + test["path"])
     counts = own.groupby(test["label"]).nunique() * share
-    if len(counts) < 2 or counts.min() < 1:
+    if len(counts) < 2:
         return None
     return counts, own.nunique() * share
 
@@ -453,7 +453,7 @@ def not_looked_for(samples: pd.DataFrame) -> dict[str, str]:
     if not (samples["format"].astype(str).str.upper() == "DICOM").any():
         why["burned_in"] = "no file is DICOM"
     if _test_patients(samples) is None:
-        why["few_patients"] = "there are too few patients to draw a test split of two classes"
+        why["few_patients"] = "there are not two classes to test"
     return why
 
 

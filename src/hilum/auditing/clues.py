@@ -247,7 +247,9 @@ def _restates(column: str, values: pd.Series, study: Study) -> bool:
     prior = float(counts.sum(axis=0).max()) / len(pairs)
     if pure < 0.98 or pure - prior < 0.5 * (1 - prior):
         return False
-    if DIAGNOSES.match(column):
+    bare = column.removeprefix("table_")  # put before a user's column that bears a name of ours
+    named = _plain(re.sub(r"^(is|has)[ _.-]", "", bare, flags=re.IGNORECASE))
+    if DIAGNOSES.match(bare) or named in {_plain(name) for name in study.names} - {""}:
         return True
     # Or a class is named by many of the values that go with it.
     said = 0

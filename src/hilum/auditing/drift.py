@@ -128,7 +128,9 @@ def _drift(samples: pd.DataFrame, looks: Looks | _Both, which: pd.Series) -> dic
         "n_compared": len(study),
         "auroc": area(is_second.astype(np.intp), probs, study.clusters).to_dict(),
         "auroc_within_classes": _within_classes(is_second, probs, study, labels[study.rows]),
-        "grey_levels": _grey_levels(grey, is_second, study.clusters),
+        "grey_levels": _grey_levels(
+            grey, is_second, study.clusters, _at_equal_shares(labels[study.rows], is_second)
+        ),
         "means": [
             {"grey": float(part.mean()), "contrast": float(part.std(axis=(1, 2)).mean())}
             for part in (seen[~is_second], seen[is_second])
@@ -196,15 +198,31 @@ def _histograms(seen: Looks) -> NDArray[np.float32]:
     return out
 
 
+def _at_equal_shares(labels: NDArray[Any], is_second: NDArray[np.bool_]) -> Floats:
+    """Weigh images so that both sides have the same share of every class that both hold.
+
+    A change of prevalence alone then moves no grey level. Where no class is in both all weigh 1.
+    """
+    weights = np.zeros(len(labels))
+    for name in set(labels):
+        among = labels == name
+        n_sides = [int((among & (is_second == side)).sum()) for side in (False, True)]
+        for side, n in zip((False, True), n_sides, strict=True):
+            if min(n_sides):
+                weights[among & (is_second == side)] = among.sum() / n
+    return weights if weights.any() else np.ones(len(labels))
+
+
 def _grey_levels(
-    grey: NDArray[np.float32], is_second: NDArray[np.bool_], clusters: Clusters
+    grey: NDArray[np.float32], is_second: NDArray[np.bool_], clusters: Clusters, weights: Floats
 ) -> dict[str, float]:
     """Earth mover's distance of the mean histograms, against random divisions of the patients."""
     # A patient on both sides counts once on each.
     unit = np.unique(clusters.index * 2 + is_second, return_inverse=True)[1]
     n_units = int(unit.max()) + 1
-    sums, sizes = np.zeros((n_units, N_GREYS)), np.bincount(unit).astype(np.float64)
-    np.add.at(sums, unit, grey)
+    sums = np.zeros((n_units, N_GREYS))
+    sizes = np.bincount(unit, weights=weights).astype(np.float64)
+    np.add.at(sums, unit, grey * weights[:, None])
     side = np.zeros(n_units, dtype=bool)
     side[unit] = is_second
     observed = earth_movers_distance(_mean(sums, sizes, side), _mean(sums, sizes, ~side))
@@ -221,7 +239,7 @@ def _grey_levels(
 
 
 def _mean(sums: Floats, sizes: Floats, chosen: NDArray[np.bool_]) -> Floats:
-    return np.asarray(sums[chosen].sum(axis=0) / sizes[chosen].sum())
+    return np.asarray(sums[chosen].sum(axis=0) / max(sizes[chosen].sum(), 1e-12))
 
 
 def earth_movers_distance(first: Floats, second: Floats) -> float:
@@ -250,9 +268,11 @@ def describe(drift: dict[str, Any], first: str, second: str) -> str:
     within = drift["auroc_within_classes"]
     told, grey = within or drift["auroc"], drift["grey_levels"]
     dark, bright = (part["grey"] for part in drift["means"])
+    said = f"Pictures of {first} and {second} can be told apart"
+    if told["ci_low"] <= 0.5:
+        said = f"Pictures of {first} and {second} differ in brightness, though hardly told apart"
     return (
-        f"Pictures of {first} and {second} can be told apart"
-        f"{', even within a class,' if within else ''} with an AUROC of {told['value']:.2f} "
+        f"{said}{', even within a class,' if within else ''} with an AUROC of {told['value']:.2f} "
         f"(95 % {told['ci_low']:.2f} to {told['ci_high']:.2f}; 0.50 if both were drawn alike). "
         f"Grey levels differ by {grey['distance']:.1f} of 255 (up to {grey['by_chance']:.1f} by "
         f"chance; mean {dark:.0f} and {bright:.0f}). The two come from other people, devices or "

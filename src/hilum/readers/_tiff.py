@@ -181,13 +181,13 @@ def _to_light(pixels: NDArray[Any], page: tifffile.TiffPage) -> NDArray[Any]:
         raise Refusal(f"TIFF of photometric kind {page.photometric!s} is not supported")
     if n < n_colours or (n_colours == 1 and n > 2):
         raise Refusal(f"TIFF with {n} channels a pixel is neither grey nor colour")
-    white = 2 ** _bits(page) - 1
+    white = 1 if pixels.dtype.kind == "f" else 2 ** _bits(page) - 1
     colour = pixels[..., :n_colours]
     if kind == PALETTE:
         colour = _through_palette(colour[..., 0], page)
         white = 255
     elif kind == CMYK:
-        colour = cmyk_to_rgb(colour, 1 if pixels.dtype.kind == "f" else white)
+        colour = cmyk_to_rgb(colour, white)
     elif kind in (CIELAB, ICCLAB):
         colour = _lab(colour, kind)
     elif kind == YCBCR and page.compression != JPEG:
