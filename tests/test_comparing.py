@@ -493,6 +493,20 @@ class TestReaders:
         same = facts["comparisons"][2]
         assert same["sensitivity"]["p"] == 1
 
+    def test_files_with_readers_of_the_same_names(self, pair: Any, tmp_path: Path) -> None:
+        first, _, (y, _, _, _) = pair
+        rows = [
+            {"path": f"{k}.png", "reader": reader, "decision": NAMES[label]}
+            for reader in ("alice", "bob")
+            for k, label in enumerate(y)
+        ]
+        tables = [tmp_path / "without.csv", tmp_path / "with.csv"]
+        for table in tables:
+            pd.DataFrame(rows).to_csv(table, index=False)
+        facts = hilum.compare(first, *tables).to_dict()
+        names = {name for c in facts["comparisons"] for name in (c["a"], c["b"])}
+        assert names == {"a", *(f"{r} ({t})" for r in ("alice", "bob") for t in tables)}
+
     def test_decisions_alone_have_no_auroc(self, pair: Any, tmp_path: Path) -> None:
         first, _, (y, _, _, _) = pair
         table = tmp_path / "reader.csv"
@@ -643,6 +657,8 @@ def test_grades_are_compared_by_kappa(tmp_path: Path) -> None:
         facts["test"]["quadratic_kappa"] = {}
         (run / "metrics.json").write_text(json.dumps(facts))
         runs.append((run, probs.argmax(axis=1)))
+    with pytest.raises(hilum.SettingError, match="is given twice"):
+        hilum.compare(runs[0][0], runs[1][0], runs[1][0])
     (found,) = hilum.compare(runs[0][0], runs[1][0]).to_dict()["comparisons"]
     kappas = [metrics.quadratic_kappa(y, called) for _, called in runs]
     told = found["quadratic_kappa"]

@@ -65,6 +65,32 @@ def test_images_of_the_run_are_refused_or_left_out_with_their_patients(
     assert found["metrics"]["n"] == 46
 
 
+def test_patients_who_are_all_seen_are_not_called_images(
+    run: hilum.Run, data: Path, elsewhere: Path
+) -> None:
+    for number, name in enumerate(("clear", "opacity")):
+        for path in list((elsewhere / name).iterdir()):
+            path.rename(path.with_name(f"case99{number}_{path.stem[-4:]}.png"))
+        seen = data / name / f"case{number}00_0.png"
+        shutil.copy(seen, elsewhere / name / f"case99{number}_x.png")
+    with pytest.raises(hilum.DataError) as caught:
+        hilum.evaluate(run.folder, elsewhere, name="one", skip_seen=True)
+    assert "has an image in the run already (2 of " in str(caught.value)
+
+
+def test_what_is_asked_for_is_checked_before_images_are_read(
+    run: hilum.Run, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("hilum.external.scan", never)
+    with pytest.raises(SettingError, match="prevalence"):
+        hilum.evaluate(run.folder, elsewhere, name="asked", prevalences=[2.0])
+    with pytest.raises(SettingError, match="the data have no such column"):
+        hilum.evaluate(run.folder, elsewhere, name="asked", subgroups=["sexx"])
+
+
 def test_a_name_that_is_taken_by_other_data(
     run: hilum.Run, elsewhere: Path, tmp_path: Path
 ) -> None:

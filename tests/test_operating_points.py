@@ -121,7 +121,7 @@ class TestRules:
 
     def test_scores_that_differ_by_rounding_are_not_parted(self) -> None:
         found = point("sensitivity:0.9", [0, 1], [0.5, 0.5 + 1e-9])
-        assert "all have the same score" in found.reason
+        assert "have scores too close together to be parted" in found.reason
 
     def test_neighbouring_floats_stay_apart(self) -> None:
         p = [0.2, 0.2 + 3e-6]

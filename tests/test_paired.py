@@ -65,6 +65,32 @@ def test_images_on_neither_side_are_left_out() -> None:
     assert whole.p == pytest.approx(part.p)
 
 
+def test_no_image_to_compare_is_said() -> None:
+    found = mean_difference([np.zeros(0)], [np.zeros(0)], [np.zeros(0, bool)], Clusters.of([], 0))
+    assert found.estimate.reason == "there is no image of which the truth is known"
+
+
+def test_patients_who_all_differ_alike_are_no_certainty() -> None:
+    ones, n = np.ones(20), 20
+    for a, b, value in ((ones, 0 * ones, 1.0), (0 * ones, ones, -1.0)):
+        found = mean_difference([a], [b], [ones > 0], Clusters.of(None, n))
+        low, high = found.estimate.interval.ci_low, found.estimate.interval.ci_high
+        assert found.estimate.value == value
+        assert high - low == pytest.approx(1 - 0.025 ** (1 / n))
+        assert low <= value <= high
+        assert found.p is not None
+        assert found.p < 0.01
+
+
+def test_a_constant_score_against_a_perfect_one_is_no_equal_order() -> None:
+    y = np.arange(20) % 2
+    found = compare_areas(
+        [Sides(y == 1, y == 0)], [(y.astype(float), np.zeros(20))], Clusters.of(None, 20)
+    )
+    assert found.estimate.value == 0.5
+    assert "same order" not in found.estimate.reason
+
+
 def test_no_label_to_compare_is_said() -> None:
     clusters = Clusters.of(None, 5)
     for found in (compare_areas([], [], clusters), mean_difference([], [], [], clusters)):

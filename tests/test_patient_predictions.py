@@ -76,6 +76,13 @@ def test_patients_of_the_run_are_answered_as_they_were_there(run: hilum.Run, dat
             assert each.predicted == before[each.patient]["predicted"]
 
 
+def test_files_may_come_from_an_iterator(run: hilum.Run, data: Path) -> None:
+    listed = sorted((data / "clear").glob("*.png"))
+    found = hilum.predict_patients(run.folder, iter(listed))
+    assert len(found.images) == len(listed)
+    assert found.patients == hilum.predict_patients(run.folder, listed).patients
+
+
 def test_a_table_names_the_patients(run: hilum.Run, data: Path, tmp_path: Path) -> None:
     rows = ["path,who"]
     for number in range(3):

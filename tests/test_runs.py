@@ -96,6 +96,10 @@ def test_no_patient_is_in_two_splits_and_every_sample_in_one(run: hilum.Run) -> 
     assert set(samples["split"]) == {"train", "val", "test"}
     assert run.facts["patients"]["source"] == "known_pattern"
     assert run.facts["patients"]["n_patients"] == 60
+    learnt_from = json.loads((run.folder / "model" / "model.json").read_text())["training_data"]
+    samples = pd.read_csv(run.folder / "samples.csv", dtype=str)
+    seen = samples["patient"][samples["split"].isin(["train", "val"])]
+    assert learnt_from["n_patients"] == seen.nunique() < 60
 
 
 def test_metrics_have_the_shape_of_the_contract(run: hilum.Run) -> None:

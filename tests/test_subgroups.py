@@ -84,6 +84,16 @@ def test_ages_and_numbers_are_put_in_bands() -> None:
     assert sum(row["n"] for row in doses) == whole.n
 
 
+def test_bands_of_large_numbers_have_names_of_their_own() -> None:
+    whole, _, _, groups = parts()
+    dates = (20240100 + groups % 28 + 1).astype(str)
+    found = describe_subgroups(whole, pd.DataFrame({"study_date": dates}))
+    names = [row["group"] for row in found.rows]
+    assert len(names) == len(set(names)) == 4
+    assert all("e+" not in name for name in names)
+    assert sum(row["n"] for row in found.rows) == whole.n
+
+
 @pytest.mark.parametrize("column", ["Patient Age", "PatientAge", "age_years", "AGE"])
 def test_a_word_among_ages_is_not_stated_and_dicom_ages_are_years(column: str) -> None:
     whole, _, _, groups = parts()

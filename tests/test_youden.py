@@ -69,3 +69,9 @@ def test_counts_where_normal_distributions_do_not_fit() -> None:
     found = choose_operating_point(y, sigmoid(z))
     assert found.sensitivity == found.specificity == 1
     assert "normally" not in found.reason
+
+
+def test_the_small_scores_of_a_rare_disease_are_parted() -> None:
+    scores = 5e-4 + 4e-8 * np.arange(10.0)
+    assert len(thresholds_between(scores)) == 0
+    assert len(thresholds_between(1e-4 + 4e-8 * np.arange(10.0))) == 9

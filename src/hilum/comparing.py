@@ -368,9 +368,14 @@ def _with_names(sheets: list[_Sheet]) -> list[_Sheet]:
     """Let no two have one name."""
     names = [sheet.name for sheet in sheets]
     return [
-        _renamed(sheet, str(sheet.source)) if names.count(sheet.name) > 1 else sheet
+        _renamed(sheet, _full_name(sheet)) if names.count(sheet.name) > 1 else sheet
         for sheet in sheets
     ]
+
+
+def _full_name(sheet: _Sheet) -> str:
+    """Name a run by its folder, and a reader with the file, which may hold several."""
+    return str(sheet.source) if sheet.kind == "run" else f"{sheet.name} ({sheet.source})"
 
 
 def _renamed(sheet: _Sheet, name: str) -> _Sheet:
@@ -380,6 +385,10 @@ def _renamed(sheet: _Sheet, name: str) -> _Sheet:
 def _matched(sheets: list[_Sheet], *, shared_only: bool) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Images that all have, with one label and one patient each; or refuse."""
     base = sheets[0]
+    runs = [sheet.source for sheet in sheets if sheet.kind == "run"]
+    for source in runs:
+        if runs.count(source) > 1:
+            raise SettingError(f"{source} is given twice: a run cannot be compared with itself.")
     for sheet in sheets[1:]:
         _same_question(base, sheet)
     sets = [set(sheet.table["key"]) for sheet in sheets]
@@ -421,6 +430,11 @@ def _matched(sheets: list[_Sheet], *, shared_only: bool) -> tuple[pd.DataFrame, 
 
 
 def _same_question(base: _Sheet, sheet: _Sheet) -> None:
+    if base.target == sheet.target == "ordinal" and base.class_names != sheet.class_names:
+        raise DataError(
+            f"{base.name} has the grades {', '.join(base.class_names)} and {sheet.name} has "
+            f"{', '.join(sheet.class_names)}: models are compared on one order of grades."
+        )
     if set(base.class_names) != set(sheet.class_names):
         raise DataError(
             f"{base.name} has the classes {', '.join(base.class_names)} and {sheet.name} has "
@@ -436,8 +450,6 @@ def _same_question(base: _Sheet, sheet: _Sheet) -> None:
             f"{base.name} looks for '{base.positive}' and {sheet.name} for '{sheet.positive}'. "
             "Train one of them again with --positive."
         )
-    if base.source == sheet.source and sheet.kind == "run":
-        raise SettingError(f"{base.source} is given twice: a run cannot be compared with itself.")
 
 
 def _warnings(
@@ -592,7 +604,9 @@ class _Bench:
     def differences(self, a: Rater, b: Rater) -> dict[str, Difference]:
         """Every figure's difference, in the order in which they are shown."""
         everyone = [np.ones(len(self.true), dtype=bool)]
-        classes = [self.true == k for k in np.unique(self.true)]
+        # Of two classes both are needed: the mean of one would be a sensitivity or a specificity.
+        of = np.unique(self.true) if self.positive is None else np.arange(len(self.class_names))
+        classes = [self.true == k for k in of]
         finding = [self.true == k for k in self.present]
         return {
             "auroc": self.areas(a, b),

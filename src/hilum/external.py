@@ -33,9 +33,11 @@ from hilum.progress import Progress
 from hilum.records import Run, data_facts, load_prepared
 from hilum.scan import scan, unchanged_picture
 from hilum.splits import join_groups
+from hilum.subgroups import choose_columns
 from hilum.tables import SUFFIXES, read_table
 from hilum.targets import label_columns, truths
 from hilum.threads import in_threads
+from hilum.utility import check_prevalences
 
 SPLIT = "external"
 
@@ -92,6 +94,7 @@ def evaluate_on(
     RunError
         If the run holds figures of other data by this name.
     """
+    check_prevalences(prevalences)  # before hours of reading and predicting
     data, options = other.data, other.options
     model = load(run.folder)
     several = model.facts.target == "multilabel"
@@ -118,6 +121,7 @@ def evaluate_on(
     _check_free(path, dataset)
     if options.dicom_columns:
         dataset = add_header_columns(dataset, progress)
+    choose_columns(dataset.table, subgroups)
     for line in describe_data(dataset):
         progress.say(line)
     scanned = scan(dataset, progress)
@@ -136,7 +140,10 @@ def evaluate_on(
     left_out = samples["group"].isin(set(samples["group"][seen])) & ~samples["excluded"]
     used = samples[~samples["excluded"] & ~left_out].assign(split=SPLIT)
     if used.empty:
-        raise DataError(f"Every image of {data} is in the run already. Give other data.")
+        raise DataError(
+            f"Every patient of {data} has an image in the run already ({int(seen.sum()):,} of "
+            f"{len(samples):,} images). Give other data."
+        )
     predictions = predict_split(model, dataset, used, SPLIT, progress)
     known = dataset.patients.n_patients is not None
     figures = measure(
@@ -316,7 +323,7 @@ def _check_free(path: Path, dataset: Dataset) -> None:
     if not path.exists():
         return
     there = read_json(path)["data"]["path"]
-    if there != str(dataset.source.resolve()):
+    if there != str(dataset.source.absolute()):
         raise RunError(f"{path} holds the figures of {there}. Pass another name by --name.")
 
 

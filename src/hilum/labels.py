@@ -176,7 +176,8 @@ def check_several(read: Several, source: Path, *, to_learn: bool) -> None:
     twice = [name for name, count in Counter(read.names).items() if count > 1]
     if twice:
         raise DataError(f"--classes names '{twice[0]}' more than once. Name each label once.")
-    if len(read.names) < 2:
+    # A model of several labels may be evaluated on data that know one of them.
+    if to_learn and len(read.names) < 2:
         raise DataError(
             f"{source}: one label, '{read.names[0]}', is two classes. Give its column with "
             "--label-column, without --target and without the rows in which it is unknown."

@@ -173,7 +173,12 @@ def _cannot_choose(cuts: _Cuts, unit: str) -> str:
         return f"none of the {n} validation {unit}s is positive"
     if not cuts.n_negative:
         return f"none of the {n} validation {unit}s is negative"
-    return "" if len(cuts.thresholds) else f"the {n} validation {unit}s all have the same score"
+    if len(cuts.thresholds):
+        return ""
+    lowest, highest = (pick(np.r_[cuts.sides.negative, cuts.sides.positive]) for pick in (min, max))
+    if lowest == highest:
+        return f"the {n} validation {unit}s all have the same score"
+    return f"the {n} validation {unit}s have scores too close together to be parted"
 
 
 def _best(cuts: _Cuts, rule: str, unit: str) -> tuple[int, str]:

@@ -112,8 +112,10 @@ def compare_areas(
         unseen = 1 - intervals.perfect_auroc(least).ci_low
         return Difference(Estimate(value, _unseen_areas(value, unseen), n), None if value else 1.0)
     if error < 1e-12:
-        same = Interval.missing("the two put the images in the same order")
-        return Difference(Estimate(value, same, n), None)
+        why = "the two put the images in the same order"
+        if value:
+            why = "every patient moves both alike, so nothing tells how sure the difference is"
+        return Difference(Estimate(value, Interval.missing(why), n), None)
     half = intervals.quantile_t(n_patients) * error
     interval = Interval(value - half, value + half, "DeLong by patient (Obuchowski)")
     return Difference(Estimate(value, interval, n), _two_sided(value / error, n_patients))
@@ -218,6 +220,8 @@ def mean_difference(
     if not among:
         return Difference.undefined("no label is present in some images and absent in others", 0)
     sizes = [int(part.sum()) for part in among]
+    if not all(sizes):
+        return Difference.undefined("there is no image of which the truth is known", 0)
     parts = len(among)
     first, second = (
         sum(float(x.sum()) / m for x, m in zip(rows, sizes, strict=True)) / parts for rows in (a, b)
@@ -241,6 +245,13 @@ def mean_difference(
         same = Interval(-unseen, unseen, "bound for unseen differences")
         return Difference(Estimate(value, same, n), 1.0)
     error = math.sqrt(n_patients / (n_patients - 1) * float(spread @ spread))
+    if error < 1e-12:
+        # All patients differ alike; one who does not may be among those who were not seen.
+        least = min(resampling.kish(clusters.totals(part)) for part in among)
+        unseen = math.copysign(intervals.never_seen(least).ci_high, value)
+        low, high = sorted((value, value - unseen))
+        alike = Interval(low, high, "bound for unseen differences")
+        return Difference(Estimate(value, alike, n), _flipped(differences, n_patients))
     half = intervals.quantile_of(spread, n_patients) * error
     interval = Interval(value - half, value + half, "differences of patients, Student's t")
     return Difference(Estimate(value, interval, n), _flipped(differences, n_patients))

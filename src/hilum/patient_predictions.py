@@ -128,6 +128,7 @@ def predict_patients(
     'PNEUMONIA'
     """
     loaded = load(model)
+    inputs = inputs if isinstance(inputs, str | Path) else list(inputs)  # gone through twice
     names, note = find_patients(
         loaded.facts, inputs, patient_pattern=patient_pattern, patient_column=patient_column
     )

@@ -148,6 +148,14 @@ class Thresholds(NamedTuple):
         return None if self.point is None else self.point.threshold
 
 
+def _n_patients(basis: Basis) -> int | None:
+    """Count the patients whom the model has learnt from; None where none is known."""
+    if basis.dataset.patients.n_patients is None:
+        return None
+    used = basis.table[basis.table["split"].isin(["train", "val"])]
+    return int(used["patient"][used["patient"] != ""].nunique())
+
+
 def make_release(
     network: Classifier, basis: Basis, progress: Progress, *, n_trained: int, curves: bool
 ) -> Release:
@@ -209,7 +217,7 @@ def make_release(
             sha256=basis.sha256,
             n_train=len(basis.train),
             n_val=len(val),
-            n_patients=basis.dataset.patients.n_patients,
+            n_patients=_n_patients(basis),
         ),
         files={},
     )

@@ -88,7 +88,7 @@ def describe_subgroups(
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     n_columns = 0
-    for column in _chosen(table, columns):
+    for column in choose_columns(table, columns):
         levels, why = _levels(table[column].astype(str), column, chosen=columns is not None)
         if why or (columns is None and n_columns == MAX_COLUMNS):
             more = f"only {MAX_COLUMNS} columns are taken unless you choose them"
@@ -128,7 +128,14 @@ def _caution(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [CAUTION.format(n_groups=len(rows), columns=columns)] if rows else []
 
 
-def _chosen(table: pd.DataFrame, columns: Sequence[str] | None) -> list[str]:
+def choose_columns(table: pd.DataFrame, columns: Sequence[str] | None) -> list[str]:
+    """Return the columns whose groups have figures: those that are named, or all of the user's.
+
+    Raises
+    ------
+    SettingError
+        If there is no such column.
+    """
     usable = [name for name in table.columns if name not in RESERVED]
     if columns is None:
         return usable
@@ -200,9 +207,12 @@ def _bands(numbers: pd.Series[float], column: str) -> list[str]:
         ]
     edges = np.unique(np.quantile(numbers, [0.25, 0.5, 0.75]))
     place = np.searchsorted(edges, numbers.to_numpy(), side="left")
-    names = [f"up to {edges[0]:g}"]
-    names += [f"above {low:g} to {high:g}" for low, high in itertools.pairwise(edges)]
-    names.append(f"above {edges[-1]:g}")
+    # As many digits as it takes to tell the edges apart, and dates written as numbers whole.
+    is_whole = bool((edges % 1 == 0).all())
+    shown = [f"{edge:.0f}" if is_whole else f"{edge:.12g}" for edge in edges]
+    names = [f"up to {shown[0]}"]
+    names += [f"above {low} to {high}" for low, high in itertools.pairwise(shown)]
+    names.append(f"above {shown[-1]}")
     return [names[k] for k in place]
 
 

@@ -10,6 +10,9 @@ import numpy as np
 
 from hilum.calibration import MIN_PER_CLASS, ROUNDING, Floats, Ints
 
+LOGIT_ROUNDING = 1e-4
+"""Log-odds closer than that may change places on another computer."""
+
 N_BETWEEN = 1001  # thresholds tried between the means of two normal distributions
 
 
@@ -78,10 +81,12 @@ class Sides(NamedTuple):
 def thresholds_between(scores: Floats) -> Floats:
     """Return the thresholds midway between neighbouring scores, rising.
 
-    Scores closer than rounding are not parted.
+    Scores closer than rounding are not parted: neither as probabilities nor as log-odds, by which
+    the many small ones of a rare disease lie apart.
     """
     ordered = np.sort(scores)
-    above = np.flatnonzero(np.diff(ordered) > ROUNDING) + 1  # first place over each gap
+    is_gap = (np.diff(ordered) > ROUNDING) | (np.diff(_log_odds(ordered)) > LOGIT_ROUNDING)
+    above = np.flatnonzero(is_gap) + 1  # first place over each gap
     return np.asarray(ordered[above - 1] + (ordered[above] - ordered[above - 1]) / 2)
 
 
