@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 import hilum
 import tiny
-from hilum.cli import app
+from hilum.cli import Request, app
 from hilum.inference import row_columns
+from hilum.printing import check_page
 
 SETS = [part for name, value in tiny.SETTINGS.items() for part in ("--set", f"{name}={value}")]
 
@@ -45,7 +46,7 @@ def invoke(*arguments: str | Path) -> str:
 
 
 def test_train_prints_figures_on_stdout_and_progress_on_stderr(data: Path, tmp_path: Path) -> None:
-    done = hilum_process("train", data, "--out", tmp_path / "run", *SETS, "--epochs", "1")
+    done = hilum_process("train", data, "--out", tmp_path / "run", *SETS, "--set", "epochs=1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Validation, n = ")
     assert "auroc" in done.stdout
@@ -59,7 +60,7 @@ def test_train_prints_figures_on_stdout_and_progress_on_stderr(data: Path, tmp_p
     assert "Warning" not in done.stderr
     facts = hilum.open_run(tmp_path / "run").facts
     assert facts["command"][:2] == ["hilum", "train"]
-    assert facts["command"][-2:] == ["--epochs", "1"]
+    assert facts["command"][-2:] == ["--set", "epochs=1"]
 
 
 def test_a_fault_of_the_input_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
@@ -107,6 +108,37 @@ def test_a_target_that_is_none(tmp_path: Path) -> None:
         )
 
 
+def test_a_setting_that_is_given_twice_must_be_the_same() -> None:
+    assert Request(epochs=5, set_=["epochs=5", "noise=0.1"]).settings() == {
+        "epochs": 5, "noise": 0.1,
+    }  # fmt: skip
+    with pytest.raises(hilum.SettingError, match="--epochs 5 and --set epochs=10 disagree"):
+        Request(epochs=5, set_=["epochs=10"]).settings()
+
+
+@pytest.mark.parametrize("option", [["--patient-column", "mrn"], ["--skip-unreadable"]])
+def test_the_test_split_is_not_opened_where_data_were_forgotten(
+    run: hilum.Run, option: list[str]
+) -> None:
+    before = (run.folder / "openings.jsonl").read_text()
+    with pytest.raises(hilum.SettingError, match=f"{option[0]} needs other data"):
+        invoke("evaluate", run.folder, *option)
+    assert (run.folder / "openings.jsonl").read_text() == before
+
+
+def test_the_page_of_an_audit_overwrites_no_data(tmp_path: Path, run: hilum.Run) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("path,label\n")
+    for out, said in (
+        (table, "is no name for a page"),
+        (tmp_path, "is a folder"),
+        (run.folder / "report.html", "would be inside the run folder"),
+    ):
+        with pytest.raises(hilum.SettingError, match=said):
+            check_page(out)
+    assert table.read_text() == "path,label\n"
+
+
 def test_wrong_usage_is_exit_code_2() -> None:
     done = hilum_process("train")
     assert done.returncode == 2
@@ -116,7 +148,7 @@ def test_wrong_usage_is_exit_code_2() -> None:
 def test_an_interrupted_training_tells_how_to_go_on(data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hilum.cli", "train", str(data), "--out", str(tmp_path / "r")]
     process = subprocess.Popen(
-        [*command, *SETS, "--epochs", "9999"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, *SETS, "--set", "epochs=9999"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     deadline = time.monotonic() + 120
     while not (tmp_path / "r" / "history.csv").exists() and time.monotonic() < deadline:

@@ -222,7 +222,7 @@ def test_the_grid_is_where_the_cells_look(name: str, side: int) -> None:
 class BrightSpot:
     """Answers by how bright one place is."""
 
-    facts = SimpleNamespace(preprocessing=PixelSpec(height=20, width=30))
+    facts = SimpleNamespace(preprocessing=PixelSpec(height=20, width=30), target="classes")
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         odds = pixels[:, 12:16, 4:9, 0].mean(axis=(1, 2)) / 50.0
@@ -259,6 +259,13 @@ def test_log_odds_of_certainty_are_finite() -> None:
     probs = np.array([[0.0, 1.0, 0.0], [0.2, 0.5, 0.3]])
     assert np.isfinite(log_odds(probs, 0)).all()
     assert log_odds(probs, 1)[1] == pytest.approx(0)
+
+
+def test_log_odds_of_a_label_leave_the_other_labels_out() -> None:
+    """Where another label falls, nothing has changed for this one."""
+    before, after = np.array([[0.5, 0.9]]), np.array([[0.5, 0.1]])
+    assert log_odds(before, 0, alone=True) == log_odds(after, 0, alone=True) == 0
+    assert log_odds(np.array([[1.0, 0.0]]), 0, alone=True)[0] > 50
 
 
 # -- onto the picture -----------------------------------------------------------------------------

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hilum.report.words import threshold
+from hilum.report.facts import Estimate
+from hilum.report.words import THIN, estimate, threshold
 
 
 @pytest.mark.parametrize(
@@ -19,3 +20,16 @@ from hilum.report.words import threshold
 )
 def test_a_threshold_near_0_or_1_does_not_read_as_either(value: float, text: str) -> None:
     assert threshold(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "share", "percent"),
+    [
+        (1.0, "1.000", "100.0"), (0.0, "0.000", "0.0"), (0.9996, ">0.999", ">99.9"),
+        (0.0004, "<0.001", "<0.1"), (0.9994, "0.999", "99.9"), (1.2, "1.200", "120.0"),
+    ],
+)  # fmt: skip
+def test_what_is_not_perfect_does_not_read_so(value: float, share: str, percent: str) -> None:
+    figure = Estimate(value, None, None, 10)
+    assert estimate(figure, percent=False) == share
+    assert estimate(figure, percent=True) == f"{percent}{THIN}%"

@@ -24,6 +24,7 @@ from hilum.errors import HilumError, did_you_mean
 from hilum.names import quoted
 from hilum.printing import (
     check_output,
+    check_page,
     print_asked,
     print_audit,
     print_comparison,
@@ -205,7 +206,13 @@ class Request:
             for name, value in short.items()
             if value is not None
         }
-        return parse_assignments(self.set_ or ()) | given
+        long = parse_assignments(self.set_ or ())
+        for name in given.keys() & long.keys():
+            if given[name] != long[name]:
+                raise hilum.SettingError(
+                    f"--{name} {given[name]} and --set {name}={long[name]} disagree. Give one."
+                )
+        return long | given
 
     def options(self, *, folds: int | None = None) -> DataOptions:
         """Return how the data are to be read and split."""
@@ -295,6 +302,8 @@ def audit_command(
     as_json: AsJson = False,
 ) -> None:
     """Read all images and say what is wrong with the data."""
+    if out is not None:
+        check_page(Path(out))
     result = hilum.audit(
         data,
         classes=_list(classes),
@@ -412,7 +421,15 @@ def evaluate_command(
     the report says so. With DATA it stays closed: figures at the locked threshold, and what
     differs from the training images, go to RUN/external and into the report.
     """
-    _check_evaluation(data, {"--map": map_, "--name": name, "--skip-seen": skip_seen})
+    _check_evaluation(
+        data,
+        {
+            "--map": map_, "--name": name, "--skip-seen": skip_seen,
+            "--patient-pattern": patient_pattern, "--path-column": path_column,
+            "--label-column": label_column, "--labels": labels, "--patient-column": patient_column,
+            "--skip-unreadable": skip_unreadable, "--dicom-columns": dicom_columns,
+        },
+    )  # fmt: skip
     columns = _columns(path_column, label_column, patient_column, None, labels)
     done = hilum.evaluate(
         run,

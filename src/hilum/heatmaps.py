@@ -363,11 +363,13 @@ class Occlusion:
     def _map(self, image: NDArray[np.uint8], index: int) -> NDArray[np.float64]:
         rows, columns = (range(0, length, int(self.grid.step)) for length in image.shape[:2])
         centres = [(row, column) for row in rows for column in columns]
-        whole = log_odds(self.model.probabilities(image[None]), index)
+        alone = self.model.facts.target == "multilabel"
+        whole = log_odds(self.model.probabilities(image[None]), index, alone=alone)
         falls = []
         for i in range(0, len(centres), BATCH_SIZE):
             covered = np.stack([self._cover(image, *at) for at in centres[i : i + BATCH_SIZE]])
-            falls.append(whole - log_odds(self.model.probabilities(covered), index))
+            there = log_odds(self.model.probabilities(covered), index, alone=alone)
+            falls.append(whole - there)
         return np.concatenate(falls).reshape(len(rows), len(columns))
 
     def _cover(self, image: NDArray[np.uint8], row: int, column: int) -> NDArray[np.uint8]:
@@ -379,13 +381,20 @@ class Occlusion:
         return covered
 
 
-def log_odds(probs: NDArray[np.floating[Any]], index: int) -> NDArray[np.float64]:
+def log_odds(
+    probs: NDArray[np.floating[Any]], index: int, *, alone: bool = False
+) -> NDArray[np.float64]:
     """Return the log-odds of one class, from probabilities of shape (n, n_classes).
 
     Unlike a probability near 1 they still change when the evidence does.
+
+    Parameters
+    ----------
+    alone : bool
+        Each column is a label by itself, whatever the others are; else they add up to 1.
     """
     tiny = np.finfo(np.float32).tiny
-    others = np.delete(probs, index, axis=1).sum(axis=1)
+    others = 1 - probs[:, index] if alone else np.delete(probs, index, axis=1).sum(axis=1)
     found: NDArray[np.float64] = np.log(np.maximum(probs[:, index], tiny)) - np.log(
         np.maximum(others, tiny)
     )

@@ -99,6 +99,10 @@ def print_asked(figures: dict[str, Any], columns: Sequence[str]) -> None:
     """Print the figures at prevalences, and of groups, that the user asked for."""
     from hilum.evaluation import figure_text
 
+    for label, own in (figures.get("labels") or {}).items():
+        if columns or any(row["wanted"] for row in own.get("ppv_npv", ())):
+            typer.echo(label)
+            print_asked(own, columns)
     for row in figures.get("ppv_npv", ()):
         if row["wanted"]:
             typer.echo(f"Where {row['prevalence'] * 100:g} % have it, n = {figures['n']:,}")
@@ -219,6 +223,29 @@ def print_predictions(
             typer.echo(f"{row['path']:<{width}}  {shown}")
 
 
+def check_page(path: Path) -> None:
+    """Refuse to write the page of an audit over anything but such a page, or into a run folder.
+
+    Raises
+    ------
+    SettingError
+    """
+    other = "Choose another file with --out."
+    _check_no_run_folder(path, other)
+    if path.is_dir():
+        raise SettingError(f"{path} is a folder, and the page goes into a file. {other}")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise SettingError(f"{path} is no name for a page. End it in .html.")
+
+
+def _check_no_run_folder(path: Path, other: str) -> None:
+    folder = next((up for up in path.absolute().parents if (up / "run.json").is_file()), None)
+    if folder is not None:
+        raise SettingError(
+            f"{path} would be inside the run folder {folder}, whose files are its record. {other}"
+        )
+
+
 def check_output(path: Path, columns: Sequence[str], inputs: Iterable[str]) -> None:
     """Refuse to write predictions over anything but predictions, or into a run folder.
 
@@ -234,11 +261,7 @@ def check_output(path: Path, columns: Sequence[str], inputs: Iterable[str]) -> N
     SettingError
     """
     other = "Choose another file with --out."
-    folder = next((up for up in path.absolute().parents if (up / "run.json").is_file()), None)
-    if folder is not None:
-        raise SettingError(
-            f"{path} would be inside the run folder {folder}, whose files are its record. {other}"
-        )
+    _check_no_run_folder(path, other)
     if not path.exists():
         return
     if path.is_dir():

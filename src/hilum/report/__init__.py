@@ -48,7 +48,9 @@ def write_report(run: Path) -> Path:
     facts = read_run(run)
     page = make_page(facts)
     for card in page.cards:
-        write_text(run / card.file, to_markdown(card, title(facts)))
+        file = run / card.file
+        before = file.read_text(encoding="utf-8") if file.exists() else ""
+        write_text(file, to_markdown(card, title(facts), before))
     write_text(path, render_template("page.html", page=page))
     return path
 

@@ -97,7 +97,9 @@ def _also(facts: RunFacts) -> list[tuple[str, str, str]]:
         ppv = Estimate.of(dict(first), "ppv")
         told = words.with_interval(ppv, percent=True)
         text = f"Where {share} have it, {told} of the alarms are true"
-        if (ppv.width or 0) > VAGUE:
+        if ppv.value is None:
+            text = f"Where {share} have it, nothing tells how many alarms are true: {ppv.reason}"
+        elif (ppv.width or 0) > VAGUE:
             bounds = words.interval(ppv, percent=True)
             text = (
                 f"Where {share} have it, too few patients tell how many alarms are true: {bounds}"
@@ -110,7 +112,9 @@ def _also(facts: RunFacts) -> list[tuple[str, str, str]]:
             for key in ("share_referred", "accuracy_kept")
         )
         right = "has every known label right" if facts.is_multilabel else "is right"
-        text = f"It would leave {share} to a person, and {right} in {kept} of the rest"
+        text = f"It would leave {share} to a person"
+        if Estimate.of(_shares(referral), "accuracy_kept").value is not None:
+            text += f", and {right} in {kept} of the rest"
         found.append(("Referral", text, "referral"))
     return found
 

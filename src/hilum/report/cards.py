@@ -6,6 +6,7 @@ it travels with the model. A blank is a question that only a person can answer; 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from hilum.report.kinds import title_of
 from hilum.report.reasons import judge
 
 BLANK = "[to be filled in by a person]"
+CLOSING = "Written by Hilum from the run folder; see report.html for the evidence."
 
 
 @dataclass(frozen=True)
@@ -130,21 +132,43 @@ def data_card(facts: RunFacts) -> Card:
     )
 
 
-def to_markdown(card: Card, subject: str) -> str:
+def to_markdown(card: Card, subject: str, before: str = "") -> str:
     """Write a card as Markdown.
 
     Parameters
     ----------
     subject : str
         What the card describes, for its title.
+    before : str
+        The card as it lies there: what a person has filled in is kept.
     """
+    filled = filled_in(before)
     lines = [f"# {card.title}: {_plain(subject)}", ""]
     for part in card.parts:
         lines += [f"## {part.heading}", ""]
-        lines += [f"- **{entry.name}**: {_plain(entry.text) or BLANK}" for entry in part.entries]
+        for entry in part.entries:
+            name = _plain(entry.name)
+            text = _plain(entry.text) or filled.get((part.heading, name), BLANK)
+            lines.append(f"- **{name}**: {text}")
         lines.append("")
-    lines.append("Written by Hilum from the run folder; see report.html for the evidence.")
+    lines.append(CLOSING)
     return "\n".join(lines) + "\n"
+
+
+def filled_in(markdown: str) -> dict[tuple[str, str], str]:
+    """Read the entries of a card, as they are written, by heading and name."""
+    found: dict[tuple[str, str], str] = {}
+    heading, last = "", None
+    for line in markdown.splitlines():
+        entry = re.match(r"- \*\*(.*?)\*\*:(.*)", line)
+        if line.startswith("#") or line == CLOSING:
+            heading, last = line.removeprefix("## "), None
+        elif entry:
+            last = (heading, entry[1])
+            found[last] = entry[2].strip()
+        elif last:  # a person may write several lines
+            found[last] += f"\n{line}"
+    return {key: text.strip() for key, text in found.items() if text.strip() not in ("", BLANK)}
 
 
 def _plain(text: str) -> str:

@@ -240,6 +240,8 @@ def _true_alarms(ppv: Estimate) -> str:
         return ""
     if ppv.width is not None and ppv.width > VAGUE:
         return "too uncertain to tell"
+    if 0.995 <= ppv.value < 1:
+        return "more than 99 of 100 alarms are true"
     if ppv.value >= 0.2:
         return f"{ppv.value * 100:.0f} of 100 alarms are true"
     return f"1 of {1 / ppv.value:.0f} alarms is true" if ppv.value > 0 else "no alarm is true"
@@ -350,11 +352,13 @@ def _referral(
         return None
     parts = _as_figures({k: v for k, v in found.items() if k not in ("reasons", "curve")})
     share, kept = (Estimate.of(parts, key) for key in ("share_referred", "accuracy_kept"))
+    right = f"on the others it is right in {words.with_interval(kept, percent=True)}"
+    if kept.value is None:
+        right = "how often it is right on others cannot be told"
     text = (
         f"With its own rules the model would refer {words.with_interval(share, percent=True)} of "
-        f"the test images to a person; on the others it is right in "
-        f"{words.with_interval(kept, percent=True)}. All other figures of this report are over "
-        "all images."
+        f"the test images to a person; {right}. All other figures of this report are over all "
+        "images."
     )
     reasons = tuple(
         _share(words.capitalised(str(name)), value)

@@ -172,7 +172,8 @@ class RunFacts:
     @property
     def epoch_is_chosen(self) -> bool:
         """Whether validation images chose the epoch whose weights were kept, or ended training."""
-        return bool(self.setting("keep") != "last" or self.setting("early_stopping"))
+        is_chosen = self.setting("keep") != "last" or bool(self.setting("early_stopping"))
+        return is_chosen and not self.setting("probe")
 
     @property
     def is_multilabel(self) -> bool:

@@ -141,9 +141,7 @@ def make_folds_page(
             FoldRow(
                 figure_row(f"Fold {fold['fold']}", fold, keys),
                 f"{fold_name(fold['fold'])}/report.html",
-                "–"
-                if fold["threshold"] is None
-                else words.number(fold["threshold"], percent=False),
+                "–" if fold["threshold"] is None else words.threshold(float(fold["threshold"])),
             )
             for fold in folds
         ),
@@ -163,9 +161,11 @@ def _title(metrics: Mapping[str, Any], term: words.Term, held_out: str) -> str:
     """Name the leading figure; of the folds, where putting them together makes it worse."""
     pooled = metrics[OUT_OF_FOLD]
     whole = words.with_interval(Estimate.of(pooled, term.key), percent=term.percent)
-    if not _lies_below(pooled, metrics["folds"]):
-        return f"{_mean(pooled, term)} {whole} on {held_out} held out"
     spread = metrics["spread"][term.key]
+    # Decisions, on which other figures stand, are each fold's own.
+    is_worse = term.key == "auroc" and _lies_below(pooled, metrics["folds"])
+    if not is_worse or spread["mean"] is None:
+        return f"{_mean(pooled, term)} {whole} on {held_out} held out"
     mean, low, high = (
         words.number(spread[key], percent=False) for key in ("mean", "lowest", "highest")
     )

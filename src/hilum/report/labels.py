@@ -69,7 +69,7 @@ def _row(facts: RunFacts, name: str, scale: Scale) -> LabelRow:
         rows[1],
         f"{alarms:,} of {alarms + cleared:,}",
         rows[2],
-        "–" if threshold is None else words.number(float(threshold), percent=False),
+        "–" if threshold is None else words.threshold(float(threshold)),
     )
 
 

@@ -268,9 +268,15 @@ def threshold(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
             )
         return "Each image was given the class of highest probability."
     source = _rule_sources([point], cite)
+    cut = words.threshold(float(point["threshold"]))
+    if str(point["rule"]).startswith("fixed:"):
+        return (
+            f"An image was called {facts.positive_class} at a probability of at least {cut}, a "
+            "threshold that was given beforehand."
+        )
     return (
         f"An image was called {facts.positive_class} at a probability of at least "
-        f"{words.threshold(float(point['threshold']))}, a threshold chosen on {int(point['n']):,} "
+        f"{cut}, a threshold chosen on {int(point['n']):,} "
         f"validation images by {words.rule(str(point['rule']))}{source}"
         f"{' and locked before the test' if facts.locked_before_test else ''}."
     )

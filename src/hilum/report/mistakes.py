@@ -44,11 +44,18 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseGroup:
-    """Errors of one kind, with pictures of the first, and heat maps where there are any."""
+    """Errors of one kind, with pictures of the first, and heat maps where there are any.
+
+    Attributes
+    ----------
+    of : str
+        The class whose score the heat maps explain; '' for that of each answer.
+    """
 
     title: str
     n: int
     shown: tuple[tuple[Case, Sample, Thumbnail | None], ...]
+    of: str = ""
 
 
 @dataclass(frozen=True)
@@ -272,5 +279,5 @@ def _groups(facts: RunFacts, kinds: list[_Kind], album: Album) -> list[CaseGroup
             (case, Sample(case.path, album.thumbnail(case.path)), heat[kind.of].get(case.path))
             for case in cases
         )
-        groups.append(CaseGroup(kind.title, len(kind.cases), pictures))
+        groups.append(CaseGroup(kind.title, len(kind.cases), pictures, kind.of))
     return [group for group in groups if group.n]

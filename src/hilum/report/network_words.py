@@ -282,11 +282,17 @@ def training(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
     if members > 1:
         begun = f"Its {members} networks, whose logits are averaged, were trained apart for "
     return (
-        f"{begun}{words.plural(_epochs(facts), 'epoch')} in batches of "
+        f"{begun}{_span(_epochs(facts))} in batches of "
         f"{facts.setting('batch_size')} with {named}{source} (learning rate "
         f"{_rates(facts)}, {how}), {loss} loss{more}, in "
         f"{facts.run['hardware']['precision']} on {_device(facts)}."
     )
+
+
+def _span(epochs: Sequence[int]) -> str:
+    """Write '50 epochs', or '20 to 50 epochs' where networks were trained for different ones."""
+    least, most = min(epochs), max(epochs)
+    return words.plural(most, "epoch") if least == most else f"{least} to {most} epochs"
 
 
 def _rates(facts: RunFacts) -> str:
@@ -326,28 +332,43 @@ AUGMENTATIONS: tuple[tuple[str, str], ...] = (
 def augmentation(facts: RunFacts) -> str:
     """Say in one sentence how training images were varied."""
     found = [text.format(value) for name, text in AUGMENTATIONS if (value := facts.setting(name))]
-    if not found:
+    copies = int(facts.setting("probe_passes") or 0)
+    if not found or (facts.setting("probe") and not copies):
         return "Training images were not augmented."
     share = float(facts.setting("augmented_share") or 1)
     some = "" if share == 1 else f"; mirroring apart, each on {share:.0%} of the images"
-    return f"Training images were varied at random by {words.join(found)}{some}."
+    further = f", in {words.plural(copies, 'further copy', 'further copies')} of each"
+    return (
+        f"Training images were varied at random by {words.join(found)}{some}"
+        f"{further if facts.setting('probe') else ''}."
+    )
 
 
-def _epochs(facts: RunFacts) -> int:
-    """Epochs of one network, the longest trained of an ensemble."""
-    return int(facts.history["epoch"].max())
+def _epochs(facts: RunFacts) -> list[int]:
+    """Return the epochs of each network."""
+    return [int(epochs) for epochs in facts.history.groupby("member")["epoch"].max()]
+
+
+def _early_stopping(facts: RunFacts) -> str:
+    """Say in a sentence how early stopping went, where it was on; else ''."""
+    stop = facts.setting("early_stopping")
+    if not stop:
+        return ""
+    epochs = _epochs(facts)
+    n_stopped = sum(each < int(facts.setting("epochs") or 0) for each in epochs)
+    verb = "stopped early" if n_stopped else "would have stopped"
+    of = f" of {n_stopped} of {len(epochs)} networks" if 0 < n_stopped < len(epochs) else ""
+    return f" Training{of} {verb} after {stop} epochs without improvement."
 
 
 def selection(facts: RunFacts) -> str:
     """Say which epoch's weights were kept, and why."""
-    monitor = str(facts.setting("monitor"))
-    stop = facts.setting("early_stopping")
-    stopped = _epochs(facts) < int(facts.setting("epochs") or 0)
-    verb = "stopped early" if stopped else "would have stopped"
-    early = f" Training {verb} after {stop} epochs without improvement." if stop else ""
+    if facts.setting("probe"):
+        return "There was no epoch to choose."
+    monitor, early = str(facts.setting("monitor")), _early_stopping(facts)
     if facts.setting("keep") == "last":
         last = "The weights of the last epoch were kept"
-        return f"{last}.{early}" if stop else f"{last}; none was chosen on validation images."
+        return f"{last}.{early}" if early else f"{last}; none was chosen on validation images."
     kept = [str(epoch) for epoch in facts.run["best_epochs"]]
     which = "epoch " + kept[0] if len(kept) == 1 else f"epochs {words.join(kept)}"
     return (

@@ -179,7 +179,14 @@ def estimate(figure: Estimate, *, percent: bool) -> str:
     """Return the value alone, or why there is none."""
     if figure.value is None:
         return f"not estimable: {figure.reason or 'no reason was given'}"
-    return number(figure.value, percent=percent)
+    text = number(figure.value, percent=percent)
+    if not 0 < figure.value < 1:
+        return text
+    # What is not perfect must not read so: sensitivity beside a missed case, say.
+    least = 0.001
+    if text == number(1, percent=percent):
+        return f">{number(1 - least, percent=percent)}"
+    return f"<{number(least, percent=percent)}" if text == number(0, percent=percent) else text
 
 
 def interval(figure: Estimate, *, percent: bool) -> str:
