@@ -11,7 +11,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 import hilum
 import tiny
-from hilum.headers import add_header_columns, pseudonym
+from hilum.headers import _filled, add_header_columns, pseudonym
 from hilum.progress import LogProgress
 
 
@@ -93,6 +93,12 @@ def test_images_whose_header_names_nobody_stay_with_their_patient(folder: Path) 
     assert dataset.patients.n_patients == 48
     assert (dataset.table.groupby("patient").size() == 2).all()
     assert pseudonym("secret-1-1") in set(dataset.table["patient"])
+
+
+def test_a_file_name_with_several_headers_is_one_patient_where_one_lacks_it() -> None:
+    stated, guessed = ["X", "Y", "", "Z", ""], ["p1", "p1", "p1", "p2", "p3"]
+    assert _filled(stated, guessed) == ["X", "X", "X", "Z", "p3"]
+    assert _filled(["X", "Y"], ["p1", "p1"]) == ["X", "Y"]
 
 
 def test_where_no_header_names_anybody_names_of_files_do(folder: Path) -> None:

@@ -76,10 +76,32 @@ def test_patients_who_all_differ_alike_are_no_certainty() -> None:
         found = mean_difference([a], [b], [ones > 0], Clusters.of(None, n))
         low, high = found.estimate.interval.ci_low, found.estimate.interval.ci_high
         assert found.estimate.value == value
-        assert high - low == pytest.approx(1 - 0.025 ** (1 / n))
-        assert low <= value <= high
+        # One patient that was not seen may differ the other way, by 2.
+        assert high - low == pytest.approx(2 * (1 - 0.025 ** (1 / n)))
+        assert value in (low, high)
         assert found.p is not None
         assert found.p < 0.01
+
+
+def test_opposite_differences_of_two_classes_are_bounded_either_way() -> None:
+    """One calls all images positive, the other none: each has a balanced accuracy of a half."""
+    positive = np.arange(20) % 2 == 1
+    a, b = positive.astype(float), (~positive).astype(float)
+    sets = [positive, ~positive]
+    found = [
+        mean_difference([x * s for s in sets], [y * s for s in sets], sets, Clusters.of(None, 20))
+        for x, y in ((a, b), (b, a))
+    ]
+    first, second = (each.estimate.interval for each in found)
+    assert [each.estimate.value for each in found] == [0, 0]
+    assert first.ci_low == pytest.approx(-first.ci_high) == pytest.approx(second.ci_low)
+
+
+def test_differences_larger_than_those_of_shares_have_no_bound() -> None:
+    twos = np.full(20, 2.0)
+    found = mean_difference([twos], [0 * twos], [twos > 0], Clusters.of(None, 20))
+    assert found.estimate.value == 2
+    assert np.isnan(found.estimate.interval.ci_low)
 
 
 def test_a_constant_score_against_a_perfect_one_is_no_equal_order() -> None:

@@ -247,7 +247,7 @@ def test_cards_lie_in_the_run_folder(facts: RunFacts) -> None:
     data = (facts.folder / "data_card.md").read_text(encoding="utf-8")
     assert model.startswith("# Model card: Telling ill from well\n")
     assert f"- **Intended use**: {BLANK}" in model
-    filled = model.replace(BLANK, "To read *films* of children.\n  In two lines.", 1)
+    filled = model.replace(BLANK, "To read *films*.\n\n# 2 of them\n- **Note**: so.", 1)
     again = to_markdown(model_card(facts), "Telling ill from well", filled)
     assert again == filled
     assert again.count(BLANK) == model.count(BLANK) - 1

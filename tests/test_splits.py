@@ -112,6 +112,15 @@ def test_no_part_lacks_a_class_that_has_patients_for_all(seed: int) -> None:
     assert all(len(set(parts[np.asarray(groups) == name])) == 1 for name in set(groups))
 
 
+def test_what_lacks_least_is_taken_where_not_all_can_be_had() -> None:
+    images = {"a1": "a" + 10 * "b", "c1": "c" + 10 * "b", "a2": 12 * "a", "c2": 12 * "c"}
+    groups = [name for name, labels in images.items() for _ in labels]
+    labels = [label for found in images.values() for label in found]
+    for seed in range(5):
+        parts = assign(labels, groups, {"train": 0.8, "val": 0.2}, seed=seed)
+        assert set(np.asarray(labels)[parts == "train"]) == {"a", "b", "c"}
+
+
 def test_every_fold_has_a_class_of_as_many_patients() -> None:
     groups = [f"a{n}" for n in range(40) for _ in range(n + 1)] + [f"b{n}" for n in range(5)]
     found = folds([group[0] for group in groups], groups, 5, seed=0)

@@ -75,3 +75,4 @@ def test_the_small_scores_of_a_rare_disease_are_parted() -> None:
     scores = 5e-4 + 4e-8 * np.arange(10.0)
     assert len(thresholds_between(scores)) == 0
     assert len(thresholds_between(1e-4 + 4e-8 * np.arange(10.0))) == 9
+    assert len(thresholds_between(1 - 1e-4 + 4e-8 * np.arange(10.0))) == 0

@@ -323,7 +323,7 @@ def _check_free(path: Path, dataset: Dataset) -> None:
     if not path.exists():
         return
     there = read_json(path)["data"]["path"]
-    if there != str(dataset.source.absolute()):
+    if Path(there).resolve() != dataset.source.resolve():
         raise RunError(f"{path} holds the figures of {there}. Pass another name by --name.")
 
 

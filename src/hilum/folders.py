@@ -17,9 +17,15 @@ from hilum.names import UNWRITABLE, plain_text, quoted
 from hilum.tables import SUFFIXES as TABLE_SUFFIXES
 
 SPLIT_SPELLINGS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "validate", "dev"),
-    "test": ("test", "testing", "holdout", "hold-out"),
+    "train": ("train", "training", "train_set", "trainset", "training_set", "trainingset"),
+    "val": (
+        *("val", "valid", "validation", "validate", "dev"),
+        *("val_set", "valset", "valid_set", "validation_set", "validationset"),
+    ),
+    "test": (
+        *("test", "testing", "test_set", "testset", "testing_set", "testingset"),
+        *("holdout", "hold-out"),
+    ),
 }
 
 # Files that stand beside images and are none; anything else is offered to the readers, which
@@ -299,7 +305,7 @@ def _may_be_image(name: str) -> bool:
 
 def split_name(name: str) -> str | None:
     """Return 'train', 'val' or 'test' for any usual spelling of it, else None."""
-    plain = re.sub(r"[ _-]?(set|data)$", "", name.strip().lower())
+    plain = name.strip().lower().replace(" ", "_")
     for split, spellings in SPLIT_SPELLINGS.items():
         if plain in spellings:
             return split

@@ -66,10 +66,13 @@ def add_header_columns(dataset: Dataset, progress: Progress) -> Dataset:
         return replace(dataset, table=table)
     if not (found["patient"] != "").any():
         return replace(dataset, table=table)
+    stated, guessed = list(found["patient"]), list(dataset.table["patient"])
+    column = _filled(stated, guessed)
+    is_filled = any(name and not header for name, header in zip(column, stated, strict=True))
     names, patients = recognise(
         list(table["path"]),
-        column=_filled(list(found["patient"]), list(dataset.table["patient"])),
-        column_name="PatientID (0010,0020)",
+        column=column,
+        column_name="PatientID (0010,0020)" + (", or else by the file name" if is_filled else ""),
     )
     return replace(dataset, table=table.assign(patient=names), patients=patients)
 
@@ -77,15 +80,24 @@ def add_header_columns(dataset: Dataset, progress: Progress) -> Dataset:
 def _filled(stated: Sequence[str], guessed: Sequence[str]) -> list[str]:
     """Fill headers that name nobody by what file names tell, so that no patient falls apart.
 
-    Where other images of the same name have a header, theirs is taken.
+    Where other images of the same name have a header, theirs is taken; where they have several,
+    these are taken for one patient's, for the image may be of any of them.
     """
-    by_guess: dict[str, str] = {}
+    by_guess: dict[str, set[str]] = {}
     for header, guess in zip(stated, guessed, strict=True):
-        if header and guess:
-            by_guess.setdefault(guess, header)
-    return [
-        header or by_guess.get(guess, guess) for header, guess in zip(stated, guessed, strict=True)
+        if guess:
+            by_guess.setdefault(guess, set()).add(header)
+    one = {
+        header: min(headers - {""})
+        for headers in by_guess.values()
+        if "" in headers and len(headers) > 1
+        for header in headers - {""}
+    }
+    named = [
+        header or min(by_guess.get(guess, set()) - {""}, default=guess)
+        for header, guess in zip(stated, guessed, strict=True)
     ]
+    return [one.get(name, name) for name in named]
 
 
 def pseudonym(identity: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -192,8 +193,8 @@ def as_written(samples: pd.DataFrame) -> pd.DataFrame:
 def data_facts(dataset: Dataset, samples: pd.DataFrame) -> dict[str, Any]:
     """Say what data a run stands on, for run.json."""
     return {
-        # Not resolved: paths in a table are those beside the link to it.
-        "path": str(dataset.source.absolute()),
+        # Links are not followed: the paths in a table are those beside the link to it.
+        "path": os.path.abspath(dataset.source),
         "kind": dataset.kind,
         "sha256": data_hash(samples),
         "n_files": len(samples),

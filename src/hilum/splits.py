@@ -147,7 +147,7 @@ def assign(
     have room for it (after Sechidis et al., On the stratification of multi-label data, 2011).
     Fractions, not numbers, so that patients with many images are spread over all parts too. Where
     a part would come out without a class that has groups enough for all parts, each part first gets
-    one of every such class.
+    one of every such class as far as that goes, if it then lacks fewer.
     """
     if not len(labels):
         return np.empty(0, dtype=np.str_)
@@ -163,9 +163,11 @@ def assign(
     order = _order(group_names, counts, sizes, totals, seed)
     share = np.array([shares[part] for part in parts])
     chosen = _share_out(order, counts, sizes, share, {})
-    if _lacks_one(chosen, counts, len(parts)):
+    if any(_lacking(chosen, counts, share)):
         # Where a part has room for few groups, the first of them may all be of one class.
-        chosen = _share_out(order, counts, sizes, share, _one_of_each(order, counts, sizes, share))
+        first = _one_of_each(order, counts, sizes, share)
+        again = _share_out(order, counts, sizes, share, first)
+        chosen = min(chosen, again, key=lambda each: _lacking(each, counts, share))
     return np.asarray(parts)[chosen[group_index]]
 
 
@@ -198,11 +200,14 @@ def _share_out(
     return chosen
 
 
-def _lacks_one(chosen: NDArray[np.intp], counts: NDArray[np.float64], n_parts: int) -> bool:
-    """Tell whether a part lacks a class that has a group for every part."""
+def _lacking(
+    chosen: NDArray[np.intp], counts: NDArray[np.float64], share: NDArray[np.float64]
+) -> tuple[int, int]:
+    """Count the classes with a group for every part that the largest part lacks, and all parts."""
     has = counts > 0
-    enough = has.sum(axis=0) >= n_parts
-    return any((~has[chosen == part].any(axis=0) & enough).any() for part in range(n_parts))
+    enough = has.sum(axis=0) >= len(share)
+    lacks = [int((~has[chosen == part].any(axis=0) & enough).sum()) for part in range(len(share))]
+    return lacks[int(share.argmax())], sum(lacks)
 
 
 def _one_of_each(
@@ -211,11 +216,14 @@ def _one_of_each(
     sizes: NDArray[np.float64],
     share: NDArray[np.float64],
 ) -> dict[int, int]:
-    """Give each part a group of each class that has enough: small ones to the smallest part."""
+    """Give each part a group of each class that has enough, small ones to the smallest part.
+
+    Classes of few groups go first, for others have more to choose from.
+    """
     has = counts > 0
     smallest = sorted(order, key=lambda group: sizes[group])  # stable: equal ones as by hash
     given: dict[int, int] = {}
-    for k in np.argsort(counts.sum(axis=0), kind="stable"):
+    for k in np.argsort(has.sum(axis=0), kind="stable"):
         if has[:, k].sum() < len(share):
             continue
         for part in np.argsort(share, kind="stable"):

@@ -81,11 +81,12 @@ class Sides(NamedTuple):
 def thresholds_between(scores: Floats) -> Floats:
     """Return the thresholds midway between neighbouring scores, rising.
 
-    Scores closer than rounding are not parted: neither as probabilities nor as log-odds, by which
-    the many small ones of a rare disease lie apart.
+    Scores closer than rounding are not parted. Small ones, of which a rare disease has many, are
+    held apart by their log-odds: near 0 a float is as exact as elsewhere, near 1 it is not.
     """
     ordered = np.sort(scores)
-    is_gap = (np.diff(ordered) > ROUNDING) | (np.diff(_log_odds(ordered)) > LOGIT_ROUNDING)
+    is_small_gap = (np.diff(_log_odds(ordered)) > LOGIT_ROUNDING) & (ordered[1:] < 0.5)
+    is_gap = (np.diff(ordered) > ROUNDING) | is_small_gap
     above = np.flatnonzero(is_gap) + 1  # first place over each gap
     return np.asarray(ordered[above - 1] + (ordered[above] - ordered[above - 1]) / 2)
 

@@ -32,6 +32,8 @@ MOST_IMAGES = 2000
 
 N_PERMUTATIONS = 200
 N_GREYS = 64
+SHARES_MOVED = 0.05
+"""Change of a class's share from which it moves grey levels by itself."""
 
 
 def find_drift(samples: pd.DataFrame, looks: Looks, *, progress: Progress) -> Found:
@@ -128,9 +130,7 @@ def _drift(samples: pd.DataFrame, looks: Looks | _Both, which: pd.Series) -> dic
         "n_compared": len(study),
         "auroc": area(is_second.astype(np.intp), probs, study.clusters).to_dict(),
         "auroc_within_classes": _within_classes(is_second, probs, study, labels[study.rows]),
-        "grey_levels": _grey_levels(
-            grey, is_second, study.clusters, _at_equal_shares(labels[study.rows], is_second)
-        ),
+        "grey_levels": _grey_levels(grey, is_second, study.clusters),
         "means": [
             {"grey": float(part.mean()), "contrast": float(part.std(axis=(1, 2)).mean())}
             for part in (seen[~is_second], seen[is_second])
@@ -198,31 +198,15 @@ def _histograms(seen: Looks) -> NDArray[np.float32]:
     return out
 
 
-def _at_equal_shares(labels: NDArray[Any], is_second: NDArray[np.bool_]) -> Floats:
-    """Weigh images so that both sides have the same share of every class that both hold.
-
-    A change of prevalence alone then moves no grey level. Where no class is in both all weigh 1.
-    """
-    weights = np.zeros(len(labels))
-    for name in set(labels):
-        among = labels == name
-        n_sides = [int((among & (is_second == side)).sum()) for side in (False, True)]
-        for side, n in zip((False, True), n_sides, strict=True):
-            if min(n_sides):
-                weights[among & (is_second == side)] = among.sum() / n
-    return weights if weights.any() else np.ones(len(labels))
-
-
 def _grey_levels(
-    grey: NDArray[np.float32], is_second: NDArray[np.bool_], clusters: Clusters, weights: Floats
+    grey: NDArray[np.float32], is_second: NDArray[np.bool_], clusters: Clusters
 ) -> dict[str, float]:
     """Earth mover's distance of the mean histograms, against random divisions of the patients."""
     # A patient on both sides counts once on each.
     unit = np.unique(clusters.index * 2 + is_second, return_inverse=True)[1]
     n_units = int(unit.max()) + 1
-    sums = np.zeros((n_units, N_GREYS))
-    sizes = np.bincount(unit, weights=weights).astype(np.float64)
-    np.add.at(sums, unit, grey * weights[:, None])
+    sums, sizes = np.zeros((n_units, N_GREYS)), np.bincount(unit).astype(np.float64)
+    np.add.at(sums, unit, grey)
     side = np.zeros(n_units, dtype=bool)
     side[unit] = is_second
     observed = earth_movers_distance(_mean(sums, sizes, side), _mean(sums, sizes, ~side))
@@ -239,7 +223,7 @@ def _grey_levels(
 
 
 def _mean(sums: Floats, sizes: Floats, chosen: NDArray[np.bool_]) -> Floats:
-    return np.asarray(sums[chosen].sum(axis=0) / max(sizes[chosen].sum(), 1e-12))
+    return np.asarray(sums[chosen].sum(axis=0) / sizes[chosen].sum())
 
 
 def earth_movers_distance(first: Floats, second: Floats) -> float:
@@ -254,8 +238,12 @@ def judge(drift: dict[str, Any]) -> Severity | None:
     """Say how much a drift weighs: None for none, or one too small to matter."""
     told = drift["auroc_within_classes"] or drift["auroc"]
     grey = drift["grey_levels"]
+    # Where classes have other shares, grey levels differ by that alone; a network that looks within
+    # classes sees grey levels too.
+    moved = max((abs(a - b) for a, b in drift["labels"].values()), default=0.0)
+    is_of_shares = moved >= SHARES_MOVED and drift["auroc_within_classes"] is not None
     if (told["ci_low"] > 0.6 and told["value"] >= 0.7) or (
-        grey["distance"] >= 10 and grey["p"] < 0.01
+        grey["distance"] >= 10 and grey["p"] < 0.01 and not is_of_shares
     ):
         return "medium"
     if told["ci_low"] > 0.55 and told["value"] >= 0.6:

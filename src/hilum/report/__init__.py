@@ -49,7 +49,7 @@ def write_report(run: Path) -> Path:
     page = make_page(facts)
     for card in page.cards:
         file = run / card.file
-        before = file.read_text(encoding="utf-8") if file.exists() else ""
+        before = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
         write_text(file, to_markdown(card, title(facts), before))
     write_text(path, render_template("page.html", page=page))
     return path

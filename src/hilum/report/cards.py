@@ -142,7 +142,7 @@ def to_markdown(card: Card, subject: str, before: str = "") -> str:
     before : str
         The card as it lies there: what a person has filled in is kept.
     """
-    filled = filled_in(before)
+    filled = _filled_in(card, before)
     lines = [f"# {card.title}: {_plain(subject)}", ""]
     for part in card.parts:
         lines += [f"## {part.heading}", ""]
@@ -155,18 +155,26 @@ def to_markdown(card: Card, subject: str, before: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def filled_in(markdown: str) -> dict[tuple[str, str], str]:
-    """Read the entries of a card, as they are written, by heading and name."""
+def _filled_in(card: Card, before: str) -> dict[tuple[str, str], str]:
+    """Read what stands in the entries of a card as it lies there, by heading and name.
+
+    Whatever is no heading and no entry of this card belongs to the entry before: a person may write
+    several lines.
+    """
+    known = {(part.heading, _plain(entry.name)) for part in card.parts for entry in part.entries}
+    headings = {heading for heading, _ in known}
     found: dict[tuple[str, str], str] = {}
     heading, last = "", None
-    for line in markdown.splitlines():
-        entry = re.match(r"- \*\*(.*?)\*\*:(.*)", line)
-        if line.startswith("#") or line == CLOSING:
+    for line in before.splitlines():
+        entry = re.match(r"[-*] \*\*(.*?)\*\*:(.*)", line)
+        if line.removeprefix("## ") in headings and line.startswith("## "):
             heading, last = line.removeprefix("## "), None
-        elif entry:
+        elif line == CLOSING:
+            last = None
+        elif entry and (heading, entry[1]) in known:
             last = (heading, entry[1])
             found[last] = entry[2].strip()
-        elif last:  # a person may write several lines
+        elif last:
             found[last] += f"\n{line}"
     return {key: text.strip() for key, text in found.items() if text.strip() not in ("", BLANK)}
 
