@@ -17,7 +17,7 @@ from hilum.report.facts import Estimate, read_run
 from hilum.report.figures import Curve, Trace
 from hilum.report.reason import Reason
 from hilum.report.reasons import Verdict, judge
-from hilum.report.setup import epochs_kept
+from hilum.report.setup import epochs_kept, make_setup
 from reporting import Page, enrich, figure, make_run, page_of, write_json
 
 
@@ -138,6 +138,17 @@ def test_no_legend_lies_over_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert box.y1 <= drawn[0].bbox.y1
     assert [text.get_text() for text in legend.get_texts()] == list(names)
     assert all(text.get_window_extent().x1 <= drawn[0].bbox.x1 for text in legend.get_texts())
+
+
+def test_a_run_is_repeated_by_its_plan_as_it_was_begun(whole: Path) -> None:
+    facts = read_run(whole)
+    for command, said in (
+        (["hilum", "train", "data", "--out", "a"], f'--recipe "{whole}"'),
+        (["hilum.train"], f"recipe={str(whole)!r}"),
+        (["hilum", "demo", "--out", "demo"], ""),
+    ):
+        facts.run["command"] = command
+        assert make_setup(facts).same_plan == said
 
 
 def test_numbers_below_nought_and_near_one_read_well() -> None:

@@ -183,9 +183,16 @@ def make_setup(facts: RunFacts) -> Setup:
 
 
 def _same_plan(facts: RunFacts) -> str:
-    """Write what makes the run's command take its plan, as it was given: typed, or in Python."""
-    is_typed = facts.run["command"][0] == "hilum"
-    return f'--recipe "{facts.folder}"' if is_typed else f"recipe={str(facts.folder)!r}"
+    """Write what makes the run's command take its plan, as it was given: typed, or in Python.
+
+    Nothing where that command takes no plan, as the demonstration's.
+    """
+    match [str(word) for word in facts.run["command"]]:
+        case ["hilum", "train", *_]:
+            return f'--recipe "{facts.folder}"'
+        case ["hilum.train"]:
+            return f"recipe={str(facts.folder)!r}"
+    return ""
 
 
 def _groups(plan: Mapping[str, Mapping[str, Any]]) -> tuple[SettingGroup, ...]:
