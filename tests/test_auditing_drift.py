@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,14 +55,19 @@ def test_other_pictures_in_the_test_split_are_found() -> None:
     json.dumps(found.to_dict())
 
 
-def test_a_change_of_shares_alone_is_no_drift_within_classes() -> None:
-    samples, looks, y = make_looks(240, contrast=100)
+def drift_of_shares(samples: pd.DataFrame, looks: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """Compare two sets: class 1 is most of the first, class 0 of the second."""
     often, early = np.arange(len(y)) % 40 < 4, np.arange(len(y)) < 240
     first, second = early & ((y == 1) | often), ~early & ((y == 0) | often)
-    drift = find_drift_between(
+    return find_drift_between(
         samples[first].reset_index(drop=True), looks[first],
         samples[second].reset_index(drop=True), looks[second],
     )  # fmt: skip
+
+
+def test_a_change_of_shares_alone_is_no_drift_within_classes() -> None:
+    samples, looks, y = make_looks(240, contrast=100)
+    drift = drift_of_shares(samples, looks, y)
     assert drift["auroc"]["value"] > 0.6
     assert drift["auroc_within_classes"]["ci_low"] < 0.5
     assert drift["labels"]["class 1"][0] > 0.8
@@ -72,12 +78,7 @@ def test_grey_levels_that_a_change_of_shares_moves_are_no_drift() -> None:
     """One class is much brighter, and rarer in the second set."""
     samples, looks, y = make_looks(240)
     looks = np.clip(looks // 2 + 100 * (y == 1)[:, None, None], 0, 255).astype(np.uint8)
-    often, early = np.arange(len(y)) % 40 < 4, np.arange(len(y)) < 240
-    first, second = early & ((y == 1) | often), ~early & ((y == 0) | often)
-    drift = find_drift_between(
-        samples[first].reset_index(drop=True), looks[first],
-        samples[second].reset_index(drop=True), looks[second],
-    )  # fmt: skip
+    drift = drift_of_shares(samples, looks, y)
     assert abs(drift["means"][0]["grey"] - drift["means"][1]["grey"]) > 30
     assert drift["grey_levels"]["distance"] > 10
     assert judge(drift) is None

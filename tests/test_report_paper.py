@@ -159,6 +159,14 @@ def test_methods_hold_the_figures_of_the_run(facts: RunFacts) -> None:
     assert f"AUROC {auroc:.3f} (" in text
 
 
+def test_a_threshold_that_was_given_is_not_said_to_be_chosen(facts: RunFacts) -> None:
+    changed = copy.deepcopy(facts)
+    changed.run["operating_point"]["rule"] = "fixed:0.5"
+    text = " ".join(paragraph.text for paragraph in make_methods(changed).paragraphs)
+    assert "a probability of at least 0.500, a threshold that was given beforehand." in text
+    assert "a threshold chosen on" not in text
+
+
 def test_early_stopping_is_told_as_it_was(facts: RunFacts) -> None:
     changed = copy.deepcopy(facts)
     changed.plan["early_stopping"] = {"value": 2, "reason": ""}
