@@ -5,7 +5,7 @@ making maps: how often the warmest place lies in an opacity (pointing game), the
 opacities, and the overlap of the opacities with the warmest area of the same size. Opacities
 reach to where their shadow has half of its depth. No image of the run is used.
 
-    python benchmarks/heatmaps.py RUN --patients 90 --seed 12
+    python -m benchmarks.heatmaps RUN --patients 90 --seed 12
 
 RUN is trained on phantoms, as `hilum demo` makes them. Of an ensemble each network is measured too.
 """

@@ -5,7 +5,7 @@ each, whose scores go together (half of the variance is the patient's). Each stu
 each interval is held against the truth: 'below' and 'above' are the shares of intervals that lie
 wholly below or above it. Run from the root of the project, 15 minutes on one core:
 
-    python benchmarks/intervals_hold.py --studies 1000
+    python -m benchmarks.intervals_hold --studies 1000
 
 `--percentile` adds the plain percentile bootstrap for comparison. `--target ordinal` and
 `--target multilabel` simulate grades, and several labels of which some are unknown.

@@ -1,6 +1,6 @@
 """How many planted flaws the audit finds in chest phantoms, and what it says of clean ones.
 
-    python benchmarks/phantoms.py --seeds 20 --first 100
+    python -m benchmarks.phantoms --seeds 20 --first 100
 
 For each seed a set with every flaw and a clean one of the same people are made in a temporary
 folder and audited. Prints a table in Markdown: planted, found, recall with its Wilson interval,

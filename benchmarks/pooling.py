@@ -1,6 +1,6 @@
 """Which way of pooling ranks patients best, by the share of their images that show the disease.
 
-Simulated: no image is read. `python benchmarks/pooling.py` prints a table in Markdown; the rule
+Simulated: no image is read. `python -m benchmarks.pooling` prints a table in Markdown; the rule
 `hilum.pooling.LEAST_SHARE` and docs/patients.md stand on it.
 """
 

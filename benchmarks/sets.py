@@ -11,7 +11,7 @@ of a random image of a random patient, class by class. Three ways are compared:
 
 Run from the root of the project, a minute on one core:
 
-    python benchmarks/sets.py --studies 1000
+    python -m benchmarks.sets --studies 1000
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from coverage import SCENARIOS, Sample, Scenario, draw
+from benchmarks.intervals_hold import SCENARIOS, Sample, Scenario, draw
 from numpy.typing import NDArray
 
 from hilum.calibrators import Calibrator, choose_calibrator

@@ -7,7 +7,7 @@ here; the share of honest test images referred stands in the run's metrics.json,
 opening that every run has. Run from the root of the project, a minute:
 
     hilum train $HILUM_DATA/chest-xray --out RUN --recipe chest-xray --epochs 2
-    python benchmarks/unlike.py RUN
+    python -m benchmarks.unlike RUN
 """
 
 from __future__ import annotations

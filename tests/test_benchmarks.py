@@ -27,6 +27,13 @@ def standins(accuracy: ModuleType) -> ModuleType:
     return import_module("benchmarks.standins")
 
 
+def test_every_benchmark_can_be_run(accuracy: ModuleType) -> None:
+    scripts = [path.stem for path in (REPOSITORY / "benchmarks").glob("[!_]*.py")]
+    assert len(scripts) > 10
+    for name in scripts:
+        assert callable(import_module(f"benchmarks.{name}").main)
+
+
 def test_every_stage_that_is_timed_is_there(accuracy: ModuleType) -> None:
     for name in import_module("benchmarks.stages").STAGES:
         module, _, function = name.partition(".")
