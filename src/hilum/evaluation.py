@@ -287,10 +287,14 @@ def figure_text(figure: dict[str, Any]) -> str:
     """Write a figure with its interval, or why it cannot be had, in one line."""
     if figure["value"] is None:
         return f"not estimable: {figure.get('reason', '')}"
-    if figure["ci_low"] is None:
-        return f"{figure['value']:.3f} (no interval: {figure.get('reason', '')})"
+    text = f"{figure['value']:.3f}"
+    if 0 < figure["value"] < 1:
+        # What is not perfect must not read so: sensitivity beside a missed case, say.
+        text = {"1.000": ">0.999", "0.000": "<0.001"}.get(text, text)
     low, high = figure["ci_low"], figure["ci_high"]
-    return f"{figure['value']:.3f} (95 % CI {low:.3f} to {high:.3f})"
+    if low is None:
+        return f"{text} (no interval: {figure.get('reason', '')})"
+    return f"{text} (95 % CI {low:.3f} to {high:.3f})"
 
 
 def now() -> str:
