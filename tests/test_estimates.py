@@ -345,6 +345,16 @@ class TestPerfect:
         assert found["brier"]["ci_high"] == pytest.approx(unseen)
         assert found["ece"]["ci_high"] == pytest.approx(unseen)
 
+    def test_calibration_error_where_no_miss_was_seen(self) -> None:
+        unseen = 1 - 0.025 ** (1 / 40)
+        right = two(self.Y, 0.99 * self.Y + 0.005)["ece"]
+        assert right["value"] == pytest.approx(0.005)
+        assert right["ci_high"] == pytest.approx(unseen)
+        healthy = two(np.zeros(40, dtype=int), np.full(40, 0.4))["ece"]
+        assert healthy["value"] == pytest.approx(0.4)
+        assert healthy["ci_low"] == pytest.approx(0.4 - unseen, abs=1e-4)
+        assert healthy["ci_high"] == pytest.approx(0.4 + unseen, abs=1e-4)
+
     def test_perfectly_wrong_mirrors_perfectly_right(self) -> None:
         wrong = two(self.Y, 1 - self.Y)
         assert wrong["auroc"]["value"] == wrong["auroc"]["ci_low"] == 0

@@ -173,6 +173,10 @@ def test_pooling_is_chosen_by_how_many_images_show_what_the_patient_has() -> Non
         "Of 2 positive patients with several images, 25% of the images are positive: the patient "
         "is so by these alone.",
     )
+    assert choose_pooling(one_of_four + alike, patients, GRADES).reason == (
+        "Of 2 patients with several images and more than the lowest grade, 25% of the images have "
+        "the grade of their patient: the patient is so by these alone."
+    )
     assert choose_pooling(one_of_four, patients, TWO, "mean_probability").method == (
         "mean_probability"
     )

@@ -53,7 +53,7 @@ def test_unknown_patients_are_not_counted() -> None:
     assert "400 validation images of 200 patients" in choose().reasons[0]
     for reason in choose(patients_known=False).reasons:
         assert "of 200 patients" not in reason
-        assert "400 validation images, whose patients are unknown" in reason
+        assert "400 validation images (patients unknown)" in reason
 
 
 class TestCertainty:

@@ -110,6 +110,17 @@ class TestDecompose:
         both = metrics.brier_decomposition(y, np.stack([1 - p, p], axis=1), n_bins=20)
         assert both == pytest.approx(tuple(2 * part for part in found))
 
+    def test_one_bin_tells_no_resolution(self) -> None:
+        y, p = np.arange(39) % 2, np.linspace(0.1, 0.9, 39)
+        weights = resampling.draw_patients(39, 50, 0), resampling.leave_out(39, 0)
+        found = decompose(
+            y[:, None].astype(float), p[:, None], Clusters.of(None, 39), *weights
+        ).resolution
+        assert math.isnan(found.value)
+        assert found.reason == "fewer than 40 images cannot be parted into bins"
+        with pytest.warns(metrics.UndefinedFigureWarning, match="fewer than 40 samples"):
+            assert math.isnan(metrics.brier_decomposition(y, p).resolution)
+
     @pytest.mark.parametrize("n_columns", [1, 3])
     def test_values_are_those_of_metrics_within_their_intervals(self, n_columns: int) -> None:
         rng = np.random.default_rng(1)

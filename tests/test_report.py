@@ -341,6 +341,7 @@ CASES = (
     ("some_excluded", _sample(0, excluded=True, split="", reason="truncated")),
     ("wide_interval", _figure("test", "sensitivity", 0.95, 0.84, 0.96)),
     ("few_val", _sample(slice(12, 40), split="train")),
+    ("missing_class", lambda f: f.run["splits"]["counts"]["test"]["classes"].update(ill=0)),
     ("small_class", lambda f: f.run["splits"]["counts"]["test"]["classes"].update(ill=29)),
     ("patients_guessed", _patients(source="known_pattern")),
     ("drawn_test", lambda facts: facts.samples.__setitem__("given_split", "")),
@@ -364,6 +365,21 @@ def test_each_reason_shows_when_it_applies(clean: RunFacts, kind: str, change: C
     assert kind in [reason.kind for reason in verdict.reasons]
     weights = [reason.weight for reason in verdict.reasons]
     assert weights == sorted(weights, reverse=True)
+
+
+def test_what_so_few_images_cannot_tell_is_not_found_in_order(clean: RunFacts) -> None:
+    facts = copy.deepcopy(clean)
+    as_frequent = "classes are as frequent in test as in training"
+    assert as_frequent in judge(facts).fine
+    # A spread of 0.18 from eight test images: chance alone may part shares by 0.46.
+    facts.samples.loc[facts.used("test").index[8:], "split"] = "train"
+    facts.run["splits"]["counts"]["test"] = {"n": 8, "classes": {"ill": 0, "well": 8}}
+    verdict = judge(facts)
+    assert as_frequent not in verdict.fine
+    assert any(line.startswith("whether classes are as frequent") for line in verdict.unchecked)
+    (missing,) = [reason for reason in verdict.reasons if reason.kind == "missing_class"]
+    assert missing.title == "No test image is labelled ill"
+    assert missing.is_serious
 
 
 def test_one_answer_to_all_is_named_of_patients_too(clean: RunFacts) -> None:

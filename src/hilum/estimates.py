@@ -286,7 +286,10 @@ class Study:
     def of_many(self) -> dict[str, Estimate]:
         """Means over the classes that are present; of grades, also how far answers lie off."""
         macro = {
-            name: mean_of([self.classes[k][name] for k in self.present], self.n)
+            name: mean_of(
+                [_reasoned(self.classes[k][name], self.class_names[k]) for k in self.present],
+                self.n,
+            )
             for name in _ONE_VS_REST
         }
         return {
@@ -441,7 +444,23 @@ class Study:
         if value == 0:
             return Estimate(value, intervals.never_seen(self.independent), self.n)
         interval = intervals.calibration_gap(signed, drawn, n_patients=self.clusters.n)
-        return Estimate(value, interval, self.n)
+        return Estimate(value, self._with_unseen(interval, hit, stated), self.n)
+
+    def _with_unseen(self, interval: Interval, hit: Floats, stated: Floats) -> Interval:
+        """Widen a calibration error's interval by the misses that may have stayed unseen.
+
+        Resamples of images that all came true, or of which none was on the wrong side of a half,
+        hold no miss either, and agree as if there could be none.
+        """
+        low, high = interval.ci_low, interval.ci_high
+        if math.isnan(low):
+            return interval
+        unseen = intervals.never_seen(self.independent).ci_high
+        if hit.min() == hit.max():
+            return interval._replace(ci_low=max(0.0, low - unseen), ci_high=min(1.0, high + unseen))
+        if np.abs(hit - stated).max() < 0.5:
+            return interval._replace(ci_high=max(high, unseen))
+        return interval
 
     def calibration_parts(self) -> dict[str, Any]:
         """Calibration slope and intercept, parts of the Brier score, and the diagram."""
@@ -499,6 +518,13 @@ class Study:
 def fewer_patients(true: Bools, clusters: Clusters) -> int:
     """Count the patients with an outcome, or those without it, whichever are fewer."""
     return min(int((clusters.totals(side) > 0).sum()) for side in (true, ~true))
+
+
+def _reasoned(figure: Estimate, name: str) -> Estimate:
+    """Name the class in what is missing of its figure, for a mean over classes to tell."""
+    reason = figure.reason and f"{name}: {figure.reason}"
+    why = figure.interval.reason and f"{name}: {figure.interval.reason}"
+    return replace(figure, reason=reason, interval=figure.interval._replace(reason=why))
 
 
 def mean_of(figures: Sequence[Estimate], n: int, *, least: float = -1.0) -> Estimate:

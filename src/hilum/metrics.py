@@ -247,6 +247,9 @@ def brier_decomposition(
         )
         reliability += float(sizes @ (stated - observed) ** 2) / len(truth)
         resolution += float(sizes @ (observed - share) ** 2) / len(truth)
+    if n_bins is None and len(truth) < 2 * MIN_PER_BIN:
+        reason = f"fewer than {2 * MIN_PER_BIN} samples cannot be parted into bins"
+        resolution = _defined(math.nan, "resolution", reason)
     return BrierParts(reliability, resolution, float((shares * (1 - shares)).sum()))
 
 

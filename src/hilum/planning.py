@@ -77,7 +77,7 @@ class Plan:
         networks = "one network" if one.members == 1 else f"{one.members} networks"
         return (
             f"Planned: input of {one.input_height} × {one.input_width} pixels, {networks}, "
-            f"{one.epochs} epochs. {self.reasons['epochs']}"
+            f"{one.epochs} epoch{'s' if one.epochs > 1 else ''}. {self.reasons['epochs']}"
         )
 
     def to_dict(self) -> dict[str, dict[str, Any]]:

@@ -75,6 +75,13 @@ def seal(method: str, n_images: int, n_patients: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+_SHOW: dict[TargetKind, str] = {
+    "classes": "are positive",
+    "ordinal": "have the grade of their patient",
+    "multilabel": "have a label that their patient has (mean over patients and labels)",
+}
+
+
 class Target(NamedTuple):
     """What the columns of probabilities mean.
 
@@ -272,17 +279,14 @@ def choose_pooling(
     share, n = _share_showing(labels, patients, target)
     if not n:
         return Chosen("mean_logits", "No positive patient has several images to go by.")
-    several = f"{n:,} positive patient{'s' if n > 1 else ''} with several images"
-    if share < LEAST_SHARE:
-        return Chosen(
-            "maximum",
-            f"Of {several}, {share:.0%} of the images are positive: the patient is so by these "
-            "alone.",
-        )
-    return Chosen(
-        "mean_logits",
-        f"Of {several}, {share:.0%} of the images are positive: each is one more look at the same.",
+    who = f"patient{'s' if n > 1 else ''} with several images"
+    several = (
+        f"{who} and more than the lowest grade" if target.kind == "ordinal" else f"positive {who}"
     )
+    showing = f"Of {n:,} {several}, {share:.0%} of the images {_SHOW[target.kind]}"
+    if share < LEAST_SHARE:
+        return Chosen("maximum", f"{showing}: the patient is so by these alone.")
+    return Chosen("mean_logits", f"{showing}: each is one more look at the same.")
 
 
 def number_patients(names: Sequence[str]) -> tuple[list[str], Ints]:

@@ -112,9 +112,7 @@ def print_asked(figures: dict[str, Any], columns: Sequence[str]) -> None:
         if row["column"] not in columns:
             continue
         typer.echo(f"{row['column']} {row['group']}, n = {row['n']:,}")
-        for name in ("auroc", "sensitivity", "specificity", "accuracy"):
-            if name in row:
-                typer.echo(f"    {name:<18} {figure_text(row[name])}")
+        _print_main(row)
     for note in figures.get("subgroup_notes", ()) if columns else ():
         typer.echo(note)
 

@@ -208,7 +208,7 @@ def choose_rules(
     y, p = np.asarray(y_true), np.asarray(probs, dtype=np.float64)
     names = np.asarray(groups, dtype=object)
     n_patients = Clusters.of(names, len(y)).n
-    of_whom = f" of {n_patients:,} patients" if patients_known else ", whose patients are unknown"
+    of_whom = f" of {n_patients:,} patients" if patients_known else " (patients unknown)"
     on = f"{len(y):,} validation images{of_whom}"
     reasons = []
     values: dict[str, Any] = {}

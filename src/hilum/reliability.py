@@ -13,7 +13,7 @@ import numpy as np
 
 from hilum import intervals
 from hilum.intervals import Estimate, Interval
-from hilum.metrics import equal_bins
+from hilum.metrics import MIN_PER_BIN, equal_bins
 from hilum.resampling import Bools, Clusters, Floats, Ints, Weightings
 
 # Probabilities of exactly 0 and 1 have no logit; float32 softmax reaches them.
@@ -179,6 +179,7 @@ def decompose(
     if not n:
         return Parts(*(Estimate.undefined("there are no images", 0) for _ in range(3)))
     gaps, drawn_gaps = [], []
+    too_few = n < 2 * MIN_PER_BIN  # all lie in one bin
     resolution, without = 0.0, np.zeros(len(left_out))
     for k in range(truth.shape[1]):
         index, n_bins = equal_bins(stated[:, k], None)
@@ -196,7 +197,11 @@ def decompose(
     n_patients = int(sizes.min()) if sizes.size else 0
     return Parts(
         Estimate(float((effects**2).sum()), of_gaps, n),
-        Estimate(resolution, intervals.unbiased_t(resolution, without, n_patients=n_patients), n),
+        Estimate.undefined(f"fewer than {2 * MIN_PER_BIN} images cannot be parted into bins", n)
+        if too_few
+        else Estimate(
+            resolution, intervals.unbiased_t(resolution, without, n_patients=n_patients), n
+        ),
         _uncertainty(truth, clusters, left_out),
     )
 

@@ -205,7 +205,15 @@ def check_width(facts: RunFacts, found: Found) -> None:
             "there are none",
         )
     counts = facts.run["splits"]["counts"]["test"]["classes"]
-    few = {name: int(n) for name, n in counts.items() if int(n) < SMALL_CLASS}
+    missing = [name for name in facts.class_names if not int(counts.get(name, 0))]
+    if missing and int(test["n"]):
+        found.add(
+            "missing_class",
+            f"No test image is labelled {words.join(missing, last='or')}",
+            "Whether such images are told from others was not tested: what is said of them, and "
+            "means over the classes, leave them out.",
+        )
+    few = {name: int(n) for name, n in counts.items() if 0 < int(n) < SMALL_CLASS}
     if few:
         found.add(
             "small_class",

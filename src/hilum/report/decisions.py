@@ -88,6 +88,7 @@ class Decisions:
 
 
 VAGUE = 0.5  # width of an interval that leaves a share of alarms open
+SOME = 0.3  # and one that leaves open how many of 100
 
 CALIBRATION = (
     (
@@ -240,6 +241,8 @@ def _true_alarms(ppv: Estimate) -> str:
         return ""
     if ppv.width is not None and ppv.width > VAGUE:
         return "too uncertain to tell"
+    if ppv.ci_low is not None and (ppv.value == 1 or (ppv.width or 0) > SOME):
+        return f"at least {math.floor(100 * ppv.ci_low)} of 100 alarms are true"
     if 0.995 <= ppv.value < 1:
         return "more than 99 of 100 alarms are true"
     if ppv.value >= 0.2:
@@ -392,6 +395,6 @@ def _referral_plot(points: Sequence[Mapping[str, Any]], key: str) -> Plot | None
         f"referral{key}",
         traces,
         x_label="Share of the images referred, the least sure first",
-        y_label="On those kept",
+        y_label="Figure on those kept",
         alt="Accuracy on the images kept, against the share that is referred to a person.",
     )

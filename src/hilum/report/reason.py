@@ -12,6 +12,7 @@ WEIGHTS = {
     "one_answer": 99,
     "few_to_show": 99,
     "overlap": 98,
+    "missing_class": 97,
     "opened_before_lock": 96,
     "other_threshold": 95,
     "patients_unknown": 94,

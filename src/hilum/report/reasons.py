@@ -115,6 +115,7 @@ LABEL_TITLES = {
     "prevalence": "Not as frequent in test as in training",
     "wide_interval": "The test is small: wide intervals",
     "few_val": "There was little to choose the threshold by",
+    "missing_class": "No test image has it, or none lacks it",
     "small_class": "Few test images with or without it",
 }
 

@@ -273,7 +273,7 @@ def _history(facts: RunFacts) -> tuple[Plot, ...]:
     table = table[table["member"] == 1]
     loss = [("training", "train_loss", False), ("validation", "val_loss", True)]
     skill = [
-        ("AUROC", "val_auroc", True),
+        ("AUROC by cut" if facts.target == "ordinal" else "AUROC", "val_auroc", True),
         ("balanced accuracy", "val_balanced_accuracy", False),
     ]
     plots = []

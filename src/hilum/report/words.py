@@ -278,6 +278,9 @@ CORRUPTIONS = {
     "gamma_above_1": "Darker mid-tones, gamma",
     "gamma_below_1": "Brighter mid-tones, gamma",
     "rotation": "Turning",
+    "larger": "Enlarging",
+    "wider": "Stretching in width",
+    "taller": "Stretching in height",
     "jpeg": "JPEG compression",
     "resolution": "Loss of resolution",
 }
