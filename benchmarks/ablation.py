@@ -185,23 +185,29 @@ def balanced(labels: NDArray[np.int64], called: NDArray[np.bool_]) -> float:
     return float((called[labels == 1].mean() + (~called[labels == 0]).mean()) / 2)
 
 
-def squeezed(pixels: NDArray[np.uint8], *, wide: float, high: float) -> NDArray[np.uint8]:
-    """Enlarge images about their centre and cut off what does not fit."""
+def cropped(pixels: NDArray[np.uint8], *, left: float, top: float) -> NDArray[np.uint8]:
+    """Show 85 % of the width and of the height, beginning at a share of either."""
     height, width = pixels.shape[1:3]
-    size = (round(width * wide), round(height * high))
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    box = (left, top, left + width, top + height)
+    box = (left * width, top * height, (left + 0.85) * width, (top + 0.85) * height)
     parts = [
-        Image.fromarray(image.squeeze()).resize(size, Image.Resampling.BILINEAR).crop(box)
+        Image.fromarray(image.squeeze()).resize((width, height), Image.Resampling.BILINEAR, box)
         for image in pixels
     ]
     return np.stack([np.asarray(part).reshape(pixels.shape[1:]) for part in parts])
 
 
+def sheared(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lean images to one side: by 0.15 pixels a row, borders repeated."""
+    height, width = pixels.shape[1:3]
+    rows, columns = np.mgrid[:height, :width]
+    leant = np.rint(columns + 0.15 * (rows - height / 2)).astype(int)
+    return pixels[:, rows, leant.clip(0, width - 1)]
+
+
 MOVES = {
-    "wider": partial(squeezed, wide=1.2, high=1.0),
-    "higher": partial(squeezed, wide=1.0, high=1.2),
-    "nearer": partial(squeezed, wide=1.18, high=1.18),
+    "upper left": partial(cropped, left=0.0, top=0.0),
+    "lower right": partial(cropped, left=0.15, top=0.15),
+    "sheared": sheared,
 }
 """Changes of place that `hilum.corruptions` does not make."""
 

@@ -94,9 +94,8 @@ def test_the_graph_resizes_and_decides_as_the_library_does(
         image = smooth_image(height, width, channels)
         probs, seen = session.run(["probabilities", "network_input"], {"image": image[None]})
         ours = resize(image, spec)[None]
-        # Pillow rounds between its two passes, ONNX Runtime does not: one grey level at most.
-        assert np.abs(seen.transpose(0, 2, 3, 1) - ours).max() <= 1
-        assert probs == pytest.approx(torch_probabilities(network, ours), abs=1e-3)
+        assert np.array_equal(seen.transpose(0, 2, 3, 1), ours)
+        assert probs == pytest.approx(torch_probabilities(network, ours), abs=1e-5)
         assert probs.sum() == pytest.approx(1)
 
 

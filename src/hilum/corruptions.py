@@ -85,6 +85,16 @@ def rotate(pixels: Pixels, level: float, seed: int) -> Pixels:
     return turned[rim : rim + height, rim : rim + width]
 
 
+def enlarge(pixels: Pixels, level: float, seed: int, *, across: bool, down: bool) -> Pixels:
+    """Enlarge about the centre, along one axis or both, and cut off what no longer fits."""
+    del seed
+    height, width = pixels.shape[:2]
+    cut = (1 - 1 / (1 + level / 100)) / 2
+    left, top = cut * width * across, cut * height * down
+    box = (left, top, width - left, height - top)
+    return _array(_image(pixels).resize((width, height), Image.Resampling.BILINEAR, box), pixels)
+
+
 def recompress(pixels: Pixels, level: float, seed: int) -> Pixels:
     """Save as a JPEG of quality 100 - level."""
     del seed
@@ -114,6 +124,9 @@ CORRUPTIONS: dict[str, Corruption] = {
     "gamma_above_1": Corruption("% above 1", (20, 50, 100), partial(bend_gamma, sign=1)),
     "gamma_below_1": Corruption("% above 1, inverted", (20, 50, 100), partial(bend_gamma, sign=-1)),
     "rotation": Corruption("degrees", (5, 10, 20), rotate),
+    "larger": Corruption("%", (10, 20, 30), partial(enlarge, across=True, down=True)),
+    "wider": Corruption("%", (10, 20, 30), partial(enlarge, across=True, down=False)),
+    "taller": Corruption("%", (10, 20, 30), partial(enlarge, across=False, down=True)),
     "jpeg": Corruption("100 - quality", (50, 75, 90), recompress),
     "resolution": Corruption("% of the side lost", (50, 65, 80), coarsen),
 }

@@ -39,7 +39,8 @@ IR_VERSION = 10
 # Largest difference of a probability between PyTorch and ONNX Runtime; both compute in float32.
 TOLERANCE = 1e-4
 
-# In grey levels of 255: the graph's resizing rounds once where Pillow rounds twice.
+# In grey levels of 255. There is no difference where Pillow's weights are those of `_RESAMPLE`; a
+# build of it that rounds them to fewer bits is as good.
 RESIZING_TOLERANCE = 1
 
 
@@ -347,10 +348,22 @@ def _prepare_text(spec: PixelSpec) -> str:
         <{_constants(spec)}>
     {{
         channels_first = Transpose <perm = [0, 3, 1, 2]> (image)
-        float_image = Cast <to = 1> (channels_first)
-        batch_and_channels = Shape <start = 0, end = 2> (channels_first)
-        height_and_width = Shape <start = 2, end = 4> (channels_first)
-        {steps}
+        whole_size = Shape <start = 1, end = 3> (image)
+        same_sides = Equal (whole_size, target)
+        as_numbers = Cast <to = 7> (same_sides)
+        fewest = ReduceMin <keepdims = 0> (as_numbers)
+        is_prepared = Cast <to = 9> (fewest)
+        fitted = If (is_prepared) <
+            then_branch = as_it_is () => (float[n1, c1, h1, w1] kept) {{
+                kept = Cast <to = 1> (channels_first)
+            }},
+            else_branch = resized () => (float[n2, c2, h2, w2] made) {{
+                double_size = Cast <to = 11> (whole_size)
+                double_target = Cast <to = 11> (target)
+                {steps}
+                made = Cast <to = 1> (placed)
+            }}
+        >
         network_input = Reshape (fitted, output_shape)
     }}
     """
@@ -358,59 +371,135 @@ def _prepare_text(spec: PixelSpec) -> str:
 
 def _constants(spec: PixelSpec) -> str:
     """Declare what the steps of this kind of resizing use, and nothing else."""
-    letterbox = "int64[2] one = {1, 1}, int64[2] two = {2, 2}, int64[2] zeros = {0, 0},"
-    crop = "int64[2] one = {1, 1}, int64[2] two = {2, 2}, int64[2] spatial = {2, 3},"
-    only = {"stretch": "", "letterbox": letterbox, "crop": crop}[spec.resize]
+    whole = "double[2] nowhere = {0.0, 0.0},"
+    kept = "int64[2] one = {1, 1}, int64[2] two = {2, 2},"
+    letterbox = f"{whole} {kept} int64[2] zeros = {{0, 0}},"
+    only = {"stretch": whole, "letterbox": letterbox, "crop": kept}[spec.resize]
     return f"""
         {only}
         int64[2] target = {{{spec.height}, {spec.width}}},
         int64[4] output_shape = {{0, {spec.channels}, {spec.height}, {spec.width}}},
-        float black = {{0.0}}, float white = {{255.0}}"""
+        int64 axis_0 = {{0}}, int64 axis_1 = {{1}}, int64[1] in_row = {{1}},
+        double double_zero = {{0.0}}, double double_one = {{1.0}}, double double_half = {{0.5}},
+        double white = {{255.0}}, double weight_one = {{{2.0**WEIGHT_BITS}}}"""
 
 
-_RESAMPLE = """
-        inner_shape = Concat <axis = 0> (batch_and_channels, inner)
-        resampled = Resize <mode = "linear", antialias = 1, exclude_outside = 1,
-            coordinate_transformation_mode = "half_pixel"> (float_image, , , inner_shape)
-        whole = Round (resampled)
-        clipped = Clip (whole, black, white)
+WEIGHT_BITS = 22
+"""Pillow's weights are whole numbers of which this many bits count what comes after the point."""
+
+
+def _weights_text(axis: str, place: str) -> str:
+    """Write the weights by which Pillow's triangle filter resizes along an axis, (n_out, n_in).
+
+    Of `begins`, `ends` (of the box, float32 as Pillow holds it), `double_size` and `inner`, which
+    give the two axes. Sums of these whole numbers are exact in double precision.
+    """
+    return f"""
+        {axis}_n_in = Gather (whole_size, {place})
+        {axis}_n_out = Gather (inner, {place})
+        {axis}_begin32 = Gather (begins, {place})
+        {axis}_end32 = Gather (ends, {place})
+        {axis}_span32 = Sub ({axis}_end32, {axis}_begin32)
+        {axis}_span = Cast <to = 11> ({axis}_span32)
+        {axis}_begin = Cast <to = 11> ({axis}_begin32)
+        {axis}_out = Cast <to = 11> ({axis}_n_out)
+        {axis}_scale = Div ({axis}_span, {axis}_out)
+        {axis}_reach = Max ({axis}_scale, double_one)
+        {axis}_narrow = Div (double_one, {axis}_reach)
+        {axis}_columns = Range (axis_0, {axis}_n_in, axis_1)
+        {axis}_pixels = Cast <to = 11> ({axis}_columns)
+        {axis}_rows = Range (axis_0, {axis}_n_out, axis_1)
+        {axis}_row_numbers = Cast <to = 11> ({axis}_rows)
+        {axis}_row_middles = Add ({axis}_row_numbers, double_half)
+        {axis}_from_begin = Mul ({axis}_row_middles, {axis}_scale)
+        {axis}_flat_centres = Add ({axis}_begin, {axis}_from_begin)
+        {axis}_centres = Unsqueeze ({axis}_flat_centres, in_row)
+        {axis}_apart = Sub ({axis}_pixels, {axis}_centres)
+        {axis}_middles_apart = Add ({axis}_apart, double_half)
+        {axis}_scaled_apart = Mul ({axis}_middles_apart, {axis}_narrow)
+        {axis}_distances = Abs ({axis}_scaled_apart)
+        {axis}_slopes = Sub (double_one, {axis}_distances)
+        {axis}_triangles = Max ({axis}_slopes, double_zero)
+        {axis}_sums = ReduceSum <keepdims = 1> ({axis}_triangles, in_row)
+        {axis}_shares = Div ({axis}_triangles, {axis}_sums)
+        {axis}_fine = Mul ({axis}_shares, weight_one)
+        {axis}_risen = Add ({axis}_fine, double_half)
+        {axis}_weights = Floor ({axis}_risen)
+    """
+
+
+def _rounded_text(before: str, after: str) -> str:
+    """Write how Pillow turns weighted sums into grey levels, after each of its two passes."""
+    return f"""
+        {after}_shares = Div ({before}, weight_one)
+        {after}_risen = Add ({after}_shares, double_half)
+        {after}_whole = Floor ({after}_risen)
+        {after} = Min ({after}_whole, white)
+    """
+
+
+_RESAMPLE = (
+    _weights_text("vertical", "axis_0")
+    + _weights_text("horizontal", "axis_1")
+    + """
+        double_image = Cast <to = 11> (channels_first)
+        horizontal_columns_out = Transpose <perm = [1, 0]> (horizontal_weights)
+        across_sums = MatMul (double_image, horizontal_columns_out)
+    """
+    + _rounded_text("across_sums", "across")
+    + "down_sums = MatMul (vertical_weights, across)"
+    + _rounded_text("down_sums", "resampled")
+)
+
+_WHOLE_BOX = """
+        begins = Cast <to = 1> (nowhere)
+        ends = Cast <to = 1> (double_size)
 """
 
 # In double precision, as Python computes it, so that both round to the same size.
 _INNER = """
-        double_size = Cast <to = 11> (height_and_width)
-        double_target = Cast <to = 11> (target)
         scales = Div (double_target, double_size)
         scale = REDUCE <keepdims = 1> (scales)
         scaled = Mul (double_size, scale)
         rounded = Round (scaled)
         rounded_whole = Cast <to = 7> (rounded)
-        inner = Max (rounded_whole, one)
+        fitting = Max (rounded_whole, one)
 """
 
-_STRETCH = "inner = Identity (target)" + _RESAMPLE + "fitted = Identity (clipped)"
+_STRETCH = "inner = Identity (target)" + _WHOLE_BOX + _RESAMPLE + "placed = Identity (resampled)"
 
 _LETTERBOX = (
     _INNER.replace("REDUCE", "ReduceMin")
+    + "inner = Identity (fitting)"
+    + _WHOLE_BOX
     + _RESAMPLE
     + """
         room = Sub (target, inner)
         before = Div (room, two)
         after = Sub (room, before)
         pads = Concat <axis = 0> (zeros, before, zeros, after)
-        fitted = Pad <mode = "edge"> (clipped, pads)
+        placed = Pad <mode = "edge"> (resampled, pads)
 """
 )
 
 _CROP = (
     _INNER.replace("REDUCE", "ReduceMax")
-    + _RESAMPLE
     + """
-        excess = Sub (inner, target)
-        from = Div (excess, two)
-        to = Add (from, target)
-        fitted = Slice (clipped, from, to, spatial)
+        inner = Identity (target)
+        double_fitting = Cast <to = 11> (fitting)
+        steps = Div (double_size, double_fitting)
+        excess = Sub (fitting, target)
+        cut = Div (excess, two)
+        double_cut = Cast <to = 11> (cut)
+        double_begins = Mul (double_cut, steps)
+        double_spans = Mul (double_target, steps)
+        reached = Add (double_begins, double_spans)
+        double_ends = Min (reached, double_size)
+        begins = Cast <to = 1> (double_begins)
+        ends = Cast <to = 1> (double_ends)
 """
+    + _RESAMPLE
+    + "placed = Identity (resampled)"
 )
 
 

@@ -241,9 +241,13 @@ def _resample(
     # Rounding must not put the box a hair outside.
     right = min(right + whole.left, pixels.shape[1])
     bottom = min(bottom + whole.top, pixels.shape[0])
-    box = (left + whole.left, top + whole.top, right, bottom)
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box))
+    # Rows before columns: which Pillow takes first hangs on its version and on the sizes, grey
+    # levels are rounded in between, and the exported model has to round alike.
+    across = (left + whole.left, 0, right, image.height)
+    image = image.resize((width, image.height), Image.Resampling.BILINEAR, across)
+    down = (0, top + whole.top, width, bottom)
+    resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, down))
     return resized.reshape(height, width, pixels.shape[-1])
 
 
