@@ -341,6 +341,7 @@ CASES = (
     ("some_excluded", _sample(0, excluded=True, split="", reason="truncated")),
     ("wide_interval", _figure("test", "sensitivity", 0.95, 0.84, 0.96)),
     ("few_val", _sample(slice(12, 40), split="train")),
+    ("missed_class", _more(classes={"ill": {"sensitivity": figure(0.3, 0.2, 0.45)}})),
     ("missing_class", lambda f: f.run["splits"]["counts"]["test"]["classes"].update(ill=0)),
     ("small_class", lambda f: f.run["splits"]["counts"]["test"]["classes"].update(ill=29)),
     ("patients_guessed", _patients(source="known_pattern")),

@@ -68,6 +68,28 @@ def check_one_answer(facts: RunFacts, found: Found) -> None:
         )
 
 
+def check_missed_classes(facts: RunFacts, found: Found) -> None:
+    """Name classes of which less than half is called so, by more than chance."""
+    classes = facts.metrics["test"].get("classes") or {}
+    shares = {name: Estimate.of(own, "sensitivity") for name, own in classes.items()}
+    missed = {
+        name: share
+        for name, share in shares.items()
+        if share.ci_high is not None and share.ci_high < 0.5
+    }
+    if missed:
+        found.add(
+            "missed_class",
+            f"Most images labelled {words.join([f'“{name}”' for name in missed])} are missed",
+            "Of the test images of each, so many were called so: "
+            + "; ".join(
+                f"“{name}” {words.with_interval(share, percent=True)}"
+                for name, share in missed.items()
+            )
+            + ". Means over all classes hide that.",
+        )
+
+
 def one_answers(found: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:
     """Name the answer, of each label or of the whole, that all get and not all should."""
     labels = found.get("labels")
