@@ -323,15 +323,55 @@ def test_class_that_cannot_be_learnt(given_split: list[str], text: str) -> None:
     assert str(caught.value) == text
 
 
-def test_class_of_a_single_patient() -> None:
-    labels = ["a"] * 30 + ["b"] * 5
-    names = [f"p{n}" for n in range(30)] + ["only"] * 5
+ALL_THREE = (
+    "Each class needs 3 at least, one to train on, one to choose the threshold by, one to test on."
+)
+
+
+@pytest.mark.parametrize(
+    ("owners", "given_test", "text"),
+    [
+        (
+            ["a0", "b0"],
+            0,
+            "There are too few patients to split: 1 of class 'a', 1 of class 'b'. "
+            f"{ALL_THREE} Add patients.",
+        ),
+        (
+            [*(f"{name}{n}" for name in "ac" for n in range(9)), *["b0"] * 5],
+            0,
+            "There are too few patients to split: 1 of class 'b'. "
+            f"{ALL_THREE} Add patients or leave such classes out.",
+        ),
+        (
+            ["a0", "b0", *(f"{name}{n}" for name in "ab" for n in range(1, 9))],
+            16,
+            "There are too few patients to split outside test: 1 of class 'a', 1 of class 'b'. "
+            "Each class needs 2 at least, one to train on, one to choose the threshold by. Add "
+            "patients.",
+        ),
+    ],
+)
+def test_too_few_patients_of_a_class(owners: list[str], given_test: int, text: str) -> None:
+    given_split = [""] * (len(owners) - given_test) + ["test"] * given_test
+    labels = [owner[0] for owner in owners]
     with pytest.raises(DataError) as caught:
-        make_split(labels, names, [""] * 35, patients=names)
-    assert str(caught.value) == (
-        "The class 'b' has no image in the val split, so it cannot be given a threshold. Add "
-        "images (from several patients) or leave the class out."
-    )
+        make_split(labels, owners, given_split, patients=owners)
+    assert str(caught.value) == text
+    with pytest.raises(DataError, match=r"^There are too few images to split.* Add images"):
+        make_split(labels, owners, given_split, patients=[""] * len(owners))
+
+
+@pytest.mark.parametrize(("n_patients", "given_test"), [(3, False), (2, True)])
+def test_as_many_patients_as_are_asked_for_do(n_patients: int, given_test: bool) -> None:
+    owners = [f"{name}{n}" for name in "ab" for n in range(n_patients)]
+    owners += ["a9", "b9"] if given_test else []
+    labels = [owner[0] for owner in owners]
+    given_split = ["test" if owner.endswith("9") else "" for owner in owners]
+    for seed in range(20):
+        split = make_split(labels, owners, given_split, patients=owners, seed=seed)
+        for name in ("train", "val", "test"):
+            assert set(np.asarray(labels)[split.names == name]) == {"a", "b"}
 
 
 def test_chest_xray_split(hilum_data: Path) -> None:

@@ -316,7 +316,8 @@ def make_split(
     PatientOverlapError
         If given splits share patients and that is not allowed.
     DataError
-        If a class has no sample in training or validation, or a label none in training.
+        If a class has no sample in training or validation, or too few patients for both and the
+        test split, or a label has none in training.
     """
     names = np.asarray(given, dtype="<U5")
     strata, group_array = _as_strata(labels), np.asarray(groups)
@@ -355,6 +356,9 @@ def make_split(
             strata.of(rest), list(group_array[rest]), {"train": 1 - val_share, "val": val_share},
             seed=seed + 1,
         )  # fmt: skip
+        _check_enough(
+            strata, group_array, names, is_test_drawn="test" not in present, patients_known=known
+        )
         reasons.append(reason)
     else:
         reasons.append("The validation split that came with the data was kept.")
@@ -365,6 +369,40 @@ def make_split(
         "mixed" if kept and drawn else "given" if kept else "drawn"
     )
     return Split(names, source, tuple(reasons), find_overlap(patients, list(names)))
+
+
+def _check_enough(
+    strata: Strata,
+    groups: NDArray[np.str_],
+    names: NDArray[np.str_],
+    *,
+    is_test_drawn: bool,
+    patients_known: bool,
+) -> None:
+    """Say how many patients are needed where a class has too few for what had to be drawn."""
+    missing = {*strata.absent(names == "train"), *strata.absent(names == "val")}
+    # Without a label in validation there is a run all the same.
+    if not missing or not isinstance(strata, ClassStrata):
+        return
+    inside = np.ones(len(names), dtype=bool) if is_test_drawn else names != "test"
+    counts = {
+        name: len(np.unique(groups[inside & has]))
+        for name, has in zip(strata.names, strata.has.T, strict=True)
+    }
+    needed = 3 if is_test_drawn else 2
+    few = {name: n for name, n in counts.items() if 0 < n < needed}
+    if missing.isdisjoint(few):
+        return
+    counted = "patients" if patients_known else "images"
+    leave_out = " or leave such classes out" if len(counts) - len(few) >= 2 else ""
+    raise DataError(
+        f"There are too few {counted} to split{'' if is_test_drawn else ' outside test'}: "
+        + ", ".join(f"{n} of class '{name}'" for name, n in list(few.items())[:5])
+        + f"{', …' if len(few) > 5 else ''}. Each class needs {needed} at least, one to train on, "
+        "one to choose the threshold by"
+        + (", one to test on" if is_test_drawn else "")
+        + f". Add {counted}{leave_out}."
+    )
 
 
 def make_folds(
