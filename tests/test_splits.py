@@ -182,10 +182,10 @@ def test_nothing_given() -> None:
     assert split.source == "drawn"
     assert [(split.names == s).sum() for s in ("train", "val", "test")] == [136, 24, 40]
     assert split.reasons == (
-        "There was no test split to keep: 20% of the samples, whole patients and every class in "
-        "its share, were drawn and sealed.",
-        "There was no validation split to keep: 15% of the samples outside test, whole patients, "
-        "were drawn.",
+        "There was no test split to keep: 40 of the 200 samples (20%), whole patients and every "
+        "class in its share, were drawn and sealed.",
+        "There was no validation split to keep: 24 of the 160 samples outside test (15%), whole "
+        "patients, were drawn.",
     )
     assert split.overlap is None
 
@@ -219,8 +219,8 @@ def test_small_validation_is_merged_and_drawn_again_and_test_untouched() -> None
     assert split.source == "mixed"
     assert split.reasons[1] == (
         "The validation split that came with the data has 16 images, 8 of its rarest class: too "
-        "few to choose a threshold by. It was merged into training, and 15% of the samples "
-        "outside test, whole patients, were drawn anew."
+        "few to choose a threshold by. It was merged into training, and 92 of the 616 samples "
+        "outside test (15%), whole patients, were drawn anew."
     )
 
 
@@ -390,7 +390,22 @@ def test_whole_patients_are_not_said_where_none_is_known() -> None:
     labels = ["a", "b"] * 100
     split = make_split(labels, [str(i) for i in range(200)], [""] * 200, patients=[""] * 200)
     assert split.reasons == (
-        "There was no test split to keep: 20% of the samples, every class in its share, were "
-        "drawn and sealed.",
-        "There was no validation split to keep: 15% of the samples outside test were drawn.",
+        "There was no test split to keep: 40 of the 200 samples (20%), every class in its share, "
+        "were drawn and sealed.",
+        "There was no validation split to keep: 24 of the 160 samples outside test (15%) were "
+        "drawn.",
+    )
+
+
+@pytest.mark.parametrize(("known", "whole"), [(True, ", whole patients,"), (False, "")])
+def test_what_few_patients_make_of_a_share_is_said(known: bool, whole: str) -> None:
+    owners = [f"{name}{n}" for name in "ab" for n in range(3) for _ in range(2)]
+    labels = [owner[0] for owner in owners]
+    patients = owners if known else [""] * len(owners)
+    split = make_split(labels, owners, [""] * len(owners), patients=patients)
+    assert (split.names == "val").sum() == 4
+    assert split.reasons[1] == (
+        "There was no validation split to keep: 4 of the 8 samples outside test (50% where 15% was "
+        "wanted: what belongs together stays so, and every class is to be "
+        f"there){whole} were drawn."
     )
