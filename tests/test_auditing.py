@@ -11,8 +11,10 @@ from PIL import Image
 
 import hilum
 from hilum import Audit, Finding, audit
-from hilum.auditing import basics
+from hilum.auditing import basics, find_flaws
 from hilum.auditing.basics import hanley_mcneil
+from hilum.progress import LogProgress
+from hilum.scan import scan
 from making import medmnist, write_folder, write_image, write_npz, write_table
 
 
@@ -266,6 +268,21 @@ def test_few_patients(tmp_path: Path) -> None:
         "The test split has about 20 patients of class 'a': a sensitivity of 90% would have a "
         "95 % interval from 70% to 97%, and an AUROC of 0.9 one 0.20 wide. For a width of 0.2 it "
         "takes about 37 patients of each class in the test split."
+    )
+
+
+def test_few_patients_of_a_cross_validation(tmp_path: Path) -> None:
+    """It is not advised to those who do it; a given test split stays sealed."""
+    rows = [["path", "label", "patient", "split"]]
+    rows += [[f"{n}.png", "ab"[n % 2], f"p{n}", "test" if n < 60 else "train"] for n in range(100)]
+    dataset = hilum.load_dataset(write_table(tmp_path / "t.csv", rows, n_images=100))
+    flaws = find_flaws(dataset, scan(dataset, LogProgress()), LogProgress(), in_folds=True)
+    [found] = [each for each in flaws.findings if each.kind == "few_patients"]
+    assert (found.count, found.severity) == (20, "low")
+    assert found.message == (
+        "Cross-validation tests on 20 patients of class 'a': a sensitivity of 90% would have a "
+        "95 % interval from 70% to 97%, and an AUROC of 0.9 one 0.20 wide. For a width of 0.2 "
+        "it takes about 37 patients of each class. Gather more."
     )
 
 

@@ -111,6 +111,39 @@ def test_a_column_of_names_tells_nothing() -> None:
     assert find(samples, looks) == []
 
 
+@pytest.mark.parametrize(("column", "n_images"), [("person", 3), ("patiant", 12)])
+def test_a_column_that_may_name_patients_is_no_shortcut_where_none_is_known(
+    column: str, n_images: int
+) -> None:
+    samples, looks, _ = make_looks(240 // n_images, n_images=n_images)
+    names = samples["patient"]
+    samples = samples.assign(patient="", **{column: names})
+    said = Said()
+    found = find_shortcuts(samples, looks, progress=said)
+    assert f"column:{column}" not in [clue["name"] for clue in found.clues["clues"]]
+    why = (
+        f"in the column '{column}', which may name patients while none is known: those learnt from "
+        f"would be recognised. If so, pass --patient-column {column}"
+    )
+    assert found.not_looked_for == {"shortcut": why}
+    assert said.lines == [f"Shortcuts were not looked for {why}."]
+    known = find_shortcuts(samples.assign(patient=names), looks, progress=said)
+    assert known.not_looked_for == {}
+
+
+def test_sites_ages_and_diagnoses_name_no_patients() -> None:
+    samples, looks, y = make_looks(100)
+    site = [f"site {k}" for k in np.arange(len(y)) % 20]
+    age = 20 + np.arange(len(y)) % 70
+    finding = [f"{k} {n // 7}" for n, k in enumerate(y)]
+    samples = samples.assign(patient="", site=site, age=age, finding=finding)
+    found = find_shortcuts(samples, looks, progress=LogProgress())
+    assert found.not_looked_for == {}
+    assert found.clues["restated"] == ["finding"]
+    names = [clue["name"] for clue in found.clues["clues"]]
+    assert {"column:site", "column:age"} <= set(names)
+
+
 def test_borders_that_tell_the_class_are_a_question() -> None:
     samples, looks, y = make_looks(100)
     looks[y == 1, :10] -= np.minimum(looks[y == 1, :10], 30)

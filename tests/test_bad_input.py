@@ -262,6 +262,15 @@ def _case(root: Path) -> Path:
 
 
 @case(
+    "classes that are one number",
+    "{at} holds the classes '0' and '0.0', which spell one number in two ways. Give them one "
+    "spelling.",
+)
+def _number(root: Path) -> Path:
+    return write_folder(root, {"0": 1, "0.0": 1, "1": 1})
+
+
+@case(
     "a class named as a decision",
     "{at} holds the class 'refer', the very word by which a model says that it gives no answer "
     "('refer' to a person, 'refused' as unreadable). Call the class otherwise, such as "

@@ -10,6 +10,8 @@ import pytest
 
 from hilum import DataError, load_dataset
 from hilum.class_names import ask_of_slips
+from hilum.labels import natural
+from hilum.targets import TargetKind
 from making import medmnist, write_folder, write_npz, write_table
 
 
@@ -79,6 +81,30 @@ def test_labels_as_numbers(tmp_path: Path) -> None:
     assert load_dataset(write_table(tmp_path / "t.csv", rows)).class_names == tuple(
         map(str, range(11))
     )
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("0", "0.0"), ("1", "01"), ("1.5", "1.50"), ("KL 2", "kl 2.0")]
+)
+@pytest.mark.parametrize("target", [None, "ordinal"])
+def test_two_spellings_of_a_number_are_refused(
+    tmp_path: Path, one: str, other: str, target: TargetKind | None
+) -> None:
+    rows = [["path", "label"], *([f"{n}.png", name] for n, name in enumerate([one, other, "7"]))]
+    table = write_table(tmp_path / "t.csv", rows)
+    with pytest.raises(DataError) as error:
+        load_dataset(table, target=target)
+    names = " and ".join(f"'{name}'" for name in sorted([one, other], key=natural))
+    assert str(error.value) == (
+        f"{table} holds the classes {names}, which spell one number in two ways. Give them one "
+        "spelling."
+    )
+
+
+def test_other_numbers_are_other_classes(tmp_path: Path) -> None:
+    names = ["1", "10", "1.1", "1.01", "-1", "T1", "1.2.1", "1.2.10"]
+    rows = [["path", "label"], *([f"{n}.png", name] for n, name in enumerate(names))]
+    assert set(load_dataset(write_table(tmp_path / "t.csv", rows)).class_names) == set(names)
 
 
 def test_too_many_classes_are_not_compared_with_each_other() -> None:

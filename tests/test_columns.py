@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hilum import Columns, load_dataset
+from hilum.columns import nearly_usual
 from making import write_table
 
 
@@ -27,3 +28,21 @@ def test_columns_by_name(tmp_path: Path) -> None:
     assert dataset.patients.n_patients == 1
     # A column of the user's that bears the name of one of ours is kept under another.
     assert list(dataset.table.columns) == ["path", "label", "patient", "given_split", "table_label"]
+
+
+def test_slips_in_the_name_of_the_patient_column() -> None:
+    slips = ["patiant", "Pateint", "patients", "Patinet ID", "subjet", "patient-nr"]
+    others = ["patient_age", "PatientSex", "path", "site", "pathology", "object"]
+    assert nearly_usual([*others, *slips], "patient") == slips
+
+
+@pytest.mark.parametrize(("name", "option"), [("patiant", "patiant"), ("patient s", "'patient s'")])
+def test_a_slip_in_it_is_asked_about_and_not_taken(tmp_path: Path, name: str, option: str) -> None:
+    rows = [["path", "label", "age", name], ["0.png", "ill", "9", "p"], ["1.png", "well", "8", "p"]]
+    patients = load_dataset(write_table(tmp_path / "t.csv", rows)).patients
+    assert (patients.source, patients.n_patients) == ("none", None)
+    assert patients.description.endswith(
+        f"a column or --patient-pattern. Did you mean --patient-column {option}?"
+    )
+    given = load_dataset(tmp_path / "t.csv", columns=Columns(patient=name)).patients
+    assert "Did you mean" not in given.description

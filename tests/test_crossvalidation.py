@@ -58,6 +58,9 @@ def test_every_patient_is_held_out_once_and_never_trained_on_there(run: hilum.Ru
         test = set(own["path"][own["split"] == "test"])
         assert test == set(samples["path"][samples["fold"] == str(fold)])
         held_out += test
+        n_val, n_train = ((own["split"] == name).sum() for name in ("val", "train"))
+        reasons = read_json(run.folder / fold_name(fold) / "run.json")["splits"]["reasons"]
+        assert reasons[1].startswith(f"{n_val} of the {n_val + n_train} other samples (")
     assert sorted(held_out) == sorted(samples["path"])
 
 

@@ -182,10 +182,10 @@ def test_nothing_given() -> None:
     assert split.source == "drawn"
     assert [(split.names == s).sum() for s in ("train", "val", "test")] == [136, 24, 40]
     assert split.reasons == (
-        "There was no test split to keep: 20% of the samples, whole patients and every class in "
-        "its share, were drawn and sealed.",
-        "There was no validation split to keep: 15% of the samples outside test, whole patients, "
-        "were drawn.",
+        "There was no test split to keep: 40 of the 200 samples (20%), whole patients and every "
+        "class in its share, were drawn and sealed.",
+        "There was no validation split to keep: 24 of the 160 samples outside test (15%), whole "
+        "patients, were drawn.",
     )
     assert split.overlap is None
 
@@ -219,8 +219,8 @@ def test_small_validation_is_merged_and_drawn_again_and_test_untouched() -> None
     assert split.source == "mixed"
     assert split.reasons[1] == (
         "The validation split that came with the data has 16 images, 8 of its rarest class: too "
-        "few to choose a threshold by. It was merged into training, and 15% of the samples "
-        "outside test, whole patients, were drawn anew."
+        "few to choose a threshold by. It was merged into training, and 92 of the 616 samples "
+        "outside test (15%), whole patients, were drawn anew."
     )
 
 
@@ -323,15 +323,55 @@ def test_class_that_cannot_be_learnt(given_split: list[str], text: str) -> None:
     assert str(caught.value) == text
 
 
-def test_class_of_a_single_patient() -> None:
-    labels = ["a"] * 30 + ["b"] * 5
-    names = [f"p{n}" for n in range(30)] + ["only"] * 5
+ALL_THREE = (
+    "Each class needs 3 at least, one to train on, one to choose the threshold by, one to test on."
+)
+
+
+@pytest.mark.parametrize(
+    ("owners", "given_test", "text"),
+    [
+        (
+            ["a0", "b0"],
+            0,
+            "There are too few patients to split: 1 of class 'a', 1 of class 'b'. "
+            f"{ALL_THREE} Add patients.",
+        ),
+        (
+            [*(f"{name}{n}" for name in "ac" for n in range(9)), *["b0"] * 5],
+            0,
+            "There are too few patients to split: 1 of class 'b'. "
+            f"{ALL_THREE} Add patients or leave such classes out.",
+        ),
+        (
+            ["a0", "b0", *(f"{name}{n}" for name in "ab" for n in range(1, 9))],
+            16,
+            "There are too few patients to split outside test: 1 of class 'a', 1 of class 'b'. "
+            "Each class needs 2 at least, one to train on, one to choose the threshold by. Add "
+            "patients.",
+        ),
+    ],
+)
+def test_too_few_patients_of_a_class(owners: list[str], given_test: int, text: str) -> None:
+    given_split = [""] * (len(owners) - given_test) + ["test"] * given_test
+    labels = [owner[0] for owner in owners]
     with pytest.raises(DataError) as caught:
-        make_split(labels, names, [""] * 35, patients=names)
-    assert str(caught.value) == (
-        "The class 'b' has no image in the val split, so it cannot be given a threshold. Add "
-        "images (from several patients) or leave the class out."
-    )
+        make_split(labels, owners, given_split, patients=owners)
+    assert str(caught.value) == text
+    with pytest.raises(DataError, match=r"^There are too few images to split.* Add images"):
+        make_split(labels, owners, given_split, patients=[""] * len(owners))
+
+
+@pytest.mark.parametrize(("n_patients", "given_test"), [(3, False), (2, True)])
+def test_as_many_patients_as_are_asked_for_do(n_patients: int, given_test: bool) -> None:
+    owners = [f"{name}{n}" for name in "ab" for n in range(n_patients)]
+    owners += ["a9", "b9"] if given_test else []
+    labels = [owner[0] for owner in owners]
+    given_split = ["test" if owner.endswith("9") else "" for owner in owners]
+    for seed in range(20):
+        split = make_split(labels, owners, given_split, patients=owners, seed=seed)
+        for name in ("train", "val", "test"):
+            assert set(np.asarray(labels)[split.names == name]) == {"a", "b"}
 
 
 def test_chest_xray_split(hilum_data: Path) -> None:
@@ -350,7 +390,22 @@ def test_whole_patients_are_not_said_where_none_is_known() -> None:
     labels = ["a", "b"] * 100
     split = make_split(labels, [str(i) for i in range(200)], [""] * 200, patients=[""] * 200)
     assert split.reasons == (
-        "There was no test split to keep: 20% of the samples, every class in its share, were "
-        "drawn and sealed.",
-        "There was no validation split to keep: 15% of the samples outside test were drawn.",
+        "There was no test split to keep: 40 of the 200 samples (20%), every class in its share, "
+        "were drawn and sealed.",
+        "There was no validation split to keep: 24 of the 160 samples outside test (15%) were "
+        "drawn.",
+    )
+
+
+@pytest.mark.parametrize(("known", "whole"), [(True, ", whole patients,"), (False, "")])
+def test_what_few_patients_make_of_a_share_is_said(known: bool, whole: str) -> None:
+    owners = [f"{name}{n}" for name in "ab" for n in range(3) for _ in range(2)]
+    labels = [owner[0] for owner in owners]
+    patients = owners if known else [""] * len(owners)
+    split = make_split(labels, owners, [""] * len(owners), patients=patients)
+    assert (split.names == "val").sum() == 4
+    assert split.reasons[1] == (
+        "There was no validation split to keep: 4 of the 8 samples outside test (50% where 15% was "
+        "wanted: what belongs together stays so, and every class is to be "
+        f"there){whole} were drawn."
     )

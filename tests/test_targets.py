@@ -183,6 +183,11 @@ def test_what_a_cell_cannot_hold_is_refused(tmp_path: Path) -> None:
             " holds the labels 'Mass' and 'mass', which differ in case alone. Give them one "
             "spelling.",
         ),
+        (
+            ["1|2", "2.0"],
+            " holds the labels '2' and '2.0', which spell one number in two ways. Give them one "
+            "spelling.",
+        ),
     ],
 )
 def test_cells_that_contradict_themselves_are_refused(

@@ -49,7 +49,7 @@ def make_folder(
 
 def shorten(patch: pytest.MonkeyPatch, *, report: bool = True) -> None:
     """Leave out of a run what takes long and has tests of its own; the report too, if wanted."""
-    patch.setattr("hilum.preparation.find_flaws", lambda *_: Found())
+    patch.setattr("hilum.preparation.find_flaws", lambda *_, **__: Found())
     patch.setattr("hilum.release.predict_corrupted", lambda *_, **__: None)
     patch.setattr("hilum.runs.check_maps", lambda *_: {})
     if not report:

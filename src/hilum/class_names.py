@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from hilum.errors import DataError, did_you_mean
-from hilum.labels import natural
+from hilum.labels import check_spellings, natural
 from hilum.names import NONE, REFER, REFUSED, SET_SEPARATOR, UNWRITABLE, plain_text, quoted
 from hilum.targets import MOST_CLASSES, TargetKind
 
@@ -44,21 +44,15 @@ def class_order(
     Raises
     ------
     DataError
-        If there are too few, two differ in case alone, or they are not those of `classes`.
+        If there are too few, two are one but for their spelling, or they are not those of
+        `classes`.
     """
     found = sorted(set(labels), key=natural)
     if len(found) < min_classes:
         raise DataError(
             f"{source} holds one class only, '{found[0]}'. A classifier needs at least two.{hint}"
         )
-    folded: dict[str, str] = {}
-    for name in found:
-        other = folded.setdefault(name.casefold(), name)
-        if other != name:
-            raise DataError(
-                f"{source} holds the classes '{other}' and '{name}', which differ in case alone. "
-                "Give them one spelling."
-            )
+    check_spellings(found, source, "classes")
     if classes is None:
         return tuple(found)
     wanted = tuple(plain_text(name) for name in classes)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -39,7 +41,20 @@ class Columns:
 def usual_columns(raw: pd.DataFrame, usual: str) -> list[str]:
     """Return the columns that bear a usual name, such as path, in any spelling."""
     wanted = COLUMN_SPELLINGS.get(usual, (usual,))
-    return [name for name in raw.columns if re.sub(r"[\s_.-]", "", name.lower()) in wanted]
+    return [name for name in raw.columns if _bare(name) in wanted]
+
+
+def nearly_usual(names: Iterable[str], usual: str) -> list[str]:
+    """Return the names that are a slip away from a usual one, as 'patiant' from 'patient'."""
+    wanted = COLUMN_SPELLINGS.get(usual, (usual,))
+    # Nearer than 'patient_age' and 'patient_sex', which are no slips: 0.82.
+    return [
+        name for name in names if difflib.get_close_matches(_bare(name), wanted, n=1, cutoff=0.85)
+    ]
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[\s_.-]", "", name.lower())
 
 
 def required_column(raw: pd.DataFrame, given: str | None, usual: str, source: Path) -> str:

@@ -37,6 +37,7 @@ from hilum.splits import (
     SPLITS,
     assign,
     check_strata,
+    drawn_share,
     fold_name,
     make_strata,
 )
@@ -101,8 +102,11 @@ def _begin_fold(
     one = Run(folder)
     request = run.facts["request"]
     whole = {name: run.facts.get(name) for name in COPIED}
-    patients = ", whole patients," if dataset.patients.n_patients is not None else ""
-    held_out = "its patients were" if patients else "it was"
+    known = dataset.patients.n_patients is not None
+    held_out = "its patients were" if known else "it was"
+    others = rows["split"][rows["split"].isin(["train", "val"])]
+    is_val = (others == "val").to_numpy(bool)
+    share = drawn_share(is_val, settings.val_share, of="other samples")
     one.save(
         **whole | {"request": request | {"options": request["options"] | {"folds": None}}},
         status="prepared",
@@ -116,8 +120,7 @@ def _begin_fold(
             "reasons": [
                 f"Fold {fold} of {run.n_folds} of a cross-validation: {held_out} held out, "
                 "to be the test split here.",
-                f"{settings.val_share:.0%} of the other samples{patients} were drawn for "
-                "validation.",
+                f"{share}{', whole patients,' if known else ''} were drawn for validation.",
             ],
             "overlap": None,
             "allowed_overlap": False,

@@ -16,7 +16,14 @@ import numpy as np
 import pandas as pd
 
 from hilum.class_names import ask_of_slips, check_class_names, class_order
-from hilum.columns import Columns, check_rows, find_column, plain_path, required_column
+from hilum.columns import (
+    Columns,
+    check_rows,
+    find_column,
+    nearly_usual,
+    plain_path,
+    required_column,
+)
 from hilum.errors import DataError
 from hilum.folders import find_images, split_name
 from hilum.labels import (
@@ -257,11 +264,14 @@ def _load_table(
         read = labels_in_columns(raw, columns.labels, source)
     elif several:
         read = labels_in_cells(list(raw[str(label)]), classes, source, places)
+    used = (path, label, patient, split, *(columns.labels or ()))
+    rest = raw.drop(columns=[name for name in used if name])
     found, patients = recognise(
         list(paths),
         pattern=pattern,
         column=list(raw[patient]) if patient else None,
         column_name=patient,
+        nearly_named=nearly_usual(rest.columns, "patient"),
     )
     table = pd.DataFrame(
         {
@@ -272,8 +282,6 @@ def _load_table(
         },
         dtype=str,
     )
-    used = (path, label, patient, split, *(columns.labels or ()))
-    rest = raw.drop(columns=[name for name in used if name])
     table = table.join(_renamed(rest).reset_index(drop=True))
     if read is not None:
         several_of = Dataset(source, "table", table, read.names, "multilabel", patients)

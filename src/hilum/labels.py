@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,7 +91,7 @@ def labels_in_cells(
     ------
     DataError
         If no cell names a label, one names a label that `classes` does not, or says both that there
-        is one and that there is none; or if labels differ in case alone.
+        is one and that there is none; or if labels are one but for their spelling.
     """
     parts = [[plain_text(part) for part in cell.split(SET_SEPARATOR)] for cell in cells]
     held = [[part for part in row if part.lower() not in NO_LABEL] for row in parts]
@@ -102,7 +102,7 @@ def labels_in_cells(
             f"{source}: no cell of the label column names a label; every one was taken for none. "
             "Name labels joined by '|', or give a column for each with --labels."
         )
-    _check_case(found, source)
+    check_spellings(found, source, "labels")
     _check_joints(held, found, source, places)
     for cell, row, place in zip(parts, held, places, strict=True):
         none = next((part for part in cell if part and part not in row), None)
@@ -124,16 +124,40 @@ def labels_in_cells(
     return Several(names, targets, _note(parts, held))
 
 
-def _check_case(found: Sequence[str], source: Path) -> None:
-    """Refuse labels that differ in case alone: one label would be learnt as two."""
-    folded: dict[str, str] = {}
+def check_spellings(found: Iterable[str], source: Path, what: str) -> None:
+    """Refuse names that differ in case alone, or spell one number in two ways.
+
+    One class would be learnt as two.
+
+    Parameters
+    ----------
+    what : str
+        'classes' or 'labels', as messages call them.
+
+    Raises
+    ------
+    DataError
+    """
+    first: dict[tuple[str, ...], str] = {}
     for name in found:
-        other = folded.setdefault(name.casefold(), name)
+        other = first.setdefault(_without_spelling(name), name)
         if other != name:
+            alike = name.casefold() == other.casefold()
+            how = "differ in case alone" if alike else "spell one number in two ways"
             raise DataError(
-                f"{source} holds the labels '{other}' and '{name}', which differ in case alone. "
-                "Give them one spelling."
+                f"{source} holds the {what} '{other}' and '{name}', which {how}. Give them one "
+                "spelling."
             )
+
+
+def _without_spelling(name: str) -> tuple[str, ...]:
+    """Write a name so that '0' and '0.0', or 'KL 1' and 'kl 1.0', are one.
+
+    A name of several numbers, such as '1.2.10', may be a code in which each zero counts.
+    """
+    folded = name.casefold()
+    number = re.fullmatch(r"(\D*)0*(\d+)(?:\.(\d*?)0*)?(\D*)", folded)
+    return (folded,) if number is None else number.groups(default="")
 
 
 def _check_joints(

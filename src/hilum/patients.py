@@ -7,6 +7,7 @@ that its reader sees when it is wrong.
 from __future__ import annotations
 
 import re
+import shlex
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -91,6 +92,7 @@ def recognise(
     column: Sequence[str] | None = None,
     column_name: str | None = None,
     inner: Sequence[str] | None = None,
+    nearly_named: Sequence[str] = (),
 ) -> tuple[list[str], Patients]:
     """Give each file its patient, '' where none is known.
 
@@ -105,6 +107,8 @@ def recognise(
         The patient of each file as a table states it.
     inner : sequence of str, optional
         The part of each path in which known patterns are sought, below the class folder.
+    nearly_named : sequence of str
+        Columns that may be the patient's, misspelt: asked about where no patient is known.
 
     Raises
     ------
@@ -126,10 +130,10 @@ def recognise(
             found = [plain_text(match or "") for match in matches]
             what = f"the file names, which follow the known pattern of {name}"
             return found, _describe(paths, found, "known_pattern", what, pattern=known)
-    return [""] * len(paths), _nothing_known(len(paths), column_name)
+    return [""] * len(paths), _nothing_known(len(paths), column_name, nearly_named)
 
 
-def _nothing_known(n_paths: int, empty_column: str | None) -> Patients:
+def _nothing_known(n_paths: int, empty_column: str | None, nearly_named: Sequence[str]) -> Patients:
     sentence = "No patient is known"
     if empty_column:
         sentence += f" (the column '{empty_column}' is empty)"
@@ -138,6 +142,8 @@ def _nothing_known(n_paths: int, empty_column: str | None) -> Patients:
         "figures on validation and test data are too good. Name the patients with a column or "
         "--patient-pattern."
     )
+    if nearly_named:
+        sentence += f" Did you mean --patient-column {shlex.quote(nearly_named[0])}?"
     return Patients("none", sentence, None, None, None, n_paths, None, ())
 
 

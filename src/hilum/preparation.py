@@ -157,7 +157,7 @@ def prepare(
     check_unreadable(samples, dataset, options)
     # A split that is left aside has no flaws.
     checked = scanned.without_given_splits() if options.new_split else scanned
-    found = find_flaws(dataset, checked, progress)
+    found = find_flaws(dataset, checked, progress, in_folds=options.folds is not None)
     grouping = _group(samples, found.findings)
     split = _split(samples, given, options, dataset)
     if grouping and split.source != "given":

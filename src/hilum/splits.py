@@ -34,6 +34,9 @@ MIN_VAL_GROUPS = 5
 
 MIN_FOLD_GROUPS = 3
 
+FAR_OFF = 0.05
+"""Difference of a drawn share from the wanted one that is told: of few patients it may be large."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -316,14 +319,15 @@ def make_split(
     PatientOverlapError
         If given splits share patients and that is not allowed.
     DataError
-        If a class has no sample in training or validation, or a label none in training.
+        If a class has no sample in training or validation, or too few patients for both and the
+        test split, or a label has none in training.
     """
     names = np.asarray(given, dtype="<U5")
     strata, group_array = _as_strata(labels), np.asarray(groups)
     present = set(names)
     known = any(patients)
     whole = "whole patients and " if known else ""
-    reason = _why_draw_val(strata, names, val_share, patients_known=known)
+    reason = _why_draw_val(strata, names, val_share)
     if reason:
         # Drawn again below; what it shared with training does not matter then.
         names[names == "val"] = "train"
@@ -338,8 +342,9 @@ def make_split(
         test = assign(strata, groups, {"rest": 1 - test_share, "test": test_share}, seed=seed)
         names[test == "test"] = "test"
         reasons.append(
-            f"There was no test split to keep: {test_share:.0%} of the samples, {whole}every class "
-            "in its share, were drawn and sealed."
+            "There was no test split to keep: "
+            f"{drawn_share(names == 'test', test_share)}, {whole}every class in its share, were "
+            "drawn and sealed."
         )
     absent = strata.absent(names == "test")
     if absent:
@@ -348,14 +353,18 @@ def make_split(
             f"The test split holds no image of {classes}: figures that need it cannot be estimated."
         )
     # A test split drawn just now may have left too little of the one for validation.
-    reason = reason or _why_draw_val(strata, names, val_share, patients_known=known)
+    reason = reason or _why_draw_val(strata, names, val_share)
     if reason:
         rest = names != "test"
         names[rest] = assign(
             strata.of(rest), list(group_array[rest]), {"train": 1 - val_share, "val": val_share},
             seed=seed + 1,
         )  # fmt: skip
-        reasons.append(reason)
+        _check_enough(
+            strata, group_array, names, is_test_drawn="test" not in present, patients_known=known
+        )
+        share = drawn_share(names[rest] == "val", val_share, of="samples outside test")
+        reasons.append(reason.format(share=f"{share}{', whole patients,' if known else ''}"))
     else:
         reasons.append("The validation split that came with the data was kept.")
     reasons += check_strata(strata, names)
@@ -365,6 +374,40 @@ def make_split(
         "mixed" if kept and drawn else "given" if kept else "drawn"
     )
     return Split(names, source, tuple(reasons), find_overlap(patients, list(names)))
+
+
+def _check_enough(
+    strata: Strata,
+    groups: NDArray[np.str_],
+    names: NDArray[np.str_],
+    *,
+    is_test_drawn: bool,
+    patients_known: bool,
+) -> None:
+    """Say how many patients are needed where a class has too few for what had to be drawn."""
+    missing = {*strata.absent(names == "train"), *strata.absent(names == "val")}
+    # Without a label in validation there is a run all the same.
+    if not missing or not isinstance(strata, ClassStrata):
+        return
+    inside = np.ones(len(names), dtype=bool) if is_test_drawn else names != "test"
+    counts = {
+        name: len(np.unique(groups[inside & has]))
+        for name, has in zip(strata.names, strata.has.T, strict=True)
+    }
+    needed = 3 if is_test_drawn else 2
+    few = {name: n for name, n in counts.items() if 0 < n < needed}
+    if missing.isdisjoint(few):
+        return
+    counted = "patients" if patients_known else "images"
+    leave_out = " or leave such classes out" if len(counts) - len(few) >= 2 else ""
+    raise DataError(
+        f"There are too few {counted} to split{'' if is_test_drawn else ' outside test'}: "
+        + ", ".join(f"{n} of class '{name}'" for name, n in list(few.items())[:5])
+        + f"{', …' if len(few) > 5 else ''}. Each class needs {needed} at least, one to train on, "
+        "one to choose the threshold by"
+        + (", one to test on" if is_test_drawn else "")
+        + f". Add {counted}{leave_out}."
+    )
 
 
 def make_folds(
@@ -461,14 +504,24 @@ def _overlap_message(overlap: dict[str, Any]) -> str:
     )
 
 
-def _why_draw_val(
-    strata: Strata, names: NDArray[np.str_], val_share: float, *, patients_known: bool
-) -> str | None:
-    whole = ", whole patients," if patients_known else ""
-    share = f"{val_share:.0%} of the samples outside test{whole} were drawn"
+def drawn_share(is_drawn: NDArray[np.bool_], wanted: float, *, of: str = "samples") -> str:
+    """Say in numbers how much was drawn, and why where that is far from what was wanted."""
+    n, n_all = int(is_drawn.sum()), len(is_drawn)
+    share = n / max(1, n_all)
+    told = f"{share:.0%}"
+    if abs(share - wanted) > FAR_OFF:
+        told += (
+            f" where {wanted:.0%} was wanted: what belongs together stays so, and every class is "
+            "to be there"
+        )
+    return f"{n:,} of the {n_all:,} {of} ({told})"
+
+
+def _why_draw_val(strata: Strata, names: NDArray[np.str_], val_share: float) -> str | None:
+    """Say why validation is to be drawn, with room for the `share`; None where it is not."""
     val = strata.has[names == "val"]
     if not len(val):
-        return f"There was no validation split to keep: {share}."
+        return "There was no validation split to keep: {share} were drawn."
     counts = strata.has[names != "test"].sum(axis=0)
     least = int(val.sum(axis=0)[counts > 0].min())
     could = float(val_share * counts[counts > 0].min())
@@ -477,7 +530,7 @@ def _why_draw_val(
     return (
         f"The validation split that came with the data has {len(val)} "
         f"image{'' if len(val) == 1 else 's'}, {least} of its rarest class: too few to choose a "
-        f"threshold by. It was merged into training, and {share} anew."
+        "threshold by. It was merged into training, and {share} were drawn anew."
     )
 
 

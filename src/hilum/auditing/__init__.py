@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hilum.auditing.basics import (
     BASIC_CHECKS,
     find_blank,
+    find_few_patients,
     find_unknown_patients,
     find_unreadable,
     not_looked_for,
@@ -147,8 +148,16 @@ def audit(
     )
 
 
-def find_flaws(dataset: Dataset, scanned: Scan, progress: Progress) -> Found:
-    """Look for flaws in scanned samples, the worst first."""
+def find_flaws(
+    dataset: Dataset, scanned: Scan, progress: Progress, *, in_folds: bool = False
+) -> Found:
+    """Look for flaws in scanned samples, the worst first.
+
+    Parameters
+    ----------
+    in_folds : bool
+        They are to be cross-validated, so that no test split is drawn.
+    """
     samples, looks = readable(scanned)
     findings = [*find_unreadable(scanned.samples), *find_unknown_patients(dataset)]
     findings += find_blank(samples, looks)
@@ -159,7 +168,7 @@ def find_flaws(dataset: Dataset, scanned: Scan, progress: Progress) -> Found:
         return joined(
             (
                 Found(tuple(findings)),
-                check_labels(samples, names),
+                check_labels(samples, names, in_folds=in_folds),
                 memory.ask(find_near_duplicates, progress),
                 unlabelled.ask(find_drift, progress),
                 ask_by_label(OF_CLASSES, samples, looks, names, progress),
@@ -167,9 +176,10 @@ def find_flaws(dataset: Dataset, scanned: Scan, progress: Progress) -> Found:
         )
     for check in BASIC_CHECKS:
         findings += check(samples)
+    findings += find_few_patients(samples, in_folds=in_folds)
     return joined(
         (
-            Found(tuple(findings), not_looked_for(samples)),
+            Found(tuple(findings), not_looked_for(samples, in_folds=in_folds)),
             *(memory.ask(detector, progress) for detector in DETECTORS),
         )
     )

@@ -284,7 +284,7 @@ def _far_off(values: NDArray[np.float64], least: float) -> NDArray[np.bool_]:
     return found
 
 
-def _mixed_modes(samples: pd.DataFrame) -> list[Finding]:
+def find_mixed_modes(samples: pd.DataFrame) -> list[Finding]:
     mode = (
         samples["mode"].astype(str)
         + np.where(samples["grey"].astype(bool), " in grey, ", " in colour, ")
@@ -351,13 +351,18 @@ def _association(one: pd.Series, other: pd.Series) -> float:
     return math.sqrt(phi / max(1e-9, min(rows_left - 1, columns_left - 1)))
 
 
-def _few_patients(samples: pd.DataFrame) -> list[Finding]:
-    """Say how wide intervals will be with the test patients there are, or would be."""
-    found = _test_patients(samples)
+def find_few_patients(samples: pd.DataFrame, *, in_folds: bool) -> list[Finding]:
+    """Say how wide intervals will be with the test patients there are, or would be.
+
+    Parameters
+    ----------
+    in_folds : bool
+        Cross-validation holds each patient out once, but for those of a given test split.
+    """
+    found = _test_patients(samples, in_folds)
     if found is None:
         return []
     counts, n_all = found
-    given = samples["given_split"] == "test"
     name, n = str(counts.idxmin()), max(1.0, float(counts.min()))
     low, high = wilson(EXPECTED, n, Z)
     if high - low <= WIDTH_WANTED:
@@ -369,12 +374,16 @@ def _few_patients(samples: pd.DataFrame) -> list[Finding]:
             "few_patients",
             "medium" if high - low > WIDTH_BAD else "low",
             round(n),
-            f"The test split {'has' if given.any() else 'drawn from these data would have'} about "
-            f"{n:.0f} {counted} of class '{name}': a sensitivity of {EXPECTED:.0%} would have a "
-            f"95 % interval from {low:.0%} to {high:.0%}, and an AUROC of {EXPECTED} one "
-            f"{min(1.0, area):.2f} wide. For a width of {WIDTH_WANTED} it takes about "
-            f"{_patients_needed()} {counted} of each class in the test split. Gather more, or use "
-            f"cross-validation (--folds 5), which tests on all {counted}.",
+            f"{_tested_on(samples, in_folds)} {n:.0f} {counted} of class '{name}': a sensitivity "
+            f"of {EXPECTED:.0%} would have a 95 % interval from {low:.0%} to {high:.0%}, "
+            f"and an AUROC of {EXPECTED} one {min(1.0, area):.2f} wide. For a width of "
+            f"{WIDTH_WANTED} it takes about {_patients_needed()} {counted} of each class"
+            + (
+                ". Gather more."
+                if in_folds
+                else " in the test split. Gather more, or use cross-validation (--folds 5), which "
+                f"tests on all {counted}."
+            ),
             (),
             (),
             {
@@ -386,11 +395,20 @@ def _few_patients(samples: pd.DataFrame) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _test_patients(samples: pd.DataFrame) -> tuple[pd.Series, float] | None:
+def _tested_on(samples: pd.DataFrame, in_folds: bool) -> str:
+    if in_folds:
+        return "Cross-validation tests on"
+    given = (samples["given_split"] == "test").any()
+    return f"The test split {'has' if given else 'drawn from these data would have'} about"
+
+
+def _test_patients(samples: pd.DataFrame, in_folds: bool) -> tuple[pd.Series, float] | None:
     """Count the test patients, there or to be drawn, by class and in all; None of one class."""
     given = samples["given_split"] == "test"
-    test = samples[given] if given.any() else samples
-    share = 1.0 if given.any() else DRAWN_TEST_SHARE
+    if in_folds:
+        test, share = samples[~given], 1.0
+    else:
+        test, share = (samples[given], 1.0) if given.any() else (samples, DRAWN_TEST_SHARE)
     own = test["patient"].where(test["patient"] != "", "#" + test["path"])
     counts = own.groupby(test["label"]).nunique() * share
     if len(counts) < 2:
@@ -440,7 +458,7 @@ def find_blank(samples: pd.DataFrame, looks: NDArray[np.uint8]) -> list[Finding]
     ]
 
 
-def not_looked_for(samples: pd.DataFrame) -> dict[str, str]:
+def not_looked_for(samples: pd.DataFrame, *, in_folds: bool) -> dict[str, str]:
     """Say which checks of the table have nothing to look at in these samples, and why."""
     why: dict[str, str] = {}
     given = set(samples["given_split"].astype(str)) - {""}
@@ -452,7 +470,7 @@ def not_looked_for(samples: pd.DataFrame) -> dict[str, str]:
         why["prevalence_shift"] = NO_TRAIN_AND_TEST
     if not (samples["format"].astype(str).str.upper() == "DICOM").any():
         why["burned_in"] = "no file is DICOM"
-    if _test_patients(samples) is None:
+    if _test_patients(samples, in_folds) is None:
         why["few_patients"] = "there are not two classes to test"
     return why
 
@@ -462,7 +480,7 @@ Checks = tuple[Callable[[pd.DataFrame], list[Finding]], ...]
 BASIC_CHECKS: Checks = (
     *(_exact_duplicates, _contradictory_labels, _patients_across_splits),
     *(_patients_in_several_classes, _prevalence_shift, find_small_classes, _burned_in),
-    *(_extreme_sizes, _mixed_modes, _few_patients),
+    *(_extreme_sizes, find_mixed_modes),
 )
 """Each looks at the readable samples."""
 
@@ -471,6 +489,3 @@ CHECKS_OF_FILES: Checks = (_exact_duplicates, _patients_across_splits, _burned_i
 
 CHECKS_OF_CLASSES: Checks = (_contradictory_labels, _prevalence_shift)
 """Those that several labels an image are given to one by one."""
-
-CHECKS_OF_THE_RAREST: Checks = (_mixed_modes, _few_patients)
-"""Those that of several labels the rarest is given to: what they say is much the same of all."""

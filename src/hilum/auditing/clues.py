@@ -23,6 +23,7 @@ from hilum.auditing.quick_model import (
     picture_features,
     shrink,
 )
+from hilum.columns import nearly_usual
 from hilum.dataset import RESERVED
 from hilum.resampling import Floats
 from hilum.threads import in_threads, one_blas_thread
@@ -36,6 +37,7 @@ OF_PICTURES, OF_FEW_VALUES = 0.03, 0.3  # strengths of the models that tell the 
 
 N_BINS = 12
 LEAST_HOLDERS = 3  # patients that must share a value of a column before it can be learnt from
+FEW_ALIKE = 10  # images with one value: where most have fewer, they may be those of a patient
 
 Family = Literal["file", "column", "rim", "coarse"]
 
@@ -114,12 +116,15 @@ class Clues:
         Of a small model on the whole look.
     restated : tuple of str
         Metadata columns that say the label in other words.
+    naming : tuple of str
+        Metadata columns that may name patients where none is known, and were not measured.
     """
 
     study: Study
     picture: Area
     clues: tuple[Clue, ...]
     restated: tuple[str, ...]
+    naming: tuple[str, ...] = ()
 
     def share(self, clue: Clue) -> float:
         """How much of what can be predicted at all the clue predicts, 0 to 1."""
@@ -148,13 +153,15 @@ def measure_clues(samples: pd.DataFrame, seen: Looks, study: Study) -> Clues:
     study : Study
     """
     rows = samples.iloc[study.rows]
-    columns, restated = _column_trials(rows, study)
+    naming = _naming_columns(samples)
+    columns, restated = _column_trials(rows, study, naming)
+    naming = [name for name in naming if name not in restated]
     trials = [*_file_trials(rows, study), *_picture_trials(seen), *columns, _whole(seen)]
     # Limited here once: threads that set and restore the limit each might leave it behind.
     with early_stops(), one_blas_thread():
         measured = list(in_threads(lambda trial: trial.measure(study), trials))
     clues = [clue for clue in measured if clue is not None]
-    return Clues(study, clues[-1].area, tuple(clues[:-1]), tuple(restated))
+    return Clues(study, clues[-1].area, tuple(clues[:-1]), tuple(restated), tuple(naming))
 
 
 def _measure(features: NDArray[Any], study: Study, strength: float) -> Area:
@@ -182,7 +189,9 @@ def _file_trials(rows: pd.DataFrame, study: Study) -> Iterator[Trial]:
         yield Trial(name, words, "file", partial(_given, features), OF_FEW_VALUES)
 
 
-def _column_trials(rows: pd.DataFrame, study: Study) -> tuple[list[Trial], list[str]]:
+def _column_trials(
+    rows: pd.DataFrame, study: Study, naming: list[str]
+) -> tuple[list[Trial], list[str]]:
     """Return what to try of the data's own columns, and those that say the label."""
     trials, restated = [], []
     for column in (name for name in rows.columns if name not in RESERVED):
@@ -190,9 +199,39 @@ def _column_trials(rows: pd.DataFrame, study: Study) -> tuple[list[Trial], list[
         if _restates(column, values, study):
             restated.append(str(column))
             continue
+        if column in naming:
+            continue
         features, words = partial(_column_features, values, study), f"the column '{column}'"
         trials.append(Trial(f"column:{column}", words, "column", features, OF_FEW_VALUES))
     return trials, restated
+
+
+def _naming_columns(samples: pd.DataFrame) -> list[str]:
+    """Return the columns that may name patients, where nothing else does.
+
+    There each image counts as a patient of its own, so that images of one person are learnt from
+    and asked about: such a column tells the label by who it is, a shortcut that no network has.
+    """
+    if (samples["patient"] != "").any():
+        return []
+    own = [str(name) for name in samples.columns if name not in RESERVED]
+    slips = nearly_usual(own, "patient")
+    return [name for name in own if name in slips or _parts_finely(samples[name])]
+
+
+def _parts_finely(column: pd.Series) -> bool:
+    """Whether a column parts images as patients do, most into groups of a few.
+
+    A device, site or view has many images each. Numbers of many values are no names, but ages and
+    measurements: they are judged in bins, each of a twelfth of all images.
+    """
+    values = column.astype(str).str.strip()
+    stated = values[values != ""]
+    if _numbers(values) is not None:
+        return False
+    alike = stated.map(stated.value_counts())
+    # Where no value has enough images to be learnt from, there is nothing to leave out.
+    return bool(alike.max() >= LEAST_HOLDERS and alike.median() < FEW_ALIKE)
 
 
 def _given(features: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
@@ -229,10 +268,15 @@ def _joined(*parts: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
 
 
 def _column_features(values: pd.Series, study: Study) -> NDArray[np.float32] | None:
+    numbers = _numbers(values)
+    return _values(values, study) if numbers is None else _bins(numbers.to_numpy(float))
+
+
+def _numbers(values: pd.Series) -> pd.Series | None:
+    """Read a column's numbers, NaN where it is empty; None where it has words or few values."""
     numbers = pd.to_numeric(values.where(values != ""), errors="coerce")
-    if numbers.notna().sum() == (values != "").sum() and numbers.nunique() > N_BINS:
-        return _bins(numbers.to_numpy(float))
-    return _values(values, study)
+    all_are = numbers.notna().sum() == (values != "").sum()
+    return numbers if all_are and numbers.nunique() > N_BINS else None
 
 
 def _restates(column: str, values: pd.Series, study: Study) -> bool:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from hilum.auditing.basics import (
     CHECKS_OF_CLASSES,
     CHECKS_OF_FILES,
-    CHECKS_OF_THE_RAREST,
+    find_few_patients,
+    find_mixed_modes,
     find_small_classes,
     not_looked_for,
 )
@@ -31,7 +32,7 @@ MOST_IMAGES = 20_000
 """Images, over all these labels, that detectors of pictures are asked about."""
 
 
-def check_labels(samples: pd.DataFrame, names: Sequence[str]) -> Found:
+def check_labels(samples: pd.DataFrame, names: Sequence[str], *, in_folds: bool) -> Found:
     """Do the checks of the table: those of classes for each label by itself."""
     present = members(samples["label"], names)
     rows, labels = np.nonzero(present)
@@ -39,13 +40,14 @@ def check_labels(samples: pd.DataFrame, names: Sequence[str]) -> Found:
     rarest = _as_classes(samples, names[int(present.sum(axis=0).argmin())], names)
     findings = [finding for check in CHECKS_OF_FILES for finding in check(samples)]
     findings += find_small_classes(shown)
-    findings += [finding for check in CHECKS_OF_THE_RAREST for finding in check(rarest)]
+    # What these say is much the same of all labels.
+    findings += [*find_mixed_modes(rarest), *find_few_patients(rarest, in_folds=in_folds)]
     for name in names:
         of_label = _as_classes(samples, name, names)
         findings += [
             _of_label(finding, name) for check in CHECKS_OF_CLASSES for finding in check(of_label)
         ]
-    return Found(tuple(findings), not_looked_for(rarest))
+    return Found(tuple(findings), not_looked_for(rarest, in_folds=in_folds))
 
 
 def ask_by_label(

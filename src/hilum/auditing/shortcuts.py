@@ -7,7 +7,8 @@ training, calibration or a choice of model.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -49,7 +50,20 @@ def find_shortcuts(samples: pd.DataFrame, looks: Looks, *, progress: Progress) -
     found = measure_clues(samples, seen, study)
     marks = [*find_marks(samples, seen, found)]
     findings = (*marks, *_alarms(found, bool(marks)), *_restatements(found))
-    return Found(findings, clues=found.to_dict())
+    left_out = {"shortcut": _why_not(found.naming)} if found.naming else {}
+    for why in left_out.values():
+        progress.say(f"Shortcuts were not looked for {why}.")
+    return Found(findings, left_out, clues=found.to_dict())
+
+
+def _why_not(naming: Sequence[str]) -> str:
+    """Say why columns that may name patients were not looked into, and what to do."""
+    one = len(naming) == 1
+    return (
+        f"in the {'column' if one else 'columns'} {quoted(naming)}, which may name patients while "
+        "none is known: those learnt from would be recognised. If so, pass --patient-column "
+        f"{shlex.quote(naming[0]) if one else 'with the one that does'}"
+    )
 
 
 def _alarms(found: Clues, is_marked: bool) -> Iterator[Finding]:
