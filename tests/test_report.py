@@ -382,6 +382,25 @@ def test_what_so_few_images_cannot_tell_is_not_found_in_order(clean: RunFacts) -
     assert missing.is_serious
 
 
+def test_coverage_is_held_against_the_chance_of_test_and_of_validation(clean: RunFacts) -> None:
+    facts = copy.deepcopy(clean)
+    sets = {"coverage_wanted": 0.95, "coverage": figure(0.9, 0.86, 0.94)}
+    facts.metrics["test"]["conformal"] = sets
+    # Thresholds of 20 patients a class may cover 0.12 less by chance, of both classes 0.08.
+    verdict = judge(facts)
+    assert verdict.reasons == ()
+    assert (
+        "whether prediction sets hold the truth as often as promised (too few validation patients "
+        "set them)"
+    ) in verdict.unchecked
+    sets["coverage"] = figure(0.85, 0.81, 0.89)
+    (reason,) = judge(facts).reasons
+    assert reason.text == (
+        "In 85.0\u202f% (81.0–89.0\u202f%) of the test images, where 95\u202f% was wanted. That is "
+        "more than chance explains: the test images may differ from the validation images."
+    )
+
+
 def test_one_answer_to_all_is_named_of_patients_too(clean: RunFacts) -> None:
     facts = copy.deepcopy(clean)
     facts.metrics["test"]["patients"] = {"confusion_matrix": [[20, 0], [20, 0]]}

@@ -225,6 +225,13 @@ class RunFacts:
         """Samples of one split."""
         return self.samples[self.samples["split"] == split]
 
+    def owners(self, split: str) -> pd.Series[str]:
+        """Name whom each sample of one split counts for; images of no patient for themselves."""
+        used = self.used(split)
+        if "group" in used:
+            return used["group"]
+        return used["patient"].where(used["patient"] != "", used["path"])
+
     def n_patients(self, split: str) -> int | None:
         """Count the patients of one split; None where none is known."""
         found = self.run["splits"]["counts"][split]["n_patients"]
