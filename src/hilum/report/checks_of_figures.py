@@ -12,7 +12,7 @@ from hilum.conformal import least_coverage
 from hilum.multilabel import two_classes
 from hilum.referral import UNLIKE
 from hilum.report import words
-from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures
+from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures, n_of_equal_name
 from hilum.report.reason import N_EXAMPLES, Found
 
 WIDE = 0.10  # width of a 95 % interval from which two classifiers can no longer be told apart
@@ -279,6 +279,23 @@ def check_external(facts: RunFacts, found: Found) -> None:
         )
     elif compared:
         found.fine.append(f"{term.in_text} does not fall on other data beyond its interval")
+
+
+def check_equal_names(facts: RunFacts, found: Found) -> None:
+    alike = {
+        name: words.of_equal_name(n)
+        for name, other in facts.external.items()
+        if (n := n_of_equal_name(other))
+    }
+    if alike:
+        found.add(
+            "equal_names",
+            f"Patients of {words.join(list(alike))} may be patients of this run",
+            "; ".join(f"{name}: {said}" for name, said in alike.items())
+            + ". If they are the same people, the figures there are too good. Where numbers of "
+            "patients begin anew in each hospital, they are others.",
+            anchor="external",
+        )
 
 
 def check_subgroups(facts: RunFacts, found: Found) -> None:

@@ -456,3 +456,8 @@ def figures_on(found: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(found.get(key), Mapping):
             return dict(found[key])
     return found
+
+
+def n_of_equal_name(found: Mapping[str, Any]) -> int:
+    """Count the patients of external/<name>.json that bear the name of one of the run's."""
+    return int((found.get("seen") or {}).get("n_patients_of_equal_name") or 0)
