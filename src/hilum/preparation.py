@@ -60,6 +60,11 @@ class DataOptions:
         Order of the classes.
     positive : str or None
         For two classes, the one to be found.
+    patient_pattern : str or None
+        A regular expression with a group `patient`, searched in file names and then in paths, which
+        goes before a column of patients. None tries the known ways of naming files.
+    columns : Columns or None
+        Names of a table's columns; None takes the usual ones.
     new_split : bool
         Leave the split that came with the data, and draw one.
     allow_patient_overlap : bool
@@ -240,7 +245,27 @@ def plan(
 ) -> Plan:
     """Show the plan that `train` would follow on these data, with the reason of each setting.
 
-    Parameters and errors are those of `prepare`.
+    All that comes before training is done; only the cache is written to.
+
+    Parameters
+    ----------
+    data : path
+        A folder of class folders, the same under train, val, test, a table or an NPZ.
+    recipe : str, optional
+        A named recipe, or the folder of a run whose plan is to be taken as it is.
+    settings : mapping, optional
+        Settings that override recipe and plan, by name.
+    minutes : float, optional
+        Time for all of training, as `train` takes it.
+    options : DataOptions, optional
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    DataError, SettingError
     """
     prepared = prepare(
         data,
