@@ -416,6 +416,26 @@ def test_a_finished_run_is_not_resumed_nor_overwritten(run: hilum.Run, data: Pat
     )
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"minutes": "2"}, "minutes is '2'. Give a number above 0, such as 5."),
+        ({"options": {"folds": 2}}, "options is {'folds': 2}. Give hilum.DataOptions(…)."),
+        (
+            {"settings": {"epochs": {3}}},
+            "The setting 'epochs' is {3}. Give text, a number, a list or None.",
+        ),
+    ],
+)
+def test_arguments_of_other_types_are_refused_before_anything_is_written(
+    data: Path, tmp_path: Path, wrong: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(hilum.SettingError) as error:
+        hilum.train(data, tmp_path / "run", **wrong)
+    assert str(error.value) == message
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_with_other_things_is_left_alone(data: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.doc").write_text("years of work")
     with pytest.raises(hilum.RunError) as error:

@@ -50,6 +50,17 @@ TARGET_REASONS: dict[TargetKind, str] = {
 }
 
 
+OPTION_TYPES: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
+    (("classes",), (tuple, list), "a tuple of names"),
+    (("positive", "patient_pattern", "target"), (str,), "a text"),
+    (("columns",), (Columns,), "hilum.Columns"),
+    (("new_split", "allow_patient_overlap"), (bool,), "True or False"),
+    (("skip_unreadable", "dicom_columns"), (bool,), "True or False"),
+    (("folds",), (int,), "a whole number"),
+)
+"""Options, the types that each may have, and these in words."""
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """How data are to be read and split; what the user agreed to.
@@ -77,6 +88,11 @@ class DataOptions:
         Cross-validate over this many folds instead of training once.
     target : str or None
         'classes', 'ordinal' or 'multilabel'; None takes what the data show.
+
+    Raises
+    ------
+    SettingError
+        If an option is of another type.
     """
 
     classes: tuple[str, ...] | None = None
@@ -89,6 +105,17 @@ class DataOptions:
     dicom_columns: bool = False
     folds: int | None = None
     target: TargetKind | None = None
+
+    def __post_init__(self) -> None:
+        for names, types, wanted in OPTION_TYPES:
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and type(value) not in types:
+                    raise SettingError(f"DataOptions: {name} is {value!r}. Give {wanted}.")
+        if self.target is not None and self.target not in TARGET_REASONS:
+            raise SettingError(
+                f"DataOptions: target is {self.target!r}. Give one of {quoted(TARGET_REASONS)}."
+            )
 
 
 @dataclass(frozen=True)

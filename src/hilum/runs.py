@@ -7,6 +7,7 @@ that a later step needs is in the folder, so a run killed at any moment is not l
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -18,11 +19,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 import hilum
-from hilum.budget import overrun
+from hilum.budget import check_minutes, overrun
 from hilum.columns import Columns
 from hilum.crossvalidation import check_folds, work_folds
 from hilum.decoded_samples import split_samples
-from hilum.errors import HilumError, RunError
+from hilum.errors import HilumError, RunError, SettingError
 from hilum.evaluation import as_table, measure, n_openings, now, open_test, predict_split
 from hilum.export import Outputs
 from hilum.external import OtherData, evaluate_on
@@ -101,6 +102,7 @@ def train(
     """
     started = time.monotonic()
     progress, folder = progress or LogProgress(), Path(out)
+    request = _request(data, recipe, settings, minutes, options)
     _check_new(folder)
     try:
         with locked(folder):
@@ -112,13 +114,7 @@ def train(
                 status="reading",
                 started=now(),
                 elapsed_s=0.0,
-                request={
-                    "data": str(Path(data).absolute()),
-                    "recipe": _as_recorded(recipe),
-                    "settings": dict(settings or {}),
-                    "minutes": minutes,
-                    "options": asdict(options or DataOptions()),
-                },
+                request=request,
             )
             try:
                 _prepare(run, progress)
@@ -245,6 +241,34 @@ def _check_new(folder: Path) -> None:
         not folder.is_dir() or any(path.name != LOCK_FILE for path in folder.iterdir())
     ):
         raise RunError(f"{folder} exists and is not empty. Choose a new folder for the run.")
+
+
+def _request(
+    data: str | Path,
+    recipe: str | Path | None,
+    settings: Mapping[str, Any] | None,
+    minutes: float | None,
+    options: DataOptions | None,
+) -> dict[str, Any]:
+    """Write down what is asked for as run.json keeps it, and refuse what it could not keep."""
+    check_minutes(minutes)
+    if not isinstance(options, DataOptions | None):
+        raise SettingError(f"options is {options!r}. Give hilum.DataOptions(…).")
+    chosen = dict(settings or {})
+    for name, value in chosen.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            raise SettingError(
+                f"The setting '{name}' is {value!r}. Give text, a number, a list or None."
+            ) from None
+    return {
+        "data": str(Path(data).absolute()),
+        "recipe": _as_recorded(recipe),
+        "settings": chosen,
+        "minutes": minutes,
+        "options": asdict(options or DataOptions()),
+    }
 
 
 def _as_recorded(recipe: str | Path | None) -> str | None:
