@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from hilum.networks import build_network
 from hilum.preparation import prepare
 from hilum.readers import read_bytes
 from hilum.settings import Settings
+from hilum.training import train_network
 
 RUN_FILES = (
     "run.json", "samples.csv", "plan.json", "history.csv", "checkpoints/last.pt",
@@ -402,6 +404,32 @@ def test_each_session_is_on_record(
     assert first["started"] <= second["started"]
     assert first["versions"] == facts["versions"]
     assert second["versions"] == {"python": "3.99"}
+
+
+@pytest.mark.usefixtures("short")
+def test_the_time_of_a_run_is_that_of_all_its_sessions_from_the_start_of_each(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = [0.0]
+    monkeypatch.setattr("hilum.runs.time", SimpleNamespace(monotonic=lambda: sum(passed)))
+
+    def slowly(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+        def work(*args: Any, **kwargs: Any) -> Any:
+            passed.append(seconds)
+            return function(*args, **kwargs)
+
+        return work
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hilum.runs.prepare", slowly(prepare, 100))
+    monkeypatch.setattr("hilum.runs.train_network", slowly(interrupt, 1000))
+    with pytest.raises(KeyboardInterrupt):
+        tiny.train_tiny(data, tmp_path / "run")
+    passed.append(86_400)  # until the next morning
+    monkeypatch.setattr("hilum.runs.train_network", slowly(train_network, 10))
+    assert hilum.resume(tmp_path / "run").facts["elapsed_s"] == 1110
 
 
 def test_a_finished_run_is_not_resumed_nor_overwritten(run: hilum.Run, data: Path) -> None:
