@@ -200,6 +200,11 @@ def evaluate(
     subgroups : sequence of str, optional
         Give the figures of groups by these columns of the data.
 
+    Returns
+    -------
+    Run
+        `metrics` holds the figures of its own data; `external` those of other data, by their name.
+
     Raises
     ------
     RunError
