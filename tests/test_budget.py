@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -240,6 +241,13 @@ def test_a_time_that_is_none_is_refused(minutes: float) -> None:
     assert str(caught.value) == (
         f"--minutes {minutes:g} is no time to train in. Give a number above 0."
     )
+
+
+@pytest.mark.parametrize("minutes", ["2", True])
+def test_a_time_of_another_type_is_refused(minutes: Any) -> None:
+    with pytest.raises(SettingError) as caught:
+        check_minutes(minutes)
+    assert str(caught.value) == f"minutes is {minutes!r}. Give a number above 0, such as 5."
 
 
 def test_what_is_sure_to_fit_need_not_be_timed() -> None:

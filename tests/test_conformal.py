@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hilum.conformal import (
     describe_sets,
+    least_coverage,
     patient_quantile,
     prediction_sets,
     set_thresholds,
@@ -92,6 +93,19 @@ class TestSets:
         found = set_thresholds([0] * 30 + [1] * 3, probs, range(33), 0.9)
         assert found[0] > 0
         assert found[1] == 0
+
+    def test_what_thresholds_of_few_patients_cover_at_least(self) -> None:
+        # Of 19 patients the least probability counts: it covers a share u or less in u^19 of draws.
+        assert least_coverage(19, 0.95) == pytest.approx(0.025 ** (1 / 19))
+        assert least_coverage(18, 0.95) == 1  # the class belongs to every set
+        rng = np.random.default_rng(3)
+        covered = []
+        for _ in range(2000):
+            p = rng.random(50)
+            cut, _ = set_thresholds([0] * 50, np.stack([p, 1 - p], axis=1), range(50), 0.9)
+            covered.append(1 - cut)
+        # Standard error of a share of 0.025 among 2,000: 0.0035.
+        assert 0.015 <= np.mean(np.array(covered) < least_coverage(50, 0.9)) <= 0.036
 
     def test_two_classes_do_not_depend_on_a_rising_calibrator(self) -> None:
         rng = np.random.default_rng(0)

@@ -117,6 +117,11 @@ def test_the_page_and_the_lack_of_one_model_are_told(run: hilum.Run) -> None:
     }
 
 
+def test_the_time_holds_that_of_all_folds_and_more(run: hilum.Run) -> None:
+    folds = [read_json(run.folder / f"fold-{k}" / "run.json") for k in range(1, N_FOLDS + 1)]
+    assert run.facts["elapsed_s"] > sum(fold["elapsed_s"] for fold in folds) > 0
+
+
 class KilledError(Exception):
     """Stands for the power cut."""
 

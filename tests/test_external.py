@@ -36,7 +36,7 @@ def test_figures_stand_at_the_locked_threshold_and_test_stays_closed(
 ) -> None:
     before = (run.folder / "openings.jsonl").read_bytes()
     metrics = (run.folder / "metrics.json").read_bytes()
-    hilum.evaluate(run.folder, elsewhere)
+    done = hilum.evaluate(run.folder, elsewhere)
     assert (run.folder / "openings.jsonl").read_bytes() == before
     assert (run.folder / "metrics.json").read_bytes() == metrics
     found = json.loads((run.folder / "external" / "elsewhere.json").read_text(encoding="utf-8"))
@@ -47,6 +47,7 @@ def test_figures_stand_at_the_locked_threshold_and_test_stays_closed(
     called = rows["p_opacity"] >= threshold
     assert found["metrics"]["sensitivity"]["value"] == pytest.approx(called[ill].mean())
     assert found["metrics"]["n"] == len(rows) == 48
+    assert done.external["elsewhere"] == found
     assert found["drift"]["message"]
     assert "elsewhere" in (run.folder / "report.html").read_text(encoding="utf-8")
 

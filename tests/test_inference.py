@@ -221,6 +221,27 @@ def test_inputs_that_are_not_there(tmp_path: Path) -> None:
         assert str(error.value) == f"{path} {message}"
 
 
+def test_images_of_several_inputs_bear_names_that_tell_them_apart(
+    model: hilum.Model, tmp_path: Path
+) -> None:
+    pixels = np.zeros((2, 20, 20), dtype=np.uint8)
+    for folder in ("north", "south"):
+        (tmp_path / folder).mkdir()
+        arrays = {"train_images": pixels, "train_labels": np.array([0, 1])}
+        np.savez(tmp_path / f"{folder}.npz", **arrays)  # type: ignore[arg-type]
+        (tmp_path / folder / "t.csv").write_text("path\na.png\n")
+        Image.fromarray(pixels[0]).save(tmp_path / folder / "a.png")
+    (tmp_path / "one.npz").write_bytes(b"nonsense")
+    names = ("north.npz", "south.npz", "north/t.csv", "south/t.csv", "north", "one.npz")
+    found = model.predict([tmp_path / name for name in names])
+    assert [Path(p.path).relative_to(tmp_path).as_posix() for p in found] == [
+        *("north.npz/train/0", "north.npz/train/1", "south.npz/train/0", "south.npz/train/1"),
+        *("north/a.png", "south/a.png", "north/a.png", "one.npz"),
+    ]
+    for name, path in (("north.npz", "train/0"), ("north/t.csv", "a.png")):
+        assert model.predict([tmp_path / name])[0].path == path  # alone, as it is named there
+
+
 def test_an_image_unlike_the_training_data_is_referred(model: hilum.Model, data: Path) -> None:
     rules = model.facts.referral
     assert rules is not None

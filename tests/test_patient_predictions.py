@@ -99,6 +99,17 @@ def test_a_table_names_the_patients(run: hilum.Run, data: Path, tmp_path: Path) 
     )
 
 
+def test_images_of_no_patient_in_two_tables_are_not_one_patient(
+    model: hilum.Model, tmp_path: Path
+) -> None:
+    for folder, patient in (("north", "ann"), ("south", "bob")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "t.csv").write_text(f"path,patient\na.png,\nb.png,{patient}\n")
+    names, _ = find_patients(model.facts, sorted(tmp_path.glob("*/t.csv")))
+    loose = [str(tmp_path / folder / "a.png") for folder in ("north", "south")]
+    assert names == [loose[0], "ann", loose[1], "bob"]
+
+
 def test_images_of_no_known_patient_are_refused(run: hilum.Run, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((20, 20), dtype=np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(hilum.DataError) as error:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,6 +138,25 @@ def test_twelve_bits_in_sixteen(tmp_path: Path) -> None:
             pixels = rng.integers(0, 4096, (8, 8), dtype=np.uint16)
             Image.fromarray(pixels).save(tmp_path / label / f"{n}.png")
     assert prepare(tmp_path).plan.settings.ranges == {"uint16": (0.0, 4095.0)}
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"folds": "5"}, "folds is '5'. Give a whole number."),
+        ({"classes": "a,b"}, "classes is 'a,b'. Give a tuple of names."),
+        ({"new_split": 1}, "new_split is 1. Give True or False."),
+        ({"columns": "labels"}, "columns is 'labels'. Give hilum.Columns."),
+        (
+            {"target": "grades"},
+            "target is 'grades'. Give one of 'classes', 'multilabel', 'ordinal'.",
+        ),
+    ],
+)
+def test_options_of_other_types_are_refused(option: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError) as error:
+        DataOptions(**option)
+    assert str(error.value) == f"DataOptions: {message}"
 
 
 # -- the positive class -------------------------------------------------------------------------

@@ -44,3 +44,13 @@ def test_a_record_of_samples_without_a_column(tmp_path: Path) -> None:
     assert str(error.value) == (
         f"{tmp_path / 'samples.csv'} is damaged: the column 'excluded' is missing. Start a new run."
     )
+
+
+def test_figures_on_other_data_are_known_by_their_name(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert run.external == {}
+    (tmp_path / "external").mkdir()
+    for name in ("ward", "clinic"):
+        (tmp_path / "external" / f"{name}.json").write_text(f'{{"name": "{name}"}}')
+        (tmp_path / "external" / f"{name}.csv").write_text("path\n")
+    assert run.external == {"clinic": {"name": "clinic"}, "ward": {"name": "ward"}}

@@ -20,6 +20,7 @@ from hilum.errors import RunError
 from hilum.referral import UNLIKE
 from hilum.report import write_report
 from hilum.report.answer import make_answer
+from hilum.report.cards import model_card, to_markdown
 from hilum.report.checks_of_figures import one_answers
 from hilum.report.facts import RunFacts, read_run
 from hilum.report.gallery import Album
@@ -304,6 +305,7 @@ def _heat(key: str, **values: Any) -> Change:
     return lambda facts: facts.run.update(explanation={key: values})
 
 
+NAMESAKES = {"seen": {"n_patients_of_equal_name": 2}, "metrics": {"auroc": figure(0.95)}}
 SUBGROUP = {"column": "sex", "group": "F", "n": 40, "n_patients": 20, "auroc": figure(0.8)}
 
 
@@ -347,6 +349,7 @@ CASES = (
     ("patients_guessed", _patients(source="known_pattern")),
     ("drawn_test", lambda facts: facts.samples.__setitem__("given_split", "")),
     ("external_drop", lambda facts: facts.external.update(there={"auroc": figure(0.8)})),
+    ("equal_names", lambda facts: facts.external.update(ward=NAMESAKES)),
     ("subgroup_gap", _more(subgroups=[SUBGROUP])),
     ("calibration_slope", _more(calibration_slope=figure(0.5, 0.4, 0.6))),
     ("fragile", _fragile),
@@ -381,6 +384,39 @@ def test_what_so_few_images_cannot_tell_is_not_found_in_order(clean: RunFacts) -
     (missing,) = [reason for reason in verdict.reasons if reason.kind == "missing_class"]
     assert missing.title == "No test image is labelled ill"
     assert missing.is_serious
+
+
+def test_coverage_is_held_against_the_chance_of_test_and_of_validation(clean: RunFacts) -> None:
+    facts = copy.deepcopy(clean)
+    sets = {"coverage_wanted": 0.95, "coverage": figure(0.9, 0.86, 0.94)}
+    facts.metrics["test"]["conformal"] = sets
+    # Thresholds of 20 patients a class may cover 0.12 less by chance, of both classes 0.08.
+    verdict = judge(facts)
+    assert verdict.reasons == ()
+    assert (
+        "whether prediction sets hold the truth as often as promised (too few validation patients "
+        "set them)"
+    ) in verdict.unchecked
+    sets["coverage"] = figure(0.85, 0.81, 0.89)
+    (reason,) = judge(facts).reasons
+    assert reason.text == (
+        "In 85.0\u202f% (81.0–89.0\u202f%) of the test images, where 95\u202f% was wanted. That is "
+        "more than chance explains: the test images may differ from the validation images."
+    )
+
+
+def test_patients_of_equal_name_are_told_wherever_figures_on_other_data_are(
+    clean: RunFacts,
+) -> None:
+    facts = copy.deepcopy(clean)
+    facts.external["ward"] = NAMESAKES
+    alike = "2 patients there bear the name of a patient of the run"
+    (reason,) = judge(facts).reasons
+    assert reason.title == "Patients of ward may be patients of this run"
+    assert reason.text.startswith(f"ward: {alike}. If they are the same people, ")
+    (line,) = [text for _, text, where in make_answer(facts).also if where == "external"]
+    assert line.endswith(f"on ward; too good if people are the same: {alike}")
+    assert f"0.950 (0.940–0.960); {alike}" in to_markdown(model_card(facts), "a run")
 
 
 def test_one_answer_to_all_is_named_of_patients_too(clean: RunFacts) -> None:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from hilum.networks import build_network
 from hilum.preparation import prepare
 from hilum.readers import read_bytes
 from hilum.settings import Settings
+from hilum.training import train_network
 
 RUN_FILES = (
     "run.json", "samples.csv", "plan.json", "history.csv", "checkpoints/last.pt",
@@ -404,6 +406,32 @@ def test_each_session_is_on_record(
     assert second["versions"] == {"python": "3.99"}
 
 
+@pytest.mark.usefixtures("short")
+def test_the_time_of_a_run_is_that_of_all_its_sessions_from_the_start_of_each(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = [0.0]
+    monkeypatch.setattr("hilum.runs.time", SimpleNamespace(monotonic=lambda: sum(passed)))
+
+    def slowly(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+        def work(*args: Any, **kwargs: Any) -> Any:
+            passed.append(seconds)
+            return function(*args, **kwargs)
+
+        return work
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hilum.runs.prepare", slowly(prepare, 100))
+    monkeypatch.setattr("hilum.runs.train_network", slowly(interrupt, 1000))
+    with pytest.raises(KeyboardInterrupt):
+        tiny.train_tiny(data, tmp_path / "run")
+    passed.append(86_400)  # until the next morning
+    monkeypatch.setattr("hilum.runs.train_network", slowly(train_network, 10))
+    assert hilum.resume(tmp_path / "run").facts["elapsed_s"] == 1110
+
+
 def test_a_finished_run_is_not_resumed_nor_overwritten(run: hilum.Run, data: Path) -> None:
     with pytest.raises(hilum.RunError) as error:
         hilum.resume(run.folder)
@@ -414,6 +442,26 @@ def test_a_finished_run_is_not_resumed_nor_overwritten(run: hilum.Run, data: Pat
         f"{run.folder} already holds a run. Go on with it by: hilum resume {run.folder}, or "
         "choose another folder."
     )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"minutes": "2"}, "minutes is '2'. Give a number above 0, such as 5."),
+        ({"options": {"folds": 2}}, "options is {'folds': 2}. Give hilum.DataOptions(…)."),
+        (
+            {"settings": {"epochs": {3}}},
+            "The setting 'epochs' is {3}. Give text, a number, a list or None.",
+        ),
+    ],
+)
+def test_arguments_of_other_types_are_refused_before_anything_is_written(
+    data: Path, tmp_path: Path, wrong: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(hilum.SettingError) as error:
+        hilum.train(data, tmp_path / "run", **wrong)
+    assert str(error.value) == message
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_with_other_things_is_left_alone(data: Path, tmp_path: Path) -> None:

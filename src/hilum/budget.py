@@ -178,12 +178,14 @@ class Choice:
 
 
 def check_minutes(minutes: float | None) -> None:
-    """Refuse a time that is none, before the images are read.
+    """Refuse a time that is none, before images are read or anything is written.
 
     Raises
     ------
     SettingError
     """
+    if isinstance(minutes, bool) or not isinstance(minutes, int | float | None):
+        raise SettingError(f"minutes is {minutes!r}. Give a number above 0, such as 5.")
     if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
         raise SettingError(f"--minutes {minutes:g} is no time to train in. Give a number above 0.")
 

@@ -78,6 +78,30 @@ def fewest_patients(share: float) -> int:
     return math.ceil(share / (1 - share) - 1e-9)
 
 
+def least_coverage(n_patients: int, coverage: float) -> float:
+    """Find what thresholds set on so many patients of a class cover in 97.5 % of studies, at least.
+
+    Thresholds cover what was wanted on average over the studies that set them; those of one study
+    cover more or less. With one image a patient that is a Beta distribution; patients with several
+    images tell more, so that the true bound lies higher.
+
+    Returns
+    -------
+    float
+        1 with fewer than `fewest_patients`, where the class belongs to every set.
+
+    References
+    ----------
+    Vovk, Conditional validity of inductive conformal predictors, 2012.
+    """
+    from scipy.special import betaincinv
+
+    if n_patients < fewest_patients(coverage):
+        return 1.0
+    rank = math.ceil(coverage * (n_patients + 1) - 1e-9)
+    return float(betaincinv(rank, n_patients + 1 - rank, 0.025))
+
+
 def set_thresholds(
     y_true: ArrayLike, probs: ArrayLike, groups: ArrayLike, coverage: float
 ) -> tuple[float, ...]:

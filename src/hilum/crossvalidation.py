@@ -59,7 +59,7 @@ COPIED = (
 """Facts of run.json that the run of a fold shares with the whole."""
 
 
-def work_folds(run: Run, work: Callable[[Run], Run], progress: Progress) -> None:
+def work_folds(run: Run, work: Callable[[Run], None], progress: Progress) -> None:
     """Train and evaluate each fold that is not finished, then pool what they held out.
 
     Parameters
@@ -83,11 +83,6 @@ def work_folds(run: Run, work: Callable[[Run], Run], progress: Progress) -> None
         elif not (folder / "report.html").exists():
             write_report(folder)  # all else is done: its test split is not opened again
     _pool(run, dataset, samples)
-    elapsed = [
-        open_run(run.folder / fold_name(fold)).facts["elapsed_s"]
-        for fold in range(1, run.n_folds + 1)
-    ]
-    run.save(status="finished", finished=now(), elapsed_s=round(sum(elapsed), 1))
 
 
 def _begin_fold(

@@ -149,7 +149,9 @@ class Model:
         Returns
         -------
         list of Prediction
-            One a frame, in the order of the inputs. What cannot be read has its error.
+            One a frame, in the order of the inputs. What cannot be read has its error. Images of
+            a table or an NPZ have their paths there; beside other inputs these are preceded by the
+            folder of the table or the path of the NPZ.
         """
         return list(self.predict_each(open_inputs(inputs)))
 
@@ -437,9 +439,22 @@ def open_inputs(
     for number, item in enumerate(items):
         if isinstance(item, np.ndarray):
             openers.append((f"array {number}", partial(_picture_of, item)))
-        else:
+        elif len(items) == 1:
             openers += find_inputs(item)
+        else:
+            openers += [(name_among(item, name), opener) for name, opener in find_inputs(item)]
     return openers
+
+
+def name_among(item: str | Path, name: str) -> str:
+    """Name an image of one of several inputs so that it is not taken for one of another.
+
+    Images of a table or an NPZ bear names inside it, which another may hold too.
+    """
+    path = Path(item)
+    if path.is_dir() or name in (str(item), str(path)):
+        return name
+    return f"{item}/{name}" if path.suffix.lower() == ".npz" else str(path.parent / name)
 
 
 def find_inputs(item: str | Path) -> list[tuple[str, Opener]]:

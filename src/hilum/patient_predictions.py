@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hilum.errors import DataError, ModelError
-from hilum.inference import TABLE_SUFFIXES, Model, Prediction, load, open_inputs
+from hilum.inference import TABLE_SUFFIXES, Model, Prediction, load, name_among, open_inputs
 from hilum.model import ModelFacts
 from hilum.names import REFER, REFUSED
 from hilum.pooling import Floats, Target, decide, number_patients, pool_probabilities
@@ -156,10 +156,12 @@ def find_patients(
         )
     items = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     paths: list[str] = []
+    shown: list[str] = []
     stated: list[str] = []
     for item in items:
         names = [name for name, _ in open_inputs(item)]
         paths += names
+        shown += names if len(items) == 1 else [name_among(item, name) for name in names]
         stated += _stated(Path(item), len(names), patient_column)
     found, told = recognise(
         [path.replace("\\", "/") for path in paths],
@@ -172,7 +174,8 @@ def find_patients(
             f"Which of the {len(paths):,} images belong to one patient is not known. Give a table "
             "with a column 'patient', or --patient-pattern."
         )
-    pairs = zip(found, paths, strict=True)
+    # Images of no patient are patients of their own, though two inputs may name them alike.
+    pairs = zip(found, shown, strict=True)
     return [patient or path for patient, path in pairs], told.description
 
 

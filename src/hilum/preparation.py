@@ -50,6 +50,17 @@ TARGET_REASONS: dict[TargetKind, str] = {
 }
 
 
+OPTION_TYPES: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
+    (("classes",), (tuple, list), "a tuple of names"),
+    (("positive", "patient_pattern", "target"), (str,), "a text"),
+    (("columns",), (Columns,), "hilum.Columns"),
+    (("new_split", "allow_patient_overlap"), (bool,), "True or False"),
+    (("skip_unreadable", "dicom_columns"), (bool,), "True or False"),
+    (("folds",), (int,), "a whole number"),
+)
+"""Options, the types that each may have, and these in words."""
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """How data are to be read and split; what the user agreed to.
@@ -60,6 +71,11 @@ class DataOptions:
         Order of the classes.
     positive : str or None
         For two classes, the one to be found.
+    patient_pattern : str or None
+        A regular expression with a group `patient`, searched in file names and then in paths, which
+        goes before a column of patients. None tries the known ways of naming files.
+    columns : Columns or None
+        Names of a table's columns; None takes the usual ones.
     new_split : bool
         Leave the split that came with the data, and draw one.
     allow_patient_overlap : bool
@@ -72,6 +88,11 @@ class DataOptions:
         Cross-validate over this many folds instead of training once.
     target : str or None
         'classes', 'ordinal' or 'multilabel'; None takes what the data show.
+
+    Raises
+    ------
+    SettingError
+        If an option is of another type.
     """
 
     classes: tuple[str, ...] | None = None
@@ -84,6 +105,17 @@ class DataOptions:
     dicom_columns: bool = False
     folds: int | None = None
     target: TargetKind | None = None
+
+    def __post_init__(self) -> None:
+        for names, types, wanted in OPTION_TYPES:
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and type(value) not in types:
+                    raise SettingError(f"DataOptions: {name} is {value!r}. Give {wanted}.")
+        if self.target is not None and self.target not in TARGET_REASONS:
+            raise SettingError(
+                f"DataOptions: target is {self.target!r}. Give one of {quoted(TARGET_REASONS)}."
+            )
 
 
 @dataclass(frozen=True)
@@ -240,7 +272,27 @@ def plan(
 ) -> Plan:
     """Show the plan that `train` would follow on these data, with the reason of each setting.
 
-    Parameters and errors are those of `prepare`.
+    All that comes before training is done; only the cache is written to.
+
+    Parameters
+    ----------
+    data : path
+        A folder of class folders, the same under train, val, test, a table or an NPZ.
+    recipe : str, optional
+        A named recipe, or the folder of a run whose plan is to be taken as it is.
+    settings : mapping, optional
+        Settings that override recipe and plan, by name.
+    minutes : float, optional
+        Time for all of training, as `train` takes it.
+    options : DataOptions, optional
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    DataError, SettingError
     """
     prepared = prepare(
         data,

@@ -97,6 +97,12 @@ class Run:
         metrics: dict[str, Any] = read_json(self.folder / "metrics.json")
         return metrics
 
+    @property
+    def external(self) -> dict[str, dict[str, Any]]:
+        """Figures on other data by their name, each the content of external/NAME.json."""
+        paths = sorted((self.folder / "external").glob("*.json"))
+        return {path.stem: read_json(path) for path in paths}
+
 
 def open_run(folder: str | Path) -> Run:
     """Open a run folder.

@@ -194,7 +194,7 @@ def pixel_ranges(facts: Fingerprint, _: Mapping[str, Any] | None = None) -> Choi
     ranges, reasons = {}, []
     highest = facts.highest.get("uint16")
     if highest is not None and highest < 2**15:
-        white = next(2**bits - 1 for bits in (8, 10, 12, 14, 15) if highest < 2**bits)
+        white = next(2**bits - 1 for bits in range(8, 16) if highest < 2**bits)
         ranges["uint16"] = (0.0, float(white))
         reasons.append(
             f"The 16-bit images that state no range hold values up to {highest:.0f} only: {white} "

@@ -7,22 +7,22 @@ that a later step needs is in the folder, so a run killed at any moment is not l
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 import hilum
-from hilum.budget import overrun
+from hilum.budget import check_minutes, overrun
 from hilum.columns import Columns
 from hilum.crossvalidation import check_folds, work_folds
 from hilum.decoded_samples import split_samples
-from hilum.errors import HilumError, RunError
+from hilum.errors import HilumError, RunError, SettingError
 from hilum.evaluation import as_table, measure, n_openings, now, open_test, predict_split
 from hilum.export import Outputs
 from hilum.external import OtherData, evaluate_on
@@ -99,8 +99,9 @@ def train(
     >>> run.metrics["test"]["auroc"]["value"]  # doctest: +SKIP
     0.95
     """
-    started = time.monotonic()
+    clock = Clock(time.monotonic())
     progress, folder = progress or LogProgress(), Path(out)
+    request = _request(data, recipe, settings, minutes, options)
     _check_new(folder)
     try:
         with locked(folder):
@@ -112,22 +113,17 @@ def train(
                 status="reading",
                 started=now(),
                 elapsed_s=0.0,
-                request={
-                    "data": str(Path(data).absolute()),
-                    "recipe": _as_recorded(recipe),
-                    "settings": dict(settings or {}),
-                    "minutes": minutes,
-                    "options": asdict(options or DataOptions()),
-                },
+                request=request,
             )
-            try:
-                _prepare(run, progress)
-            except HilumError:
-                # Nothing worth keeping: once the data are mended, the same command should work.
-                (folder / "run.json").unlink()
-                raise
-            run = _go_on(run, progress, command)
-            if late := overrun(minutes, time.monotonic() - started):
+            with _time_kept(run, clock):
+                try:
+                    _prepare(run, progress, clock)
+                except HilumError:
+                    # Nothing worth keeping: once the data are mended, the same command should work.
+                    (folder / "run.json").unlink()
+                    raise
+                run = _go_on(run, progress, command, clock)
+            if late := overrun(minutes, time.monotonic() - clock.started):
                 progress.say(late)
             return run
     except HilumError:
@@ -149,14 +145,17 @@ def resume(
     RunError
         If the folder is no run, a finished one, or in use by another process.
     """
+    started = time.monotonic()
     open_run(folder)
     with locked(Path(folder)):
         run = open_run(folder)
         progress = progress or LogProgress()
-        if run.facts["status"] == "reading":
-            _prepare(run, progress)
-        if run.facts["status"] != "finished":
-            return _go_on(run, progress, command)
+        clock = Clock(started, run.facts["elapsed_s"])
+        with _time_kept(run, clock):
+            if run.facts["status"] == "reading":
+                _prepare(run, progress, clock)
+            if run.facts["status"] != "finished":
+                return _go_on(run, progress, command, clock)
         if (run.folder / "report.html").exists():
             raise RunError(f"{folder} is finished. See {run.folder / 'report.html'}.")
         _report(run)
@@ -200,6 +199,11 @@ def evaluate(
         only predictions.csv: the test split is not opened for it.
     subgroups : sequence of str, optional
         Give the figures of groups by these columns of the data.
+
+    Returns
+    -------
+    Run
+        `metrics` holds the figures of its own data; `external` those of other data, by their name.
 
     Raises
     ------
@@ -247,6 +251,34 @@ def _check_new(folder: Path) -> None:
         raise RunError(f"{folder} exists and is not empty. Choose a new folder for the run.")
 
 
+def _request(
+    data: str | Path,
+    recipe: str | Path | None,
+    settings: Mapping[str, Any] | None,
+    minutes: float | None,
+    options: DataOptions | None,
+) -> dict[str, Any]:
+    """Write down what is asked for as run.json keeps it, and refuse what it could not keep."""
+    check_minutes(minutes)
+    if not isinstance(options, DataOptions | None):
+        raise SettingError(f"options is {options!r}. Give hilum.DataOptions(…).")
+    chosen = dict(settings or {})
+    for name, value in chosen.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            raise SettingError(
+                f"The setting '{name}' is {value!r}. Give text, a number, a list or None."
+            ) from None
+    return {
+        "data": str(Path(data).absolute()),
+        "recipe": _as_recorded(recipe),
+        "settings": chosen,
+        "minutes": minutes,
+        "options": asdict(options or DataOptions()),
+    }
+
+
 def _as_recorded(recipe: str | Path | None) -> str | None:
     """Write a run folder so that it is found from elsewhere too; leave the name of a recipe."""
     if recipe is None:
@@ -255,7 +287,7 @@ def _as_recorded(recipe: str | Path | None) -> str | None:
     return str(Path(recipe).absolute()) if is_folder else str(recipe)
 
 
-def _prepare(run: Run, progress: Progress) -> None:
+def _prepare(run: Run, progress: Progress, clock: Clock) -> None:
     """Read, check, split and plan as run.json requests, and write down what came of it."""
     request = run.facts["request"]
     given = request["options"]
@@ -280,7 +312,7 @@ def _prepare(run: Run, progress: Progress) -> None:
         note = check_folds(prepared.samples, prepared.plan.settings, options.folds, names)
         if note:
             progress.say(note)
-    save_prepared(run, prepared, options, validation_note=note)
+    save_prepared(run, prepared, options, validation_note=note, elapsed_s=clock.read_s())
 
 
 def _columns(given: dict[str, Any] | None) -> Columns | None:
@@ -294,36 +326,59 @@ def _columns(given: dict[str, Any] | None) -> Columns | None:
 # -- the steps -------------------------------------------------------------------------------------
 
 
-def _go_on(run: Run, progress: Progress, command: Sequence[str]) -> Run:
+class Clock(NamedTuple):
+    """Tells the time that a run has taken: in this session, and in those before."""
+
+    started: float
+    before_s: float = 0.0
+
+    def read_s(self) -> float:
+        return round(self.before_s + time.monotonic() - self.started, 1)
+
+
+@contextlib.contextmanager
+def _time_kept(run: Run, clock: Clock) -> Iterator[None]:
+    """Write down the time of a session that the user interrupts, so that the next adds to it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        run.save(elapsed_s=clock.read_s())
+        raise
+
+
+def _go_on(run: Run, progress: Progress, command: Sequence[str], clock: Clock) -> Run:
     """Finish a run that is prepared, whether it trains once or in folds."""
     if run.n_folds is None:
-        return _work(run, progress, command)
-    work_folds(run, partial(_work, progress=progress, command=command), progress)
+        return _work(run, progress, command, clock)
+
+    def work_fold(fold: Run) -> None:
+        own = Clock(time.monotonic(), fold.facts["elapsed_s"])
+        with _time_kept(fold, own):
+            _work(fold, progress, command, own)
+        run.save(elapsed_s=clock.read_s())
+
+    work_folds(run, work_fold, progress)
+    run.save(status="finished", finished=now(), elapsed_s=clock.read_s())
     _report(run)
     return run
 
 
-def _work(run: Run, progress: Progress, command: Sequence[str]) -> Run:
+def _work(run: Run, progress: Progress, command: Sequence[str], clock: Clock) -> Run:
     """Train, evaluate, report; what one step held in memory is given back before the next."""
-    started, before = time.monotonic(), run.facts["elapsed_s"]
     give_back_pages()
-    known = _learn(run, progress, command)
+    known = _learn(run, progress, command, clock)
     give_back_pages()
     _evaluate(run, progress, run.facts["command"], known)
     del known
-    run.save(
-        status="finished",
-        finished=now(),
-        elapsed_s=round(before + time.monotonic() - started, 1),
-    )
+    # All but the report, which shows it.
+    run.save(status="finished", finished=now(), elapsed_s=clock.read_s())
     give_back_pages()
     _report(run)
     return run
 
 
-def _learn(run: Run, progress: Progress, command: Sequence[str]) -> Known | None:
+def _learn(run: Run, progress: Progress, command: Sequence[str], clock: Clock) -> Known | None:
     """Train and write the model; return what it gave for the validation images, if it is new."""
-    started, before = time.monotonic(), run.facts["elapsed_s"]
     dataset, samples, settings = load_prepared(run)
     # A run may be resumed on a machine that lacks the device; this tells.
     run.begin_session(command, settings.accelerator)
@@ -372,7 +427,7 @@ def _learn(run: Run, progress: Progress, command: Sequence[str]) -> Known | None
         training_note=trained.note,
         n_parameters=n_parameters(trained.network),
         explanation=check_maps(run.folder / "model", val_samples.pixels, _sizes(samples, "val")),
-        elapsed_s=round(before + time.monotonic() - started, 1),
+        elapsed_s=clock.read_s(),
     )
     return known
 

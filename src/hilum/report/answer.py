@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from hilum.report import labels, words
 from hilum.report.decisions import VAGUE
-from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures
+from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures, n_of_equal_name
 from hilum.report.labels import LabelTable
 from hilum.report.scales import IntervalRow, Scale, common_scale, interval_row
 
@@ -83,6 +83,8 @@ def _also(facts: RunFacts) -> list[tuple[str, str, str]]:
         text = f"AUROC {auroc} on {name}"
         if facts.is_multilabel:
             text += f", the mean over {words.join(figures['mean_over']) or 'no label'}"
+        if alike := words.of_equal_name(n_of_equal_name(other)):
+            text += f"; too good if people are the same: {alike}"
         found.append(("Other data", text, "external"))
     for fold in _fold(facts):
         text = f"This is {fold}; all are together in the report of the folder above"

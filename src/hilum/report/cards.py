@@ -12,7 +12,14 @@ from typing import Any
 
 from hilum.dataset import RESERVED
 from hilum.report import methods, network_words, words
-from hilum.report.facts import SPLIT_NAMES, Estimate, RunFacts, figures_on, main_figures
+from hilum.report.facts import (
+    SPLIT_NAMES,
+    Estimate,
+    RunFacts,
+    figures_on,
+    main_figures,
+    n_of_equal_name,
+)
 from hilum.report.kinds import title_of
 from hilum.report.reasons import judge
 
@@ -235,9 +242,9 @@ def _figures(facts: RunFacts) -> tuple[Entry, ...]:
     term = words.BY_KEY[main_figures(facts)[0]]
     for name, found in facts.external.items():
         figure = Estimate.of(dict(figures_on(found)), term.key)
-        entries.append(
-            Entry(f"On {name}", f"{term.in_text} {words.with_interval(figure, percent=False)}")
-        )
+        alike = words.of_equal_name(n_of_equal_name(found))
+        text = f"{term.in_text} {words.with_interval(figure, percent=False)}"
+        entries.append(Entry(f"On {name}", f"{text}; {alike}" if alike else text))
     return tuple(entries)
 
 

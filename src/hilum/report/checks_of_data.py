@@ -215,10 +215,7 @@ def check_predictions(facts: RunFacts, found: Found) -> None:
 
 
 def check_validation(facts: RunFacts, found: Found) -> None:
-    val = facts.samples[facts.samples["split"] == "val"]
-    owner = (
-        val["group"] if "group" in val else val["patient"].where(val["patient"] != "", val.index)
-    )
+    val, owner = facts.used("val"), facts.owners("val")
     few = []
     for name, rows in val.groupby("label"):
         n, n_groups = len(rows), owner[rows.index].nunique()

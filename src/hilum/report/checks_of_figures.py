@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from hilum.conformal import least_coverage
 from hilum.multilabel import two_classes
 from hilum.referral import UNLIKE
 from hilum.report import words
-from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures
+from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures, n_of_equal_name
 from hilum.report.reason import N_EXAMPLES, Found
 
 WIDE = 0.10  # width of a 95 % interval from which two classifiers can no longer be told apart
@@ -301,6 +303,23 @@ def check_external(facts: RunFacts, found: Found) -> None:
         found.fine.append(f"{term.in_text} does not fall on other data beyond its interval")
 
 
+def check_equal_names(facts: RunFacts, found: Found) -> None:
+    alike = {
+        name: words.of_equal_name(n)
+        for name, other in facts.external.items()
+        if (n := n_of_equal_name(other))
+    }
+    if alike:
+        found.add(
+            "equal_names",
+            f"Patients of {words.join(list(alike))} may be patients of this run",
+            "; ".join(f"{name}: {said}" for name, said in alike.items())
+            + ". If they are the same people, the figures there are too good. Where numbers of "
+            "patients begin anew in each hospital, they are others.",
+            anchor="external",
+        )
+
+
 def check_subgroups(facts: RunFacts, found: Found) -> None:
     rows = facts.metrics["test"].get("subgroups") or ()
     gaps, compared = [], False
@@ -430,24 +449,7 @@ def check_heat_place(facts: RunFacts, found: Found) -> None:
 
 def check_decisions(facts: RunFacts, found: Found) -> None:
     """Hold prediction sets and referral against what they promise."""
-    sets = facts.metrics["test"].get("conformal") or {}
-    coverage = Estimate.of(sets, "coverage")
-    if sets and coverage.ci_high is None:
-        found.unchecked.append(
-            f"whether prediction sets hold the truth as often as promised ({_why(coverage)})"
-        )
-    if coverage.ci_high is not None:
-        if coverage.ci_high < float(sets["coverage_wanted"]):
-            found.add(
-                "coverage",
-                "Prediction sets hold the truth less often than promised",
-                f"In {words.with_interval(coverage, percent=True)} of the test images, where "
-                f"{words.number(float(sets['coverage_wanted']), percent=True, digits=0)} was "
-                "wanted: the test images differ from the validation images.",
-                anchor="sets",
-            )
-        else:
-            found.fine.append("prediction sets hold the truth as often as promised")
+    _check_sets(facts, found)
     referral = facts.metrics["test"].get("referral") or {}
     unlike = _share((referral.get("reasons") or {}).get(UNLIKE))
     if unlike is not None and unlike >= MUCH_UNLIKE:
@@ -466,6 +468,46 @@ def check_decisions(facts: RunFacts, found: Found) -> None:
             f"By its own rules it refers {words.number(share, percent=True)} of the test images.",
             anchor="referral",
         )
+
+
+def _check_sets(facts: RunFacts, found: Found) -> None:
+    sets = facts.metrics["test"].get("conformal")
+    if not sets:
+        return
+    coverage, wanted = Estimate.of(sets, "coverage"), float(sets["coverage_wanted"])
+    question = "whether prediction sets hold the truth as often as promised"
+    if coverage.value is None or coverage.ci_high is None:
+        found.unchecked.append(f"{question} ({_why(coverage)})")
+    elif coverage.ci_high >= wanted:
+        found.fine.append("prediction sets hold the truth as often as promised")
+    elif coverage.value + _chance_of_sets(facts, coverage, wanted) >= wanted:
+        found.unchecked.append(f"{question} (too few validation patients set them)")
+    else:
+        found.add(
+            "coverage",
+            "Prediction sets hold the truth less often than promised",
+            f"In {words.with_interval(coverage, percent=True)} of the test images, where "
+            f"{words.number(wanted, percent=True, digits=0)} was wanted. That is more than chance "
+            "explains: the test images may differ from the validation images.",
+            anchor="sets",
+        )
+
+
+def _chance_of_sets(facts: RunFacts, coverage: Estimate, wanted: float) -> float:
+    """Say how far below what was wanted chance alone may bring the coverage on test.
+
+    The interval counts the chance of the test images; thresholds owe theirs to validation patients.
+    """
+    assert coverage.value is not None
+    assert coverage.ci_high is not None
+    labels, owners = facts.used("val")["label"], facts.owners("val")
+    counts = facts.run["splits"]["counts"]["test"]
+    parts = [coverage.ci_high - coverage.value]
+    for name in facts.class_names:
+        share = int(counts["classes"].get(name, 0)) / int(counts["n"])
+        least = least_coverage(owners[labels == name].nunique(), wanted)
+        parts.append(share * max(0.0, wanted - least))
+    return math.hypot(*parts)
 
 
 NO_INTERVALS = "the figures have no intervals"

@@ -225,6 +225,13 @@ class RunFacts:
         """Samples of one split."""
         return self.samples[self.samples["split"] == split]
 
+    def owners(self, split: str) -> pd.Series[str]:
+        """Name whom each sample of one split counts for; images of no patient for themselves."""
+        used = self.used(split)
+        if "group" in used:
+            return used["group"]
+        return used["patient"].where(used["patient"] != "", used["path"])
+
     def n_patients(self, split: str) -> int | None:
         """Count the patients of one split; None where none is known."""
         found = self.run["splits"]["counts"][split]["n_patients"]
@@ -449,3 +456,8 @@ def figures_on(found: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(found.get(key), Mapping):
             return dict(found[key])
     return found
+
+
+def n_of_equal_name(found: Mapping[str, Any]) -> int:
+    """Count the patients of external/<name>.json that bear the name of one of the run's."""
+    return int((found.get("seen") or {}).get("n_patients_of_equal_name") or 0)

@@ -161,10 +161,8 @@ def _title(metrics: Mapping[str, Any], term: words.Term, held_out: str) -> str:
     """Name the leading figure; of the folds, where putting them together makes it worse."""
     pooled = metrics[OUT_OF_FOLD]
     whole = words.with_interval(Estimate.of(pooled, term.key), percent=term.percent)
-    spread = metrics["spread"][term.key]
-    # Decisions, on which other figures stand, are each fold's own.
-    is_worse = term.key == "auroc" and _lies_below(pooled, metrics["folds"])
-    if not is_worse or spread["mean"] is None:
+    spread = _within_folds(metrics, term.key)
+    if spread is None:
         return f"{_mean(pooled, term)} {whole} on {held_out} held out"
     mean, low, high = (
         words.number(spread[key], percent=False) for key in ("mean", "lowest", "highest")
@@ -173,6 +171,14 @@ def _title(metrics: Mapping[str, Any], term: words.Term, held_out: str) -> str:
         f"{_mean(pooled, term)} {mean} within folds ({low} to {high}), on {held_out} held out; "
         f"{whole} together, as the scores of the folds’ networks are not on one scale"
     )
+
+
+def _within_folds(metrics: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
+    """Return how a figure varies over the folds, where putting them together makes it worse."""
+    # Decisions, on which other figures stand, are each fold's own.
+    is_worse = key == "auroc" and _lies_below(metrics[OUT_OF_FOLD], metrics["folds"])
+    spread: Mapping[str, Any] = metrics["spread"][key]
+    return spread if is_worse and spread["mean"] is not None else None
 
 
 def _lies_below(pooled: Mapping[str, Any], folds: Sequence[Mapping[str, Any]]) -> bool:
@@ -274,17 +280,25 @@ def _doubts(
             "there.",
             anchor="folds",
         )
-    wide = [
-        f"{words.BY_KEY[key].in_text} {words.interval(figure, percent=words.BY_KEY[key].percent)}"
-        for key in keys
-        for figure in [Estimate.of(pooled, key)]
-        if words.BY_KEY[key].rises and (figure.width or 0) > WIDE
-    ]
-    if wide:
+    wide = [_wide(metrics, words.BY_KEY[key]) for key in keys if words.BY_KEY[key].rises]
+    if any(wide):
         yield Doubt(
             "Few patients: wide intervals",
-            f"The truth may lie anywhere in these: {'; '.join(wide)}.",
+            f"The truth may lie anywhere in these: {'; '.join(filter(None, wide))}.",
         )
+
+
+def _wide(metrics: Mapping[str, Any], term: words.Term) -> str:
+    """Name a figure with its wide interval; of AUROC that leads by the folds, their range."""
+    figure = Estimate.of(metrics[OUT_OF_FOLD], term.key)
+    spread = _within_folds(metrics, term.key)
+    where = ""
+    if spread is not None:
+        figure = replace(figure, ci_low=spread["lowest"], ci_high=spread["highest"])
+        where = " within folds"
+    if (figure.width or 0) <= WIDE:
+        return ""
+    return f"{term.in_text} {words.interval(figure, percent=term.percent)}{where}"
 
 
 def _doubts_of_scale(metrics: Mapping[str, Any]) -> Iterator[Doubt]:

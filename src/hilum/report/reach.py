@@ -12,7 +12,7 @@ from typing import Any
 
 from hilum.report import figures, words
 from hilum.report.decisions import bare, curve_of, numbers
-from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures
+from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures, n_of_equal_name
 from hilum.report.figures import Plot, Style, Trace
 
 
@@ -240,12 +240,9 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
             f"{words.plural(n_left_out, 'image')} of patients that the run knows already "
             f"{'was' if n_left_out == 1 else 'were'} left out."
         )
-    n_alike = int((found.get("seen") or {}).get("n_patients_of_equal_name") or 0)
-    if n_alike:
-        lines.append(
-            f"{words.people(n_alike)} here bear{'s' if n_alike == 1 else ''} the name of a patient "
-            "of the run. If they are the same people, these figures are too good."
-        )
+    alike = words.of_equal_name(n_of_equal_name(found))
+    if alike:
+        lines.append(f"{alike}. If they are the same people, these figures are too good.")
     n_unread = int((found.get("data") or {}).get("n_excluded") or 0)
     if n_unread:
         lines.append(f"{words.plural(n_unread, 'file')} could not be read, and stand in no figure.")

@@ -25,6 +25,7 @@ WEIGHTS = {
     "patients_partly_unknown": 71,
     "opened_again": 70,
     "external_drop": 66,
+    "equal_names": 65,
     "missed_class": 64,
     "not_estimable": 62,
     "drop": 60,

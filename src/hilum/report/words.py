@@ -210,6 +210,14 @@ def people(n_patients: int | None) -> str:
     return "patients unknown" if n_patients is None else plural(n_patients, "patient")
 
 
+def of_equal_name(n_patients: int) -> str:
+    """Return '2 patients there bear the name of a patient of the run', '' for none."""
+    if not n_patients:
+        return ""
+    verb = "bears" if n_patients == 1 else "bear"
+    return f"{people(n_patients)} there {verb} the name of a patient of the run"
+
+
 def of_people(n_patients: int | None) -> str:
     """Return ' of 12 patients', ' (patients unknown)'."""
     return " (patients unknown)" if n_patients is None else f" of {people(n_patients)}"
