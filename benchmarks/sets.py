@@ -12,6 +12,9 @@ of a random image of a random patient, class by class. Three ways are compared:
 Run from the root of the project, a minute on one core:
 
     python -m benchmarks.sets --studies 1000
+
+`--alarms` counts instead how often coverage on test would be called too low where nothing has
+changed: by the interval on test alone, and as the report does.
 """
 
 from __future__ import annotations
@@ -21,9 +24,12 @@ import argparse
 import numpy as np
 from benchmarks.intervals_hold import SCENARIOS, Sample, Scenario, draw
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from hilum.calibrators import Calibrator, choose_calibrator
-from hilum.conformal import prediction_sets, set_thresholds
+from hilum.conformal import least_coverage, prediction_sets, set_thresholds
+from hilum.intervals import share
+from hilum.resampling import Clusters
 
 N_NEW = 200
 
@@ -75,12 +81,57 @@ def count(scenario: Scenario, way: str, n: int, coverage: float, studies: int) -
     return found
 
 
+def draw_two_classes(n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], Floats]:
+    """Draw n patients of either class with an image each: classes, and probabilities."""
+    y_true = np.repeat([0, 1], n)
+    scores = rng.normal(size=(2 * n, 2))
+    scores[np.arange(2 * n), y_true] += 1.5
+    return y_true, softmax(1.5 * scores, axis=1)
+
+
+def count_alarms(n_val: int, n_test: int, coverage: float, studies: int) -> Floats:
+    """Share of studies with an alarm, by the interval on test alone and with the thresholds'.
+
+    Parameters
+    ----------
+    n_val, n_test : int
+        Patients of either class.
+    """
+    rng = np.random.default_rng(0)
+    of_sets = (coverage - least_coverage(n_val, coverage)) / 2  # of either class, half of the test
+    alarms = np.zeros(2)
+    for _ in range(studies):
+        y_true, probs = draw_two_classes(n_val, rng)
+        thresholds = set_thresholds(y_true, probs, np.arange(len(probs)), coverage)
+        y_true, probs = draw_two_classes(n_test, rng)
+        held = prediction_sets(probs, thresholds)[np.arange(len(probs)), y_true]
+        everyone = np.ones(len(held), dtype=bool)
+        above = share(held, Clusters.of(None, len(held)), everyone).ci_high - held.mean()
+        alarms += (
+            held.mean() + np.array([above, np.hypot(above, np.hypot(of_sets, of_sets))]) < coverage
+        )
+    return alarms / studies
+
+
+def print_alarms(coverage: float, studies: int) -> None:
+    print(f"Wanted {coverage:.0%}; {studies:,} studies in which nothing has changed")
+    print("| patients a class, validation | test | by the test alone, % | by both, % |")
+    print("|---|---|---|---|")
+    for n_val, n_test in ((24, 40), (24, 200), (50, 100), (100, 300)):
+        alone, both = 100 * count_alarms(n_val, n_test, coverage, studies)
+        print(f"| {n_val} | {n_test} | {alone:.1f} | {both:.1f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--patients", type=int, nargs="+", default=[100, 300])
     parser.add_argument("--coverage", type=float, default=0.9)
+    parser.add_argument("--alarms", action="store_true")
     given = parser.parse_args()
+    if given.alarms:
+        print_alarms(given.coverage, given.studies)
+        return
     print(f"Wanted {given.coverage:.0%}; {given.studies:,} studies")
     print("| population | patients | way | by class, % | lowest tenth | empty, % | several, % |")
     print("|---|---|---|---|---|---|---|")
