@@ -122,11 +122,11 @@ def test_a_column_that_may_name_patients_is_no_shortcut_where_none_is_known(
     found = find_shortcuts(samples, looks, progress=said)
     assert f"column:{column}" not in [clue["name"] for clue in found.clues["clues"]]
     why = (
-        f"in the column '{column}', which may name patients while none is known: those learnt from "
-        f"would be recognised. If so, pass --patient-column {column}"
+        f"'{column}' may name patients while none is known, and those learnt from would be "
+        f"recognised. If it does, pass --patient-column {column}"
     )
-    assert found.not_looked_for == {"shortcut": why}
-    assert said.lines == [f"Shortcuts were not looked for {why}."]
+    assert found.not_looked_for == {"shortcut_columns": why}
+    assert said.lines == [f"Not every column was looked at for shortcuts: {why}."]
     known = find_shortcuts(samples.assign(patient=names), looks, progress=said)
     assert known.not_looked_for == {}
 

@@ -239,7 +239,7 @@ def test_a_time_that_is_none_is_refused(minutes: float) -> None:
     with pytest.raises(SettingError) as caught:
         check_minutes(minutes)
     assert str(caught.value) == (
-        f"--minutes {minutes:g} is no time to train in. Give a number above 0."
+        f"{minutes:g} minutes are no time to train in. Give a number above 0."
     )
 
 

@@ -83,9 +83,7 @@ def test_labels_as_numbers(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("one", "other"), [("0", "0.0"), ("1", "01"), ("1.5", "1.50"), ("KL 2", "kl 2.0")]
-)
+@pytest.mark.parametrize(("one", "other"), [("0", "0.0"), ("1", "01"), ("KL 2", "kl 2.0")])
 @pytest.mark.parametrize("target", [None, "ordinal"])
 def test_two_spellings_of_a_number_are_refused(
     tmp_path: Path, one: str, other: str, target: TargetKind | None
@@ -102,7 +100,20 @@ def test_two_spellings_of_a_number_are_refused(
 
 
 def test_other_numbers_are_other_classes(tmp_path: Path) -> None:
-    names = ["1", "10", "1.1", "1.01", "-1", "T1", "1.2.1", "1.2.10"]
+    names = [
+        "1",
+        "10",
+        "1.1",
+        "1.01",
+        "-1",
+        "T1",
+        "1.2.1",
+        "1.2.10",
+        "C50.1",
+        "C50.10",
+        "A1",
+        "A01",
+    ]
     rows = [["path", "label"], *([f"{n}.png", name] for n, name in enumerate(names))]
     assert set(load_dataset(write_table(tmp_path / "t.csv", rows)).class_names) == set(names)
 

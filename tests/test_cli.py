@@ -88,7 +88,7 @@ def test_plan_and_train_are_told_the_same() -> None:
 def test_a_time_that_is_none_is_told_before_images_are_read(tmp_path: Path) -> None:
     with pytest.raises(hilum.SettingError) as caught:
         invoke("plan", tmp_path / "nowhere", "--minutes", "0")
-    assert str(caught.value) == "--minutes 0 is no time to train in. Give a number above 0."
+    assert str(caught.value) == "0 minutes are no time to train in. Give a number above 0."
     for text, number in (("5min", "5"), ("2h", "30"), ("long", "30")):
         with pytest.raises(hilum.SettingError) as caught:
             invoke("plan", tmp_path / "nowhere", "--minutes", text)

@@ -32,7 +32,17 @@ def test_columns_by_name(tmp_path: Path) -> None:
 
 def test_slips_in_the_name_of_the_patient_column() -> None:
     slips = ["patiant", "Pateint", "patients", "Patinet ID", "subjet", "patient-nr"]
-    others = ["patient_age", "PatientSex", "path", "site", "pathology", "object"]
+    others = [
+        "inpatient",
+        "n_patients",
+        "patient_sd",
+        "patient_age",
+        "PatientSex",
+        "path",
+        "site",
+        "pathology",
+        "object",
+    ]
     assert nearly_usual([*others, *slips], "patient") == slips
 
 

@@ -349,7 +349,9 @@ class TestPerfect:
         unseen = 1 - 0.025 ** (1 / 40)
         right = two(self.Y, 0.99 * self.Y + 0.005)["ece"]
         assert right["value"] == pytest.approx(0.005)
-        assert right["ci_high"] == pytest.approx(unseen)
+        assert (right["ci_low"], right["ci_high"]) == pytest.approx((0, unseen))
+        cautious = two(self.Y, 0.6 * self.Y + 0.2)["ece"]
+        assert (cautious["value"], cautious["ci_low"]) == pytest.approx((0.2, 0.2 - unseen))
         healthy = two(np.zeros(40, dtype=int), np.full(40, 0.4))["ece"]
         assert healthy["value"] == pytest.approx(0.4)
         assert healthy["ci_low"] == pytest.approx(0.4 - unseen, abs=1e-4)

@@ -92,11 +92,12 @@ def test_the_graph_resizes_and_decides_as_the_library_does(
     session = onnxruntime.InferenceSession(model.SerializeToString())
     for height, width in SIZES:
         image = smooth_image(height, width, channels)
-        probs, seen = session.run(["probabilities", "network_input"], {"image": image[None]})
-        ours = resize(image, spec)[None]
+        pair = np.stack([image, 255 - image])
+        probs, seen = session.run(["probabilities", "network_input"], {"image": pair})
+        ours = np.stack([resize(each, spec) for each in pair])
         assert np.array_equal(seen.transpose(0, 2, 3, 1), ours)
         assert probs == pytest.approx(torch_probabilities(network, ours), abs=1e-5)
-        assert probs.sum() == pytest.approx(1)
+        assert probs.sum(axis=1) == pytest.approx(1)
 
 
 def test_prepared_images_pass_unchanged_in_any_number() -> None:

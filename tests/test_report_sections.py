@@ -162,7 +162,7 @@ def test_numbers_below_nought_and_near_one_read_well() -> None:
     rows.append({"prevalence": 0.5, "ppv": figure(1.0, 0.003, 1.0), "npv": figure(0.9)})
     rows.append({"prevalence": 0.5, "ppv": figure(1.0, 0.538, 1.0), "npv": figure(0.9)})
     rare, common, vague, least = predictive(rows)
-    assert least.in_words == "at least 53 of 100 alarms are true"
+    assert least.in_words == "54 to 100 of 100 alarms are true"
     assert vague.in_words == "too uncertain to tell"
     assert (rare.npv, rare.npv_bounds) == ("99.95\u202f%", "99.91–99.98\u202f%")
     assert rare.in_words == "1 of 20 alarms is true"

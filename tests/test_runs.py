@@ -451,7 +451,7 @@ def test_a_finished_run_is_not_resumed_nor_overwritten(run: hilum.Run, data: Pat
         ({"options": {"folds": 2}}, "options is {'folds': 2}. Give hilum.DataOptions(…)."),
         (
             {"settings": {"epochs": {3}}},
-            "The setting 'epochs' is {3}. Give text, a number, a list or None.",
+            "The setting 'epochs' is {3}, which no file can hold. Give what JSON knows.",
         ),
     ],
 )

@@ -187,7 +187,7 @@ def check_minutes(minutes: float | None) -> None:
     if isinstance(minutes, bool) or not isinstance(minutes, int | float | None):
         raise SettingError(f"minutes is {minutes!r}. Give a number above 0, such as 5.")
     if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
-        raise SettingError(f"--minutes {minutes:g} is no time to train in. Give a number above 0.")
+        raise SettingError(f"{minutes:g} minutes are no time to train in. Give a number above 0.")
 
 
 def in_words(minutes: float) -> str:

@@ -47,10 +47,19 @@ def usual_columns(raw: pd.DataFrame, usual: str) -> list[str]:
 def nearly_usual(names: Iterable[str], usual: str) -> list[str]:
     """Return the names that are a slip away from a usual one, as 'patiant' from 'patient'."""
     wanted = COLUMN_SPELLINGS.get(usual, (usual,))
-    # Nearer than 'patient_age' and 'patient_sex', which are no slips: 0.82.
     return [
-        name for name in names if difflib.get_close_matches(_bare(name), wanted, n=1, cutoff=0.85)
+        name
+        for name in names
+        if not _is_another(_bare(name), wanted)
+        and difflib.get_close_matches(_bare(name), wanted, n=1, cutoff=0.85)
     ]
+
+
+def _is_another(name: str, usual: Iterable[str]) -> bool:
+    """Whether more stands about a usual name than numbers it: 'inpatient' and 'patient_sd' do."""
+    return any(
+        word in name and not re.fullmatch(rf"{word}(s|no|nr|nos|ids)", name) for word in usual
+    )
 
 
 def _bare(name: str) -> str:

@@ -457,10 +457,12 @@ class Study:
             return interval
         unseen = intervals.never_seen(self.independent).ci_high
         if hit.min() == hit.max():
-            return interval._replace(ci_low=max(0.0, low - unseen), ci_high=min(1.0, high + unseen))
-        if np.abs(hit - stated).max() < 0.5:
-            return interval._replace(ci_high=max(high, unseen))
-        return interval
+            high = min(1.0, high + unseen)
+        elif np.abs(hit - stated).max() < 0.5:
+            high = max(high, unseen)
+        else:
+            return interval
+        return interval._replace(ci_low=max(0.0, low - unseen), ci_high=high)
 
     def calibration_parts(self) -> dict[str, Any]:
         """Calibration slope and intercept, parts of the Brier score, and the diagram."""
@@ -522,9 +524,12 @@ def fewer_patients(true: Bools, clusters: Clusters) -> int:
 
 def _reasoned(figure: Estimate, name: str) -> Estimate:
     """Name the class in what is missing of its figure, for a mean over classes to tell."""
-    reason = figure.reason and f"{name}: {figure.reason}"
-    why = figure.interval.reason and f"{name}: {figure.interval.reason}"
-    return replace(figure, reason=reason, interval=figure.interval._replace(reason=why))
+
+    def named(reason: str) -> str:
+        return f"{name}: {reason}" if reason and name not in reason else reason
+
+    interval = figure.interval._replace(reason=named(figure.interval.reason))
+    return replace(figure, reason=named(figure.reason), interval=interval)
 
 
 def mean_of(figures: Sequence[Estimate], n: int, *, least: float = -1.0) -> Estimate:

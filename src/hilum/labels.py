@@ -153,10 +153,10 @@ def check_spellings(found: Iterable[str], source: Path, what: str) -> None:
 def _without_spelling(name: str) -> tuple[str, ...]:
     """Write a name so that '0' and '0.0', or 'KL 1' and 'kl 1.0', are one.
 
-    A name of several numbers, such as '1.2.10', may be a code in which each zero counts.
+    In a code, such as 'C50.10' or 'A01', each zero may count.
     """
     folded = name.casefold()
-    number = re.fullmatch(r"(\D*)0*(\d+)(?:\.(\d*?)0*)?(\D*)", folded)
+    number = re.fullmatch(r"(\D*\s)?0*(\d+)(?:\.0*)?", folded)
     return (folded,) if number is None else number.groups(default="")
 
 

@@ -110,12 +110,30 @@ class DataOptions:
         for names, types, wanted in OPTION_TYPES:
             for name in names:
                 value = getattr(self, name)
-                if value is not None and type(value) not in types:
+                is_left = value is None and bool not in types
+                # A bool is an int to Python, and no number of folds.
+                fits = isinstance(value, types) and isinstance(value, bool) == (bool in types)
+                if not (is_left or fits):
                     raise SettingError(f"DataOptions: {name} is {value!r}. Give {wanted}.")
+        if any(not isinstance(name, str) for name in self.classes or ()):
+            raise SettingError(f"DataOptions: classes is {self.classes!r}. Give a tuple of names.")
         if self.target is not None and self.target not in TARGET_REASONS:
             raise SettingError(
                 f"DataOptions: target is {self.target!r}. Give one of {quoted(TARGET_REASONS)}."
             )
+
+
+def checked_options(options: DataOptions | None) -> DataOptions:
+    """Return the options, or the defaults where there are none.
+
+    Raises
+    ------
+    SettingError
+        If they are something else.
+    """
+    if not isinstance(options, DataOptions | None):
+        raise SettingError(f"options is {options!r}. Give hilum.DataOptions(…).")
+    return options or DataOptions()
 
 
 @dataclass(frozen=True)
@@ -153,7 +171,7 @@ def prepare(
     DataError, SettingError
     """
     started = time.monotonic()
-    options, progress = options or DataOptions(), progress or LogProgress()
+    options, progress = checked_options(options), progress or LogProgress()
     chosen = dict(settings or {})
     preset = load_preset(recipe) if recipe else None
     # So that a slip is told before the images are read; presets name all that they begin with.

@@ -120,7 +120,7 @@ def print_asked(figures: dict[str, Any], columns: Sequence[str]) -> None:
 def print_external(run: Run, name: str, as_json: bool, columns: Sequence[str]) -> None:
     """Print the figures on other data."""
     path = run.folder / "external" / f"{name}.json"
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = run.external[name]
     if as_json:
         print_json({"run": str(run.folder), "external": found})
         return

@@ -35,7 +35,7 @@ from hilum.memory import exhausted_as, give_back_pages
 from hilum.networks import n_parameters
 from hilum.patient_figures import pool_predictions
 from hilum.pixels import Images
-from hilum.preparation import DataOptions, prepare
+from hilum.preparation import DataOptions, checked_options, prepare
 from hilum.progress import LogProgress, Progress
 from hilum.recipes import recipe_names
 from hilum.records import (
@@ -219,7 +219,7 @@ def evaluate(
     with locked(run.folder):
         run = finished_run(folder)  # another process may have added to it
         if data is not None:
-            other = OtherData(data, name, class_map or {}, options or DataOptions(), skip_seen)
+            other = OtherData(data, name, class_map or {}, checked_options(options), skip_seen)
             evaluate_on(
                 run,
                 other,
@@ -260,22 +260,20 @@ def _request(
 ) -> dict[str, Any]:
     """Write down what is asked for as run.json keeps it, and refuse what it could not keep."""
     check_minutes(minutes)
-    if not isinstance(options, DataOptions | None):
-        raise SettingError(f"options is {options!r}. Give hilum.DataOptions(…).")
     chosen = dict(settings or {})
     for name, value in chosen.items():
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError):
             raise SettingError(
-                f"The setting '{name}' is {value!r}. Give text, a number, a list or None."
+                f"The setting '{name}' is {value!r}, which no file can hold. Give what JSON knows."
             ) from None
     return {
         "data": str(Path(data).absolute()),
         "recipe": _as_recorded(recipe),
         "settings": chosen,
         "minutes": minutes,
-        "options": asdict(options or DataOptions()),
+        "options": asdict(checked_options(options)),
     }
 
 
@@ -338,11 +336,13 @@ class Clock(NamedTuple):
 
 @contextlib.contextmanager
 def _time_kept(run: Run, clock: Clock) -> Iterator[None]:
-    """Write down the time of a session that the user interrupts, so that the next adds to it."""
+    """Write down the time of a session that ends early, so that the next adds to it."""
     try:
         yield
-    except KeyboardInterrupt:
-        run.save(elapsed_s=clock.read_s())
+    except (KeyboardInterrupt, Exception):
+        if (run.folder / "run.json").exists():  # what failed while preparing leaves nothing
+            with contextlib.suppress(OSError):  # a full disk is what may have ended it
+                run.save(elapsed_s=clock.read_s())
         raise
 
 

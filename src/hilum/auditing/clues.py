@@ -38,6 +38,7 @@ OF_PICTURES, OF_FEW_VALUES = 0.03, 0.3  # strengths of the models that tell the 
 N_BINS = 12
 LEAST_HOLDERS = 3  # patients that must share a value of a column before it can be learnt from
 FEW_ALIKE = 10  # images with one value: where most have fewer, they may be those of a patient
+LEAST_NAMES = 20  # values of a column that may name patients: sites and devices are fewer
 
 Family = Literal["file", "column", "rim", "coarse"]
 
@@ -231,7 +232,11 @@ def _parts_finely(column: pd.Series) -> bool:
         return False
     alike = stated.map(stated.value_counts())
     # Where no value has enough images to be learnt from, there is nothing to leave out.
-    return bool(alike.max() >= LEAST_HOLDERS and alike.median() < FEW_ALIKE)
+    return bool(
+        stated.nunique() >= LEAST_NAMES
+        and alike.max() >= LEAST_HOLDERS
+        and alike.median() < FEW_ALIKE
+    )
 
 
 def _given(features: NDArray[np.float32] | None) -> NDArray[np.float32] | None:

@@ -50,9 +50,9 @@ def find_shortcuts(samples: pd.DataFrame, looks: Looks, *, progress: Progress) -
     found = measure_clues(samples, seen, study)
     marks = [*find_marks(samples, seen, found)]
     findings = (*marks, *_alarms(found, bool(marks)), *_restatements(found))
-    left_out = {"shortcut": _why_not(found.naming)} if found.naming else {}
+    left_out = {"shortcut_columns": _why_not(found.naming)} if found.naming else {}
     for why in left_out.values():
-        progress.say(f"Shortcuts were not looked for {why}.")
+        progress.say(f"Not every column was looked at for shortcuts: {why}.")
     return Found(findings, left_out, clues=found.to_dict())
 
 
@@ -60,8 +60,8 @@ def _why_not(naming: Sequence[str]) -> str:
     """Say why columns that may name patients were not looked into, and what to do."""
     one = len(naming) == 1
     return (
-        f"in the {'column' if one else 'columns'} {quoted(naming)}, which may name patients while "
-        "none is known: those learnt from would be recognised. If so, pass --patient-column "
+        f"{quoted(naming)} may name patients while none is known, and those learnt from would be "
+        f"recognised. If {'it does' if one else 'one does'}, pass --patient-column "
         f"{shlex.quote(naming[0]) if one else 'with the one that does'}"
     )
 

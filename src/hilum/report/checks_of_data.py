@@ -17,6 +17,7 @@ from hilum.splits import MIN_VAL_GROUPS, MIN_VAL_PER_CLASS
 MUCH_EXCLUDED = 0.05
 LEAST_SHIFT = 0.03  # difference of class shares that a reader would care about
 Z_SHIFT = 2.58  # and that chance gives once in a hundred, by patient
+MOST_SEEN = 0.1  # difference of shares that nobody would call none, chance or not
 MOST_HIDDEN = 0.35  # difference of shares that may stay hidden where none is found
 
 
@@ -249,7 +250,7 @@ def _alike(facts: RunFacts, split: str) -> float:
 
 def check_prevalence(facts: RunFacts, found: Found) -> None:
     counts = facts.run["splits"]["counts"]
-    shifts, hidden = [], []
+    shifts, seen, hidden = [], [0.0], []
     for name in [facts.positive_class] if facts.positive_class else facts.class_names:
         (k_train, n_train), (k_test, n_test) = (
             (int(counts[split]["classes"].get(name, 0)), int(counts[split]["n"]))
@@ -261,12 +262,13 @@ def check_prevalence(facts: RunFacts, found: Found) -> None:
         pooled = (k_train + k_test) / (n_train + n_test)
         independent = _alike(facts, "train") / n_train + _alike(facts, "test") / n_test
         spread = math.sqrt(pooled * (1 - pooled) * independent)
+        seen.append(abs(difference))
         hidden.append(Z_SHIFT * spread)
         if abs(difference) >= LEAST_SHIFT and abs(difference) > Z_SHIFT * spread:
             shifts.append((abs(difference), name, k_train / n_train, k_test / n_test))
     if not shifts:
         found.pass_if(
-            bool(hidden) and max(hidden) <= MOST_HIDDEN,
+            bool(hidden) and max(hidden) <= MOST_HIDDEN and max(seen) < MOST_SEEN,
             "classes are as frequent in test as in training",
             "whether classes are as frequent in test as in training",
             f"there are so few that a difference of {max(hidden):.0%} could be chance"

@@ -71,8 +71,8 @@ def check_one_answer(facts: RunFacts, found: Found) -> None:
 
 
 def check_missed_classes(facts: RunFacts, found: Found) -> None:
-    """Name classes of which less than half is called so, by more than chance."""
-    classes = facts.metrics["test"].get("classes") or {}
+    """Name classes, of three or more, of which less than half is called so beyond chance."""
+    classes = {} if facts.positive_class else facts.metrics["test"].get("classes") or {}
     shares = {name: Estimate.of(own, "sensitivity") for name, own in classes.items()}
     missed = {
         name: share
@@ -234,8 +234,12 @@ def check_width(facts: RunFacts, found: Found) -> None:
         found.add(
             "missing_class",
             f"No test image is labelled {words.join(missing, last='or')}",
-            "Whether such images are told from others was not tested: what is said of them, and "
-            "means over the classes, leave them out.",
+            "Whether such images are told from others was not tested"
+            + (
+                "."
+                if facts.positive_class
+                else ", and means over the classes are those of the others."
+            ),
         )
     few = {name: int(n) for name, n in counts.items() if 0 < int(n) < SMALL_CLASS}
     if few:
@@ -481,7 +485,9 @@ def _check_sets(facts: RunFacts, found: Found) -> None:
     elif coverage.ci_high >= wanted:
         found.fine.append("prediction sets hold the truth as often as promised")
     elif coverage.value + _chance_of_sets(facts, coverage, wanted) >= wanted:
-        found.unchecked.append(f"{question} (too few validation patients set them)")
+        found.unchecked.append(
+            f"{question} (chance in test and validation patients may explain what is missing)"
+        )
     else:
         found.add(
             "coverage",

@@ -241,8 +241,8 @@ def _true_alarms(ppv: Estimate) -> str:
         return ""
     if ppv.width is not None and ppv.width > VAGUE:
         return "too uncertain to tell"
-    if ppv.ci_low is not None and (ppv.value == 1 or (ppv.width or 0) > SOME):
-        return f"at least {math.floor(100 * ppv.ci_low)} of 100 alarms are true"
+    if ppv.ci_low is not None and ppv.ci_high is not None and (ppv.width or 0) > SOME:
+        return f"{100 * ppv.ci_low:.0f} to {100 * ppv.ci_high:.0f} of 100 alarms are true"
     if 0.995 <= ppv.value < 1:
         return "more than 99 of 100 alarms are true"
     if ppv.value >= 0.2:

@@ -289,16 +289,11 @@ def _doubts(
 
 
 def _wide(metrics: Mapping[str, Any], term: words.Term) -> str:
-    """Name a figure with its wide interval; of AUROC that leads by the folds, their range."""
+    """Name a figure with its wide interval; not AUROC that leads by the folds, which has none."""
     figure = Estimate.of(metrics[OUT_OF_FOLD], term.key)
-    spread = _within_folds(metrics, term.key)
-    where = ""
-    if spread is not None:
-        figure = replace(figure, ci_low=spread["lowest"], ci_high=spread["highest"])
-        where = " within folds"
-    if (figure.width or 0) <= WIDE:
+    if (figure.width or 0) <= WIDE or _within_folds(metrics, term.key) is not None:
         return ""
-    return f"{term.in_text} {words.interval(figure, percent=term.percent)}{where}"
+    return f"{term.in_text} {words.interval(figure, percent=term.percent)}"
 
 
 def _doubts_of_scale(metrics: Mapping[str, Any]) -> Iterator[Doubt]:

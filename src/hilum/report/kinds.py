@@ -132,13 +132,14 @@ TOGETHER = frozenset(
 """Kinds whose images belong together in groups; those of others stand alone."""
 
 
+IN_PART = {"shortcut_columns": "shortcuts in some columns of the table"}
+"""What of a kind could not be looked for, while the rest of it was."""
+
+
 def could_not_be_looked_for(why: Mapping[str, str]) -> tuple[str, ...]:
     """Write each kind that could not be looked for in these data, with the reason."""
-    return tuple(
-        f"{KIND_WORDS[kind].looked_for} ({reason})"
-        for kind, reason in why.items()
-        if kind in KIND_WORDS
-    )
+    names = {kind: each.looked_for for kind, each in KIND_WORDS.items()} | IN_PART
+    return tuple(f"{names[kind]} ({reason})" for kind, reason in why.items() if kind in names)
 
 
 def title_of(finding: Mapping[str, Any]) -> str:
