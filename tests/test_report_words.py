@@ -33,3 +33,7 @@ def test_what_is_not_perfect_does_not_read_so(value: float, share: str, percent:
     figure = Estimate(value, None, None, 10)
     assert estimate(figure, percent=False) == share
     assert estimate(figure, percent=True) == f"{percent}{THIN}%"
+
+
+def test_times() -> None:
+    assert [words.times(n) for n in (1, 2, 3)] == ["once", "twice", "3 times"]

@@ -230,7 +230,7 @@ def _figures(facts: RunFacts) -> tuple[Entry, ...]:
         Entry(
             "Tested on",
             f"{words.plural(int(test['n']), 'image')}{words.of_people(facts.n_patients('test'))}, "
-            f"opened {words.plural(len(facts.openings), 'time')}",
+            f"opened {words.times(len(facts.openings))}",
         )
     ]
     for key in (*main_figures(facts), "brier", "ece"):

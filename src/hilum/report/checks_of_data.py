@@ -153,7 +153,7 @@ def check_openings(facts: RunFacts, found: Found) -> None:
     if n_openings > 1:
         found.add(
             "opened_again",
-            f"The test split was opened {n_openings} times",
+            f"The test split was opened {words.times(n_openings)}",
             "If anything was changed after looking at the test figures, they are no longer those "
             "of unseen data.",
             map(_opening, facts.openings[:6]),

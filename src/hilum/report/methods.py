@@ -96,9 +96,10 @@ def make_methods(facts: RunFacts) -> Methods:
 def _data(facts: RunFacts, _: _Bibliography) -> list[str]:
     n_used = sum(int(counts["n"]) for counts in facts.run["splits"]["counts"].values())
     excluded = int(facts.run["data"]["n_excluded"])
+    joined = {"multilabel": "with ", "ordinal": "of grade "}.get(facts.target, "")
     totals = [
         f"{sum(int(c['classes'].get(name, 0)) for c in facts.run['splits']['counts'].values()):,} "
-        f"{'with ' if facts.is_multilabel else ''}{name}"
+        f"{joined}{name}"
         for name in facts.class_names
     ]
     known = facts.run["patients"]["n_patients"]
@@ -129,7 +130,7 @@ def _partitions(facts: RunFacts, _: _Bibliography) -> list[str]:
         f"threshold{'s' if facts.is_multilabel else ''} had been locked."
         if facts.locked_before_test
         else "",
-        f"They were opened {words.plural(len(facts.openings), 'time')} in all."
+        f"They were opened {words.times(len(facts.openings))} in all."
         if len(facts.openings) > 1
         else "",
     ]

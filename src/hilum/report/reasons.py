@@ -132,7 +132,11 @@ def _of_labels(kind: str, told: dict[str, Reason], n_labels: int) -> Reason:
     rest = names[2:]
     if rest:
         text += f" Likewise {words.quoted(rest, limit=6)}."
-    title = f"{LABEL_TITLES[kind]}: {_labels(names, n_labels)}"
+    titles = {reason.title for reason in reasons}
+    what = LABEL_TITLES[kind]
+    if kind == "calibration_slope" and len(titles) == 1:
+        (what,) = titles  # all too extreme, or all too cautious
+    title = f"{what}: {_labels(names, n_labels)}"
     return Reason(kind, title, text, reasons[0].examples, reasons[0].anchor)
 
 

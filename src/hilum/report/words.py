@@ -161,6 +161,11 @@ def plural(number: int, noun: str, nouns: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
+def times(number: int) -> str:
+    """Return 'once', 'twice', '3 times'."""
+    return {1: "once", 2: "twice"}.get(number, f"{number:,} times")
+
+
 def threshold(value: float) -> str:
     """Write a threshold with three decimals, or more where it would read as 0 or 1."""
     least = min(value, 1 - value)

@@ -173,7 +173,7 @@ def _explanation(facts: RunFacts) -> Evidence | None:
 
 def _internal_test(facts: RunFacts) -> Evidence:
     n = len(facts.openings)
-    return Evidence(f"Test split, opened {words.plural(n, 'time')}, beside validation", "results")
+    return Evidence(f"Test split, opened {words.times(n)}, beside validation", "results")
 
 
 def _external_test(facts: RunFacts) -> Evidence | None:
