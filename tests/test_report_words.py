@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from hilum.report.facts import Estimate
-from hilum.report.words import THIN, estimate, threshold
+from hilum.report.words import THIN, estimate, threshold, times
 
 
 @pytest.mark.parametrize(
@@ -36,4 +36,4 @@ def test_what_is_not_perfect_does_not_read_so(value: float, share: str, percent:
 
 
 def test_times() -> None:
-    assert [words.times(n) for n in (1, 2, 3)] == ["once", "twice", "3 times"]
+    assert [times(n) for n in (1, 2, 3)] == ["once", "twice", "3 times"]
