@@ -16,6 +16,7 @@ import argparse
 import re
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,7 +106,9 @@ def _thin(samples: pd.DataFrame, split: str, most: int, seed: int) -> None:
         samples.loc[rows, "split"] = kept
 
 
-def try_variant(cohort: Cohort, samples: pd.DataFrame, chosen: dict[str, Any]) -> dict[str, float]:
+def try_variant(
+    cohort: Cohort, samples: pd.DataFrame, chosen: dict[str, Any], blind: Sequence[str] = ()
+) -> dict[str, float]:
     """Train as the plan says, but for what was chosen, and score."""
     started = time.monotonic()
     facts = take_fingerprint(samples, cohort.looks)
@@ -138,19 +141,28 @@ def try_variant(cohort: Cohort, samples: pd.DataFrame, chosen: dict[str, Any]) -
         "log loss": found["val_loss"],
         "AUROC changed": float(np.mean(worse)),
         "worst change": float(min(worse)),
-        **at_thresholds(trained.network, val, scored, some),
+        **at_thresholds(trained.network, val, scored, some, blind),
         "minutes": (time.monotonic() - started) / 60,
     }
 
 
 def at_thresholds(
-    network: Classifier, val: Samples, scored: Samples, some: NDArray[np.intp]
+    network: Classifier,
+    val: Samples,
+    scored: Samples,
+    some: NDArray[np.intp],
+    blind: Sequence[str],
 ) -> dict[str, float]:
     """Return balanced accuracies at thresholds that either rule chooses on validation images.
 
     Of the scored images as they are ("youden", "robust"), and of some of them corrupted at the
     strongest level ("strong") and in ways that no rule has seen ("moved"): as means over the
     changes. Nothing where there are more than two classes.
+
+    Parameters
+    ----------
+    blind : sequence of str
+        Corruptions that "blind" does not see, which else is as "robust".
     """
     if val.labels.ndim == 2 or np.concatenate([val.labels, scored.labels]).max() > 1:
         return {}
@@ -166,14 +178,18 @@ def at_thresholds(
         LogProgress(),
     )
     truth = val.labels[as_columns.chosen].astype(np.float64)
-    seen = Scored(truth, as_columns.at_middle_level[..., 0])
+    scores = as_columns.at_middle_level[..., 0]
+    sighted = np.array([name not in blind for name in as_columns.corrupted])
+    rules = {"youden": ("youden", scores), "robust": ("robust", scores)}
+    if blind:
+        rules["blind"] = ("robust", scores[sighted])
     own = Scored(val.labels.astype(np.float64), probs(val.pixels))
     pixels, labels = np.asarray(scored.pixels[some]), scored.labels[some]
     strong = [probs(corrupt(pixels, name, one.levels[-1])) for name, one in CORRUPTIONS.items()]
     moved = [probs(move(pixels)) for move in MOVES.values()]
     found: dict[str, float] = {}
-    for rule in ("youden", "robust"):
-        cut = lock_point(own, seen, rule, now="").threshold
+    for rule, (asked, seen) in rules.items():
+        cut = lock_point(own, Scored(truth, seen), asked, now="").threshold
         found[rule] = balanced(scored.labels, probs(scored.pixels) >= cut)
         for name, parts in (("strong", strong), ("moved", moved)):
             shares = [balanced(labels, part >= cut) for part in parts]
@@ -220,6 +236,13 @@ def main() -> None:
     parser.add_argument("--shift", help="score the images whose path matches, learn from the rest")
     parser.add_argument("--patient-pattern")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument(
+        "--blind",
+        nargs="+",
+        default=[],
+        choices=list(CORRUPTIONS),
+        help="corruptions that a threshold beside that of 'robust' does not see",
+    )
     arguments = parser.parse_args()
     cohort = read_cohort(arguments.data, arguments.patient_pattern)
     head = ""
@@ -228,7 +251,7 @@ def main() -> None:
         for variant in arguments.variants:
             name, _, text = variant.partition(":")
             chosen = parse_assignments([part for part in text.split(";") if part])
-            found = try_variant(cohort, samples, {"seed": seed, **chosen})
+            found = try_variant(cohort, samples, {"seed": seed, **chosen}, arguments.blind)
             if not head:
                 head = f"| variant | seed | {' | '.join(found)} |"
                 print(head + "\n|" + "---|" * (len(found) + 2))
