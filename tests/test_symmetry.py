@@ -94,6 +94,26 @@ def test_classes_that_are_each_other_mirrored_are_told_apart() -> None:
     assert tell(looks, ["left"] * 60 + ["right"] * 60)["horizontal"].kind == "sided"
 
 
+@pytest.mark.parametrize(
+    ("pixels", "share", "kind"),
+    [
+        (4, 1.0, "sided"),
+        (4, 0.75, "sided"),
+        (6, 0.5, "sided"),
+        (4, 0.25, "symmetric"),
+        (2, 1.0, "symmetric"),
+    ],
+)
+def test_a_bright_marker_in_a_corner_is_a_side_where_it_is_large_and_in_most_images(
+    pixels: int, share: float, kind: str
+) -> None:
+    """Of images that have no side else; the limits stand in docs/planning.md."""
+    rng = np.random.default_rng(12)
+    looks = blobs(centred(400, rng), rng)
+    looks[rng.random(400) < share, 3 : 3 + pixels, 3 : 3 + pixels] = 255
+    assert tell(looks)["horizontal"].kind == kind
+
+
 def test_images_of_one_patient_are_one_witness() -> None:
     """Eleven patients with a blob on whichever side, thirty images each, are no 330 patients."""
     rng = np.random.default_rng(6)
