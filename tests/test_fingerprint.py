@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hilum.fingerprint import Fingerprint, take_fingerprint
+from hilum.fingerprint import Fingerprint, facts_in_words, take_fingerprint
 
 
 def scanned(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -128,3 +128,52 @@ def test_looks_of_training_images_alone_are_read() -> None:
     others[1::3], others[2::3] = 0, 255
     assert take_fingerprint(samples, others) == found
     assert json.dumps(found.to_dict())
+
+
+# -- in words -----------------------------------------------------------------------------------
+
+
+def test_facts_are_put_into_words() -> None:
+    rows = [{"label": "ill", "patient": "p1"}] * 3 + [
+        {"label": "well", "patient": "p2", "height": 300, "grey": False, "bits": 12},
+        {"label": "well", "split": "val", "modality": "CR", "spacing_mm": 0.14},
+    ]
+    assert facts_in_words(take_fingerprint(scanned(rows)).to_dict()) == {
+        "images": "4 to learn from, 1 to validate by",
+        "patients": "2 to learn from",
+        "classes": "ill 3, well 1; the largest is 3.0 times the smallest",
+        "height": "100 to 300, median 100 pixels",
+        "width": "80 pixels",
+        "shorter side": "median 80 pixels",
+        "width / height": "0.27 to 0.80, median 0.80",
+        "channels": "20% of the images have colours",
+        "bits a value": "12 in 1 images",
+        "values": "uint8 0 to 255",
+        "modality": "CR in 1 images",
+        "pixel spacing": "0.14 to 0.14 mm, median 0.14",
+    }
+
+
+def test_what_is_not_known_is_said_and_many_classes_are_not_listed() -> None:
+    rows = [{"label": f"{k}", "range_from": "bits"} for k in range(10)]
+    told = facts_in_words(take_fingerprint(scanned(rows)).to_dict())
+    assert told["images"] == "10 to learn from, in turn"  # in folds
+    assert told["patients"] == "not known"
+    assert told["classes"].endswith("7 1 and 2 more; the largest is 1.0 times the smallest")
+    assert told["channels"] == "all images are grey"
+    assert told["values"] == "in the range that each file states"
+    assert told["modality"] == told["pixel spacing"] == "not stated"
+
+
+def test_looks_are_put_into_words_as_a_run_keeps_them() -> None:
+    samples = scanned([{"path": f"{k}"} for k in range(30)])
+    looks = np.random.default_rng(0).integers(0, 256, (30, 64, 64)).astype(np.uint8)
+    kept = json.loads(json.dumps(take_fingerprint(samples, looks).to_dict()))
+    told = facts_in_words(kept)
+    assert told["brightness"] == "50% of the range, differing by 0% between images"
+    assert told["contrast"] == "29% of the range, differing by 0% between images"
+    assert [part.rsplit(" ", 1)[0] for part in told["symmetry"].split(", ")] == [
+        "left to right",
+        "top to bottom",
+        "rows to columns",
+    ]

@@ -93,6 +93,7 @@ def test_an_older_run_lacks_the_sections(tmp_path: Path) -> None:
         "Referral",
         "Calibration slope",
         "Heat map",
+        "Facts of the training",
     ):
         assert absent not in text
     assert "Looked for and not found" not in text  # it does not say what it looked for

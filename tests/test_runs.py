@@ -181,6 +181,15 @@ def test_every_setting_of_the_plan_has_its_reason(run: hilum.Run) -> None:
     assert plan["epochs"] == {"value": tiny.SETTINGS["epochs"], "reason": "Set by the user."}
 
 
+def test_the_facts_that_the_plan_was_made_from_are_kept(run: hilum.Run) -> None:
+    facts, counts = run.facts["fingerprint"], run.facts["splits"]["counts"]
+    assert (facts["n_train"], facts["n_val"]) == (counts["train"]["n"], counts["val"]["n"])
+    assert facts["class_counts"] == counts["train"]["classes"]
+    assert set(facts["sides"]) == {"horizontal", "vertical", "transpose"}
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert f"{facts['n_train']:,} to learn from, {facts['n_val']:,} to validate by" in page
+
+
 # -- the seal -------------------------------------------------------------------------------------
 
 

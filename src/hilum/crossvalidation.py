@@ -54,7 +54,7 @@ SPREAD_OF = (
 COPIED = (
     *("hilum", "command", "request", "class_names", "positive_class", "positive_reason"),
     *("target_kind", "patients", "findings", "looked_for", "not_looked_for", "clues"),
-    *("pretrained", "resolution", "seed", "hardware", "versions"),
+    *("pretrained", "fingerprint", "resolution", "seed", "hardware", "versions"),
 )  # fmt: skip
 """Facts of run.json that the run of a fold shares with the whole."""
 

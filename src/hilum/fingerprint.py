@@ -11,9 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hilum.names import NONE, SET_SEPARATOR
-from hilum.symmetry import Mirror, Side, find_sides
+from hilum.symmetry import WHAT, Mirror, Side, find_sides
 
 CHUNK = 1024  # looks read at once
+
+MOST_NAMED = 8
+"""Classes whose images are counted one by one, in words."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,74 @@ def take_fingerprint(samples: pd.DataFrame, looks: NDArray[np.uint8] | None = No
     )
 
 
+def facts_in_words(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Put facts into words for people, each by its name.
+
+    Parameters
+    ----------
+    facts : mapping
+        As `Fingerprint.to_dict` returns them, and run.json keeps them.
+    """
+    n_patients, spacings, intensity = (
+        facts[name] for name in ("n_patients", "spacings_mm", "intensity")
+    )
+    found = {
+        "images": f"{facts['n_train']:,} to learn from"
+        + (f", {facts['n_val']:,} to validate by" if facts["n_val"] else ", in turn"),
+        "patients": "not known" if n_patients is None else f"{n_patients:,} to learn from",
+        "classes": _classes_in_words(facts["class_counts"]),
+        "height": f"{_span(facts, 'height', ',.0f')} pixels",
+        "width": f"{_span(facts, 'width', ',.0f')} pixels",
+        "shorter side": f"median {facts['median_short']:,.0f} pixels",
+        "width / height": _span(facts, "aspect", ".2f"),
+        "channels": _channels_in_words(facts["share_grey"], is_grey=facts["grey"]),
+        "bits a value": _listed(facts["bits"]) or "not known",
+        "values": _values_in_words(facts["lowest"], facts["highest"]),
+        "modality": _listed(facts["modalities"]) or "not stated",
+        "pixel spacing": "not stated",
+    }
+    if spacings is not None:
+        found["pixel spacing"] = "{0:.3g} to {2:.3g} mm, median {1:.3g}".format(*spacings)
+    if intensity is not None:
+        for name, key in (("brightness", "mean"), ("contrast", "contrast")):
+            differing = f"differing by {intensity[f'{key}_spread']:.0%} between images"
+            found[name] = f"{intensity[key]:.0%} of the range, {differing}"
+    if facts["sides"]:
+        sides = (f"{WHAT[mirror]} {side['kind']}" for mirror, side in facts["sides"].items())
+        found["symmetry"] = ", ".join(sides)
+    return found
+
+
+def _classes_in_words(counts: Mapping[str, int]) -> str:
+    most, least = max(counts.values()), min(counts.values())
+    named = ", ".join(f"{name} {n:,}" for name, n in list(counts.items())[:MOST_NAMED])
+    more = f" and {len(counts) - MOST_NAMED:,} more" if len(counts) > MOST_NAMED else ""
+    return f"{named}{more}; the largest is {most / least:.1f} times the smallest"
+
+
+def _channels_in_words(share_grey: float, *, is_grey: bool) -> str:
+    if is_grey:
+        return "all images are grey"
+    return f"{1 - share_grey:.0%} of the images have colours"
+
+
+def _values_in_words(lowest: Mapping[str, float], highest: Mapping[str, float]) -> str:
+    """Say which values there are, of the files that do not say themselves which they use."""
+    spans = [f"{dtype} {lowest.get(dtype, 0):,.0f} to {highest[dtype]:,.0f}" for dtype in highest]
+    return "; ".join(spans) or "in the range that each file states"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} in {n:,} images" for name, n in counts.items())
+
+
+def _span(facts: Mapping[str, Any], name: str, form: str) -> str:
+    least, median, most = (facts[f"{which}_{name}"] for which in ("min", "median", "max"))
+    if least == most:
+        return f"{most:{form}}"
+    return f"{least:{form}} to {most:{form}}, median {median:{form}}"
+
+
 def measure_intensity(looks: NDArray[np.uint8], rows: NDArray[np.intp]) -> Intensity:
     """Measure brightness and contrast of the looks at `rows`, a few at a time."""
     means, contrasts = [], []
@@ -216,7 +287,8 @@ def _counts(seen: pd.DataFrame, column: str) -> dict[str, int]:
     """Count the images by a column, the most frequent first; empty cells count for nothing."""
     if column not in seen.columns:
         return {}
-    values = seen[column].dropna().astype(str)
+    # Beside files that could not be read, whole numbers have become decimal ones.
+    values = seen[column].dropna().convert_dtypes().astype(str)
     return {str(k): int(v) for k, v in values[values != ""].value_counts().items()}
 
 

@@ -62,13 +62,21 @@ class Plan:
 
     Attributes
     ----------
-    resolution : Resolution or None
-        What was found of how many pixels the signs need; None where that was not asked.
+    fingerprint : Fingerprint or None
+        The facts of the data that it was made from; None while it is being made.
+    hardware : Hardware or None
+        The machine that it was made for; None while it is being made.
     """
 
     settings: Settings
     reasons: dict[str, str]
-    resolution: Resolution | None = None
+    fingerprint: Fingerprint | None = None
+    hardware: Hardware | None = None
+
+    @property
+    def resolution(self) -> Resolution | None:
+        """What was found of how many pixels the signs need; None where that was not asked."""
+        return None if self.fingerprint is None else self.fingerprint.resolution
 
     @property
     def summary(self) -> str:
@@ -120,7 +128,8 @@ def make_plan(
     if budget is not None:
         asked = _looked_closer(asked, budget, trial)
         budget = replace(budget, elapsed_s=budget.elapsed_s + time.monotonic() - started)
-    return replace(_as_used(_choose(asked, budget), asked), resolution=asked.facts.resolution)
+    plan = _as_used(_choose(asked, budget), asked)
+    return replace(plan, fingerprint=asked.facts, hardware=hardware)
 
 
 def _looked_closer(asked: _Asked, budget: Budget, trial: Trial | None) -> _Asked:

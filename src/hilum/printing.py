@@ -50,13 +50,14 @@ def print_audit(result: Audit) -> None:
 
 
 def print_plan(plan: Plan, as_json: bool) -> None:
-    """Print each setting with its reason; those left at their defaults in a line, at the end."""
+    """Print the facts, and each setting with its reason; defaults in a line, at the end."""
     from hilum.settings import DEFAULT_REASON
 
     entries = plan.to_dict()
     if as_json:
         print_json(entries)
         return
+    _print_facts(plan)
     left = []
     for name, entry in entries.items():
         text = f"{name} = {json.dumps(entry['value'])}"
@@ -66,6 +67,23 @@ def print_plan(plan: Plan, as_json: bool) -> None:
             typer.echo(f"{text}\n    {entry['reason']}")
     if left:
         typer.echo(f"\nDefaults, which 'hilum settings' describes: {', '.join(left)}")
+
+
+def _print_facts(plan: Plan) -> None:
+    """Print what was known when the plan was made; not every fact has decided something."""
+    from hilum.fingerprint import facts_in_words
+
+    if plan.fingerprint is None or plan.hardware is None:
+        return
+    machine = plan.hardware
+    facts = facts_in_words(plan.fingerprint.to_dict()) | {
+        "machine": f"{machine.device}, {machine.name}, {machine.n_cores} cores, "
+        f"{'with' if machine.has_bfloat16 else 'without'} bfloat16",
+    }
+    typer.echo("Facts of the training and validation images")
+    for name, text in facts.items():
+        typer.echo(f"    {name:<14} {text}")
+    typer.echo("\nPlan")
 
 
 def print_run(run: Run, as_json: bool) -> None:

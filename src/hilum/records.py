@@ -10,7 +10,7 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,9 @@ def save_prepared(run: Run, prepared: Prepared, options: DataOptions, **facts: A
         reasons.insert(0, "The split that came with the data was left aside, as the user asked.")
     write_csv(run.folder / "samples.csv", as_written(samples))
     write_json(run.folder / "plan.json", prepared.plan.to_dict())
-    settings, resolution = prepared.plan.settings, prepared.plan.resolution
+    settings = prepared.plan.settings
+    assert prepared.plan.fingerprint is not None
+    fingerprint = prepared.plan.fingerprint.to_dict()
     hardware = find_hardware(settings.accelerator)
     run.save(
         status="prepared",
@@ -178,7 +180,8 @@ def save_prepared(run: Run, prepared: Prepared, options: DataOptions, **facts: A
         looked_for=list(KINDS),
         seed=settings.seed,
         pretrained=describe_start(settings, find_weights(settings)),
-        resolution=None if resolution is None else asdict(resolution),
+        resolution=fingerprint.pop("resolution"),
+        fingerprint=fingerprint,
         hardware={
             "device": hardware.device,
             "precision": settings.precision,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hilum.fingerprint import facts_in_words
 from hilum.report import words
 from hilum.report.facts import RunFacts
 from hilum.settings import DEFAULT_REASON
@@ -142,6 +143,7 @@ class Opening:
 class Setup:
     """The sections on the plan and on repeating it."""
 
+    fingerprint: tuple[tuple[str, str], ...]
     groups: tuple[SettingGroup, ...]
     model: tuple[tuple[str, str], ...]
     command: str
@@ -154,7 +156,9 @@ class Setup:
 
 def make_setup(facts: RunFacts) -> Setup:
     run = facts.run
+    fingerprint = run.get("fingerprint")  # earlier versions kept none
     return Setup(
+        fingerprint=tuple(facts_in_words(fingerprint).items()) if fingerprint else (),
         groups=_groups(facts.plan),
         model=_model(run),
         command=shlex.join(map(str, run["command"])),
