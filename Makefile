@@ -30,6 +30,7 @@ format:
 
 reference: setup
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/python docs/make_rules.py
 
 # Peers to be measured against, in environments of their own: their dependencies contradict each other.
 PEERS := benchmarks/.venv-peers

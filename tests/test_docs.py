@@ -20,7 +20,7 @@ def test_the_command_reference_is_what_the_commands_say() -> None:
 
 
 def test_the_page_of_rules_is_what_the_rules_say() -> None:
-    made = runpy.run_path(str(ROOT / "docs" / "make_reference.py"))["make_rules"]()
+    made = runpy.run_path(str(ROOT / "docs" / "make_rules.py"))["make_rules"]()
     written = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
     assert written == made, "docs/rules.md is stale: run `make reference`"
 
@@ -47,8 +47,18 @@ def test_every_module_has_its_phrase_in_the_readme() -> None:
 
 def test_links_in_the_documents_lead_somewhere() -> None:
     for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target, place in re.findall(
+            r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")
+        ):
+            other = page.parent / target if target else page
+            assert other.exists(), f"{page.name}: {target}"
+            assert not place or place in _places(other), f"{page.name}: {target}#{place}"
+
+
+def _places(page: Path) -> set[str]:
+    """Return the names under which GitHub has the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
 
 
 def test_every_public_name_can_be_imported_and_is_described() -> None:

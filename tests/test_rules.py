@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from hilum.fingerprint import Fingerprint, Intensity
-from hilum.rules import RULES, SIDES, apply_rules
+from hilum.rules import EVIDENCE, RULES, SIDES, Case, Rule, apply_rules
 from hilum.settings import Settings, make_settings
 from hilum.symmetry import Side
 
@@ -54,14 +54,40 @@ def test_whatever_the_data_the_choices_are_settings_with_reasons(
 
 
 @pytest.mark.parametrize("given", [{}, AT_RANDOM])
-def test_every_rule_says_what_it_stands_on_and_no_two_set_the_same(given: dict[str, Any]) -> None:
+def test_no_two_rules_set_the_same(given: dict[str, Any]) -> None:
     so_far: dict[str, Any] = dict(given)
     for rule in RULES:
-        assert rule.source, rule.about
         found = rule.choose(facts(highest={"uint16": 4000.0}), so_far)
         assert found.keys() <= Settings.model_fields.keys(), rule.about
         assert not found.keys() & so_far.keys(), rule.about
         so_far |= {name: value for name, (value, _) in found.items()}
+
+
+def set_by(rule: Rule, case: Case) -> set[str]:
+    """Return what a rule sets for the example of a case, be it another rule's."""
+    so_far: dict[str, Any] = dict(case.given)
+    for each in RULES:
+        found = each.choose(facts(**case.facts), so_far)
+        if each is rule:
+            break
+        so_far = {name: value for name, (value, _) in found.items()} | so_far
+    return set(found)
+
+
+def test_every_case_is_one_of_its_rule_and_says_what_it_stands_on() -> None:
+    for rule in RULES:
+        for case in rule.cases:
+            assert set(case.sets.split()) <= set_by(rule, case), (rule.about, case.when)
+            assert bool(case.sets) or bool(case.how), (rule.about, case.when)
+            assert case.evidence.startswith(tuple(EVIDENCE)), (rule.about, case.when)
+            assert case.evidence.endswith("."), (rule.about, case.when)
+
+
+def test_every_setting_that_a_rule_sets_has_a_case() -> None:
+    examples = [case for rule in RULES for case in rule.cases]
+    for rule in RULES:
+        told = {name for case in rule.cases for name in case.sets.split()}
+        assert told == {name for case in examples for name in set_by(rule, case)}, rule.about
 
 
 def test_plans_begin_with_what_was_learnt_from_photographs() -> None:
