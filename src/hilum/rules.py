@@ -535,8 +535,8 @@ RULES: tuple[Rule, ...] = (
                 "nothing is said of the network",
                 "backbone weights weights_sha256",
                 "Measured: tells brain slices and blood cells apart better than CNNs that begin at "
-                "random, and chest X-rays as well [Weights to begin with] [Without a recipe]. "
-                "No other such network was tried (this one: Tan and Le, 2019).",
+                "random, and chest X-rays as well [Weights to begin with]. No other such network "
+                "was tried (this one: Tan and Le, 2019).",
             ),
             Case(
                 "the same, and the package of these weights is not installed",
