@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,9 @@ from hilum.planning import make_plan
 from hilum.progress import LogProgress
 from hilum.robustness import choose_levels, predict_corrupted
 from hilum.scan import scan
-from hilum.settings import parse_assignments
+from hilum.settings import Settings, parse_assignments
 from hilum.splits import assign, join_groups
+from hilum.targets import Labels
 from hilum.thresholds import Scored, lock_point
 from hilum.training import Samples, network_logits, train_network
 
@@ -107,7 +109,12 @@ def _thin(samples: pd.DataFrame, split: str, most: int, seed: int) -> None:
 
 
 def try_variant(
-    cohort: Cohort, samples: pd.DataFrame, chosen: dict[str, Any], blind: Sequence[str] = ()
+    cohort: Cohort,
+    samples: pd.DataFrame,
+    chosen: dict[str, Any],
+    blind: Sequence[str] = (),
+    *,
+    viewed: bool = False,
 ) -> dict[str, float]:
     """Train as the plan says, but for what was chosen, and score."""
     started = time.monotonic()
@@ -134,6 +141,7 @@ def try_variant(
         for name in CORRUPTIONS
     ]
     found = scores(scored)
+    views = of_views(trained.network, settings, scored.pixels, scored.labels) if viewed else {}
     return {
         "n": len(train),
         "AUROC": found["val_auroc"],
@@ -141,9 +149,33 @@ def try_variant(
         "log loss": found["val_loss"],
         "AUROC changed": float(np.mean(worse)),
         "worst change": float(min(worse)),
+        **views,
         **at_thresholds(trained.network, val, scored, some, blind),
         "minutes": (time.monotonic() - started) / 60,
     }
+
+
+def of_views(
+    network: Classifier, settings: Settings, pixels: Images, labels: Labels
+) -> dict[str, float]:
+    """Score means of logits over views of an image: test-time augmentation.
+
+    Views are the image, its corners and middle (nine tenths of each side), and all of these
+    mirrored where training mirrors.
+
+    References
+    ----------
+    Krizhevsky et al., ImageNet classification with deep convolutional neural networks, 2012.
+    """
+    whole = np.asarray(pixels)
+    corners = [*product((0.0, 0.1), (0.0, 0.1)), (0.05, 0.05)]
+    views = [whole, *(cropped(whole, left=x, top=y, shown=0.9) for x, y in corners)]
+    if settings.flip_horizontal:
+        views += [view[:, :, ::-1] for view in views]
+    logits = np.mean([network_logits(network, view) for view in views], axis=0)
+    found = validation_scores(logits.astype(np.float32), labels, settings)
+    names = {"AUROC": "val_auroc", "log loss": "val_loss"}
+    return {f"{name}, {len(views)} views": found[key] for name, key in names.items()}
 
 
 def at_thresholds(
@@ -201,10 +233,12 @@ def balanced(labels: NDArray[np.int64], called: NDArray[np.bool_]) -> float:
     return float((called[labels == 1].mean() + (~called[labels == 0]).mean()) / 2)
 
 
-def cropped(pixels: NDArray[np.uint8], *, left: float, top: float) -> NDArray[np.uint8]:
-    """Show 85 % of the width and of the height, beginning at a share of either."""
+def cropped(
+    pixels: NDArray[np.uint8], *, left: float, top: float, shown: float = 0.85
+) -> NDArray[np.uint8]:
+    """Show a share of the width and of the height, beginning at a share of either."""
     height, width = pixels.shape[1:3]
-    box = (left * width, top * height, (left + 0.85) * width, (top + 0.85) * height)
+    box = (left * width, top * height, (left + shown) * width, (top + shown) * height)
     parts = [
         Image.fromarray(image.squeeze()).resize((width, height), Image.Resampling.BILINEAR, box)
         for image in pixels
@@ -243,6 +277,9 @@ def main() -> None:
         choices=list(CORRUPTIONS),
         help="corruptions that a threshold beside that of 'robust' does not see",
     )
+    parser.add_argument(
+        "--views", action="store_true", help="score means over views of an image too"
+    )
     arguments = parser.parse_args()
     cohort = read_cohort(arguments.data, arguments.patient_pattern)
     head = ""
@@ -251,7 +288,9 @@ def main() -> None:
         for variant in arguments.variants:
             name, _, text = variant.partition(":")
             chosen = parse_assignments([part for part in text.split(";") if part])
-            found = try_variant(cohort, samples, {"seed": seed, **chosen}, arguments.blind)
+            found = try_variant(
+                cohort, samples, {"seed": seed, **chosen}, arguments.blind, viewed=arguments.views
+            )
             if not head:
                 head = f"| variant | seed | {' | '.join(found)} |"
                 print(head + "\n|" + "---|" * (len(found) + 2))

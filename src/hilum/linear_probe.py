@@ -290,10 +290,14 @@ def _fit_label(x: Floats, y: Labels, strength: float, settings: Settings) -> Lin
 
 
 def _regression(x: Floats, y: Labels, strength: float, settings: Settings) -> LogisticRegression:
-    balanced = "balanced" if settings.class_weights == "balanced" else None
+    weights = None if settings.class_weights == "none" else settings.class_weights
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # near the optimum is near enough
-        return LogisticRegression(C=strength, max_iter=300, class_weight=balanced).fit(x, y)
+        found = LogisticRegression(C=strength, max_iter=300, class_weight=weights).fit(x, y)
+    if weights is not None:  # as in `losses.class_weights`: scores of the classes as they come
+        shares = np.log(np.bincount(y)[found.classes_])
+        found.intercept_ += shares[1:] - shares[0] if len(shares) == 2 else shares
+    return found
 
 
 def _all_classes(found: LogisticRegression, n_outputs: int) -> tuple[Floats, Floats]:

@@ -61,6 +61,15 @@ MUCH_LARGER = 1.5
 
 LEAST_EPOCHS, MOST_EPOCHS = 6, 240
 
+FEW_IMAGES = 300
+"""Fewer get smaller batches, and networks that begin with weights a higher learning rate."""
+
+FEW_RATE, PHOTO_RATE, RANDOM_RATE = 1.2e-3, 7e-4, 2e-3
+"""Peaks of the learning rate: for few images and many with weights, and at random."""
+
+BESIDE_RATE = 2.1e-3
+"""The same for networks at random that stand beside some with weights."""
+
 # Types whose full range is no range of any detector.
 SIGNED_OR_WIDE = ("int8", "int16", "int32", "uint32")
 
@@ -369,7 +378,7 @@ def _steps(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     seen += of_class * max(0, n_classes - 2)
     epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(seen / n)))
     is_large = so_far["input_height"] * so_far["input_width"] > LARGE_PIXELS
-    batch = 16 if n < 300 or is_large else 32
+    batch = 16 if n < FEW_IMAGES or is_large else 32
     if so_far.get("probe"):
         why = "Not used: the backbone goes over the images once."
         return {"epochs": (1, why), "batch_size": (batch, why)}
@@ -391,8 +400,8 @@ def _steps_in_words(n: int) -> str:
     return f"{n:,} step" + ("s" if n > 1 else "")
 
 
-def _optimizer(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
-    return _rates(so_far) | {
+def _optimizer(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
+    return _rates(facts, so_far) | {
         "optimizer": ("adamw", "Adam with decoupled weight decay needs the least tuning."),
         "weight_decay": (0.02, "Holds weights small; mild, as augmentation does the most."),
         "schedule": ("one_cycle", "Warms up, then falls to zero by the last epoch."),
@@ -400,22 +409,24 @@ def _optimizer(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     }
 
 
-def _rates(so_far: Mapping[str, Any]) -> Choices:
+def _rates(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     peak = "The peak of the one-cycle schedule"
     if not begins_well(so_far):
-        return {"learning_rate": (2e-3, f"{peak}.")}
-    rates: Choices = {
-        "learning_rate": (
-            7e-4,
-            f"{peak}. With more, networks that begin with weights may lose what they know before "
-            "faint or rare signs teach them.",
+        return {"learning_rate": (RANDOM_RATE, f"{peak}.")}
+    if facts.n_train < FEW_IMAGES:
+        rate, why = FEW_RATE, f"{facts.n_train} images make few steps, which then go further."
+    else:
+        rate, why = (
+            PHOTO_RATE,
+            "With more, networks that begin with weights may lose what they know before faint or "
+            "rare signs teach them.",
         )
-    }
+    rates: Choices = {"learning_rate": (rate, f"{peak}. {why}")}
     if "network" in so_far.get("kinds", ()) and "learning_rate" not in so_far:
         rates["random_rate"] = (
-            3.0,
-            "Networks that begin at random learn at 0.0021: they learnt more by it than by half of "
-            "it, and lost nothing.",
+            round(BESIDE_RATE / rate, 3),
+            f"Networks that begin at random learn at {BESIDE_RATE:g}: they learnt more by it than "
+            "by half of it, and lost nothing.",
         )
     return rates
 
@@ -431,19 +442,22 @@ def _weights(_: Fingerprint, __: Mapping[str, Any]) -> Choices:
     }
 
 
-def _imbalance(facts: Fingerprint, given: Mapping[str, Any]) -> Choices:
-    if given.get("target") == "multilabel":
-        why = "Each label has a threshold of its own, and weights would distort its probabilities."
-        return {"class_weights": ("none", why)}
+def _imbalance(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     n_classes, ratio = len(facts.class_counts), facts.imbalance
-    if n_classes > 2 and ratio > 5:
-        why = f"The largest class has {ratio:.0f} times the images of the smallest."
-        return {"class_weights": ("balanced", why)}
-    why = (
-        "Weights would distort the probabilities, and the threshold is set on validation data."
-        if n_classes == 2
-        else f"The largest class has {ratio:.1f} times the images of the smallest: no need."
-    )
+    if so_far.get("target") == "multilabel":
+        why = "Each label has a threshold of its own, set on validation data."
+    elif n_classes == 2:
+        why = "The threshold is set on validation data, and weights gained nothing beside it."
+    elif ratio > 5:
+        return {
+            "class_weights": (
+                "balanced",
+                f"The largest class has {ratio:.0f} times the images of the smallest; outputs are "
+                "corrected for it, so that probabilities are those of the images as they come.",
+            )
+        }
+    else:
+        why = f"The largest class has {ratio:.1f} times the images of the smallest: no need."
     return {"class_weights": ("none", why)}
 
 

@@ -297,7 +297,9 @@ def _prediction(_: RunFacts) -> Evidence:
 
 def _imbalance(facts: RunFacts) -> Evidence:
     if facts.setting("class_weights") == "balanced":
-        return Evidence("Classes weighted by the inverse of their frequency; calibrated", "plan")
+        return Evidence(
+            "Classes weighted by the inverse of their frequency; outputs corrected for it", "plan"
+        )
     return Evidence("None was used", "plan")
 
 
