@@ -46,18 +46,6 @@ def test_a_line_says_what_a_regression_on_standardised_features_says(
     assert np.allclose(scores, found, atol=1e-6)
 
 
-@pytest.mark.parametrize(("counts", "n_outputs"), [((60, 15), 1), ((60, 15, 5), 3)])
-def test_weighted_classes_keep_the_probabilities_of_images_as_they_come(
-    counts: tuple[int, ...], n_outputs: int
-) -> None:
-    """Of features that tell nothing, the shares of the classes are all there is to say."""
-    labels = np.repeat(np.arange(len(counts)), counts)
-    settings = PLAIN.model_copy(update={"class_weights": "balanced"})
-    line = fit_line(np.zeros((len(labels), 2)), labels, 1.0, settings, n_outputs)
-    log_odds = line.intercepts if n_outputs == 1 else line.intercepts[1:] - line.intercepts[0]
-    assert log_odds == pytest.approx(np.log(np.array(counts[1:]) / counts[0]), abs=1e-3)
-
-
 def test_a_feature_that_hardly_varied_does_not_decide() -> None:
     features, labels = draw()
     features[:, 4] = 2 + 1e-6 * features[:, 4]

@@ -290,14 +290,10 @@ def _fit_label(x: Floats, y: Labels, strength: float, settings: Settings) -> Lin
 
 
 def _regression(x: Floats, y: Labels, strength: float, settings: Settings) -> LogisticRegression:
-    weights = None if settings.class_weights == "none" else settings.class_weights
+    balanced = "balanced" if settings.class_weights == "balanced" else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # near the optimum is near enough
-        found = LogisticRegression(C=strength, max_iter=300, class_weight=weights).fit(x, y)
-    if weights is not None:  # as in `losses.class_weights`: scores of the classes as they come
-        shares = np.log(np.bincount(y)[found.classes_])
-        found.intercept_ += shares[1:] - shares[0] if len(shares) == 2 else shares
-    return found
+        return LogisticRegression(C=strength, max_iter=300, class_weight=balanced).fit(x, y)
 
 
 def _all_classes(found: LogisticRegression, n_outputs: int) -> tuple[Floats, Floats]:

@@ -57,9 +57,6 @@ def loss_of(logits: Tensor, labels: Tensor, weights: Tensor, settings: Settings)
 def class_weights(labels: Labels, n_classes: int, settings: Settings) -> Tensor:
     """Weigh each class by the inverse of its frequency, or all alike.
 
-    A network that learns from weighted images expects classes as often as they are weighted. So the
-    losses add the weights' logarithms to its logits, which are then of the classes as they come.
-
     Returns
     -------
     float tensor of shape (n_classes,)
@@ -94,7 +91,7 @@ def classification_loss(
     scalar tensor
         Cross-entropy, or the binary cross-entropy of each class's probability, averaged.
     """
-    log_probs = _as_weighted(logits, weights, settings)
+    log_probs = log_probabilities(logits)
     if settings.loss == "cross_entropy":
         # Log-probabilities are their own log-softmax, so the usual function applies.
         return F.cross_entropy(
@@ -108,14 +105,6 @@ def classification_loss(
     by_image = -(targets * log_probs + (1 - targets) * log_rest).mean(dim=1)
     chosen = weights[labels]
     return (by_image * chosen).sum() / chosen.sum()
-
-
-def _as_weighted(logits: Tensor, weights: Tensor, settings: Settings) -> Tensor:
-    """Return log-probabilities, (n, n_classes), among images that are weighted."""
-    log_probs = log_probabilities(logits)
-    if settings.class_weights == "none":
-        return log_probs
-    return F.log_softmax(log_probs + weights.log(), dim=1)
 
 
 def ordinal_loss(logits: Tensor, labels: Tensor, weights: Tensor, settings: Settings) -> Tensor:
@@ -138,7 +127,7 @@ def ordinal_loss(logits: Tensor, labels: Tensor, weights: Tensor, settings: Sett
     Squared earth mover's distance-based loss for training deep neural networks, 2016.
     """
     plain = classification_loss(logits, labels, weights, settings)
-    reached = _as_weighted(logits, weights, settings).exp().cumsum(dim=1)[:, :-1]  # (n, cuts)
+    reached = log_probabilities(logits).exp().cumsum(dim=1)[:, :-1]  # (n, cuts)
     cuts = torch.arange(reached.shape[1], device=labels.device)
     is_reached = (labels[:, None] <= cuts).to(reached.dtype)
     by_image = (reached - is_reached).square().mean(dim=1)
@@ -166,8 +155,7 @@ def multilabel_loss(logits: Tensor, labels: Tensor, weights: Tensor, settings: S
     chosen = torch.where(truth == 1, weights[:, 1], weights[:, 0]) * known
     smoothing = settings.label_smoothing
     targets = truth * (1 - smoothing) + smoothing / 2
-    weighted = logits + (weights[:, 1] / weights[:, 0]).log()
-    by_label = F.binary_cross_entropy_with_logits(weighted, targets, reduction="none")
+    by_label = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return (by_label * chosen).sum() / chosen.sum().clamp_min(1e-12)
 
 

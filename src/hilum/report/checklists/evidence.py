@@ -297,9 +297,10 @@ def _prediction(_: RunFacts) -> Evidence:
 
 def _imbalance(facts: RunFacts) -> Evidence:
     if facts.setting("class_weights") == "balanced":
-        return Evidence(
-            "Classes weighted by the inverse of their frequency; outputs corrected for it", "plan"
+        text = (
+            "Classes weighted by the inverse of their frequency; probabilities not corrected for it"
         )
+        return Evidence(text, "plan")
     return Evidence("None was used", "plan")
 
 
