@@ -25,6 +25,7 @@ from hilum.settings import make_settings
 IN_TRAINING = (
     ("hilum.training", "save_checkpoint", 1),
     ("hilum.training", "write_bytes", 1),  # between the best and the last checkpoint
+    ("hilum.training", "write_csv", 0),
 )
 IN_THE_SECOND = (*IN_TRAINING, ("hilum.training", "save_checkpoint", 2))
 AFTER_IT = (
