@@ -626,6 +626,11 @@ def _dump(value: Mapping[str, Any]) -> bytes:
 def _load(path: Path) -> dict[str, Any]:
     try:
         return cast(dict[str, Any], torch.load(path, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        raise RunError(
+            f"{path} is missing, and with it the weights that were kept. Delete {path.parent} and "
+            "resume: training starts again, with the same data and plan."
+        ) from None
     except Exception as error:
         # torch.load raises whatever its parts raise: IndexError, RuntimeError, UnpicklingError, …
         raise RunError(
