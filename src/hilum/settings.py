@@ -241,7 +241,9 @@ class Settings(BaseModel):
 
     # Splits
     val_share: float = Field(0.15, gt=0, lt=0.5, description="of the samples outside test")
-    test_share: float = Field(0.2, gt=0, lt=0.8, description="of all samples")
+    test_share: float = Field(
+        0.2, gt=0, lt=0.8, description="of all samples, or those apart from validation"
+    )
 
     # Machine
     seed: int = Field(0, ge=0, le=2**31)

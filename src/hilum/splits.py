@@ -324,7 +324,8 @@ def make_split(
     """
     names = np.asarray(given, dtype="<U5")
     strata, group_array = _as_strata(labels), np.asarray(groups)
-    present = set(names)
+    present, blank = set(names), _without_split(names)
+    names[names == ""] = "train"
     known = any(patients)
     whole = "whole patients and " if known else ""
     reason = _why_draw_val(strata, names, val_share)
@@ -333,18 +334,22 @@ def make_split(
         names[names == "val"] = "train"
     overlap = find_overlap(patients, list(names))
     if overlap and not allow_overlap:
-        raise PatientOverlapError(_overlap_message(overlap))
-    reasons: list[str] = []
-    names[names == ""] = "train"
+        raise PatientOverlapError(" ".join([_overlap_message(overlap), *blank]))
+    reasons, n_val = blank, int((names == "val").sum())
     if "test" in present:
         reasons.append("The test split that came with the data was kept and sealed.")
     else:
-        test = assign(strata, groups, {"rest": 1 - test_share, "test": test_share}, seed=seed)
-        names[test == "test"] = "test"
+        apart = ~np.isin(group_array, group_array[names == "val"])
+        if overlap or strata.absent(apart):
+            # What validation shares with training would be missing from a test drawn beside it.
+            apart[:] = True
+        shares = {"rest": 1 - test_share, "test": test_share}
+        test = assign(strata.of(apart), list(group_array[apart]), shares, seed=seed) == "test"
+        names[np.flatnonzero(apart)[test]] = "test"
+        of = "samples" if apart.all() else "samples apart from validation"
         reasons.append(
-            "There was no test split to keep: "
-            f"{drawn_share(names == 'test', test_share)}, {whole}every class in its share, were "
-            "drawn and sealed."
+            f"There was no test split to keep: {drawn_share(test, test_share, of=of)}, {whole}"
+            "every class in its share, were drawn and sealed."
         )
     absent = strata.absent(names == "test")
     if absent:
@@ -366,7 +371,7 @@ def make_split(
         share = drawn_share(names[rest] == "val", val_share, of="samples outside test")
         reasons.append(reason.format(share=f"{share}{', whole patients,' if known else ''}"))
     else:
-        reasons.append("The validation split that came with the data was kept.")
+        reasons.append(_kept_val(n_val, int((names == "val").sum())))
     reasons += check_strata(strata, names)
     kept = bool(present & {"val", "test"})
     drawn = "test" not in present or bool(reason)
@@ -531,6 +536,25 @@ def _why_draw_val(strata: Strata, names: NDArray[np.str_], val_share: float) -> 
         f"The validation split that came with the data has {len(val)} "
         f"image{'' if len(val) == 1 else 's'}, {least} of its rarest class: too few to choose a "
         "threshold by. It was merged into training, and {share} were drawn anew."
+    )
+
+
+def _without_split(given: NDArray[np.str_]) -> list[str]:
+    """Say what becomes of samples that came without a split, where others came with one to keep."""
+    n = int((given == "").sum())
+    if not n or set(given) <= {"", "train"}:
+        return []
+    return [
+        f"{n:,} of the {len(given):,} samples came without a split: they count as training images."
+    ]
+
+
+def _kept_val(n_given: int, n_kept: int) -> str:
+    if n_kept == n_given:
+        return "The validation split that came with the data was kept."
+    return (
+        f"Of the validation split that came with the data {n_kept:,} of {n_given:,} images were "
+        "kept: the others are sealed, with what belongs to them."
     )
 
 
