@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -172,4 +173,6 @@ def test_a_run_that_is_killed_again_and_again_comes_to_the_same_end(
         pd.testing.assert_frame_equal(one, other)
     assert resumed.metrics["test"] == whole.metrics["test"]
     assert resumed.facts["calibration"] == whole.facts["calibration"]
+    openings = (resumed.folder / "openings.jsonl").read_text().splitlines()
+    assert json.loads(openings[-1])["command"] == "hilum.resume"
     assert not list(resumed.folder.rglob("*.tmp"))
