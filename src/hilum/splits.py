@@ -308,9 +308,11 @@ def make_split(
     ----------
     labels, groups, given, patients : sequences of length n_samples
         Class (or strata, for several labels an image); group to keep together; 'train', 'val',
-        'test' or ''; patient or ''.
+        'test' or '', which counts as train (tables of which some rows have it are refused before);
+        patient or ''.
     val_share, test_share : float in (0, 1)
-        Share of the samples outside test, and of all samples, where a split must be drawn.
+        Share of the samples outside test, and of all samples (or those apart from a validation
+        split that is kept), where a split must be drawn.
     allow_overlap : bool
         Go on although given splits share patients.
 
@@ -324,7 +326,7 @@ def make_split(
     """
     names = np.asarray(given, dtype="<U5")
     strata, group_array = _as_strata(labels), np.asarray(groups)
-    present, blank = set(names), _without_split(names)
+    present = set(names)
     names[names == ""] = "train"
     known = any(patients)
     whole = "whole patients and " if known else ""
@@ -334,8 +336,9 @@ def make_split(
         names[names == "val"] = "train"
     overlap = find_overlap(patients, list(names))
     if overlap and not allow_overlap:
-        raise PatientOverlapError(" ".join([_overlap_message(overlap), *blank]))
-    reasons, n_val = blank, int((names == "val").sum())
+        raise PatientOverlapError(_overlap_message(overlap))
+    reasons: list[str] = []
+    n_val = int((names == "val").sum())
     if "test" in present:
         reasons.append("The test split that came with the data was kept and sealed.")
     else:
@@ -537,16 +540,6 @@ def _why_draw_val(strata: Strata, names: NDArray[np.str_], val_share: float) -> 
         f"image{'' if len(val) == 1 else 's'}, {least} of its rarest class: too few to choose a "
         "threshold by. It was merged into training, and {share} were drawn anew."
     )
-
-
-def _without_split(given: NDArray[np.str_]) -> list[str]:
-    """Say what becomes of samples that came without a split, where others came with one to keep."""
-    n = int((given == "").sum())
-    if not n or set(given) <= {"", "train"}:
-        return []
-    return [
-        f"{n:,} of the {len(given):,} samples came without a split: they count as training images."
-    ]
 
 
 def _kept_val(n_given: int, n_kept: int) -> str:
