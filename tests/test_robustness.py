@@ -124,6 +124,18 @@ def test_patients_of_many_images_give_some_of_them(n_patients: int, mixed: bool)
     )
 
 
+def test_patients_of_more_classes_than_their_part_has_images_are_not_fewer() -> None:
+    patients, labels = np.arange(3000) // 100, np.arange(3000) % 50
+    val = Samples(pictures(3000, side=4), labels, tuple(f"p{k}" for k in patients))
+    levels = choose_levels(30_000, for_curves=True, for_threshold=False)
+    probs = np.full((3000, 50), 1 / 50)
+    found = predict_corrupted(
+        lambda images: probs[: len(images)], probs, val, levels, LogProgress()
+    )
+    assert len(found.chosen) <= 75
+    assert len(set(patients[found.chosen])) >= 17
+
+
 def test_middle_levels_stay_however_short_the_training() -> None:
     kept = {
         (for_curves, for_threshold): choose_levels(

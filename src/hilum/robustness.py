@@ -239,13 +239,14 @@ def _strata(labels: Labels) -> Strata:
 
 
 def _few_of_each_patient(patients: NDArray[np.str_], strata: Strata, part: int) -> NDArray[np.intp]:
-    """Take of a patient with more images than `part` about so many, all classes in like number."""
+    """Take of a patient with more images than `part` as many, all classes in like number."""
     _, patient, sizes = np.unique(patients, return_inverse=True, return_counts=True)
     kind = np.unique(strata.has, axis=0, return_inverse=True)[1].reshape(-1)
     pairs, pair = np.unique(patient * (kind.max() + 1) + kind, return_inverse=True)
     n_kinds = np.bincount(pairs // (kind.max() + 1))  # of each patient
     few = np.where(sizes > part, np.maximum(1, part // n_kinds), sizes)
-    return few_of_each(pair, few[patient])
+    chosen = few_of_each(pair, few[patient])
+    return chosen[few_of_each(patient[chosen], part)]
 
 
 def _figures(
