@@ -282,6 +282,11 @@ def test_a_training_of_any_kind_can_be_timed(target: str) -> None:
     assert pace.predict_s > 0
 
 
+@pytest.mark.parametrize("target", ["classes", "ordinal", "multilabel"])
+def test_one_validation_image_does_not_end_the_timing(target: str) -> None:
+    time_one(tiny(target=target, keep="best", monitor="val_auroc"), 3, Sizes(20, 1, 5))
+
+
 def test_each_resolution_of_an_ensemble_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hilum.budget.TIMED_S", 0.2)
     whole = tiny(input_height=128, input_width=128, reductions=(1, 4, 1), batch_size=32)

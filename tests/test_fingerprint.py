@@ -73,9 +73,9 @@ def test_the_shorter_side_is_that_of_each_image() -> None:
     assert (found.median_height, found.median_width, found.median_short) == (300, 300, 100)
 
 
-def test_patients_that_are_not_named_count_one_by_one() -> None:
+def test_patients_that_are_not_named_are_not_counted() -> None:
     named = [{"patient": "p1"}, {"patient": "p1"}, {"patient": ""}, {"patient": ""}]
-    assert take_fingerprint(scanned(named)).n_patients == 3
+    assert take_fingerprint(scanned(named)).n_patients == 1
     assert take_fingerprint(scanned([{"patient": ""}] * 3)).n_patients is None
     assert take_fingerprint(scanned([{}])).n_patients is None
 

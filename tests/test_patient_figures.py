@@ -135,7 +135,7 @@ def test_the_robust_threshold_is_chosen_on_corrupted_images_pooled_by_patient() 
         name: {middle_level(name): np.stack([1 - p, p], axis=1)}
         for name, p in zip(("blur", "noise"), moved, strict=True)
     }
-    predictions = CorruptedPredictions(chosen, "", probs[chosen], corrupted)
+    predictions = CorruptedPredictions(chosen, True, "", probs[chosen], corrupted)
     settings = Settings(operating_point="robust")
     alone, held = (
         lock_patients(val, probs, NAMES, TWO, settings, corrupted=each, now="now").point
@@ -160,6 +160,22 @@ def test_the_robust_threshold_is_chosen_on_corrupted_images_pooled_by_patient() 
         corrupted=CorruptedScores(np.array(y_true, dtype=int), np.array(scores)),
     )
     assert held.threshold == pytest.approx(wanted.threshold)
+
+
+def test_a_maximum_over_some_images_is_not_held_against_one_over_all() -> None:
+    val = make_rows(60, seed=1, split="val")
+    probs = val[COLUMNS].to_numpy()
+    chosen = np.flatnonzero(~val["patient"].duplicated())
+    moved = {"blur": {middle_level("blur"): probs[chosen]}}
+    some = CorruptedPredictions(chosen, False, "", probs[chosen], moved)
+    reasons = {}
+    for method in ("maximum", "mean_logits"):
+        settings = Settings(operating_point="robust", pooling=method)
+        point = lock_patients(val, probs, NAMES, TWO, settings, corrupted=some, now="now").point
+        assert point is not None
+        reasons[point.rule] = point.reason
+    assert reasons["youden"].endswith("there were 0 positive and 0 negative ones.")
+    assert "60 validation patients as they are and the same under 1 changes" in reasons["robust"]
 
 
 def _pooled_log_odds(rows: pd.DataFrame) -> list[float]:

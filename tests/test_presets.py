@@ -8,7 +8,7 @@ import pytest
 from hilum.errors import SettingError
 from hilum.presets import load_preset
 from hilum.recipes import load_recipe
-from hilum.settings import DEFAULT_REASON, Settings
+from hilum.settings import DEFAULT_REASON, Settings, make_settings
 from making import write_plan
 
 
@@ -83,3 +83,12 @@ def test_what_belongs_to_a_backbone_goes_with_it() -> None:
     preset = load_preset("binary")
     assert preset.beside({}) == preset
     assert "normalisation" not in preset.beside({"backbone": None}).values
+
+
+def test_another_backbone_is_not_held_to_the_reductions_of_the_plan(tmp_path: Path) -> None:
+    """Those of others have an input of one size."""
+    folder = write_plan(tmp_path / "run", Settings(members=3, reductions=(1, 2), epochs=7))
+    chosen = {"backbone": "timm:resnet18"}
+    preset = load_preset(folder).beside(chosen)
+    settings = make_settings({**preset.values, **chosen})
+    assert (settings.reductions, settings.members, settings.epochs) == ((1,), 3, 7)

@@ -15,6 +15,7 @@ from hilum.report import figures, words
 from hilum.report.decisions import curve_of, numbers, predictive
 from hilum.report.facts import Estimate, read_run
 from hilum.report.figures import Curve, Trace
+from hilum.report.reach import make_reach
 from hilum.report.reason import Reason
 from hilum.report.reasons import Verdict, judge
 from hilum.report.setup import epochs_kept, make_setup
@@ -196,3 +197,11 @@ def test_found_in_order_is_said(whole: Path) -> None:
     assert "heat maps change when the weights are randomised" in fine
     assert any(line.startswith("not much heat lies on the border (") for line in fine)
     assert "prediction sets hold the truth as often as promised" in fine
+
+
+def test_robustness_tells_where_the_threshold_has_seen_the_changes(whole: Path) -> None:
+    facts = read_run(whole)
+    seen = " The middle degree of each change had helped to choose the threshold: sensitivity and "
+    assert seen not in make_reach(facts).robustness_key
+    facts.run["operating_point"] |= {"rule": "robust"}
+    assert seen in make_reach(facts).robustness_key

@@ -52,3 +52,12 @@ def test_many_patients_are_left_out_in_blocks(monkeypatch: pytest.MonkeyPatch) -
     assert kept.shape == (10, 25)
     assert sorted((kept == 0).sum(axis=1).tolist()) == [2] * 5 + [3] * 5
     assert ((kept == 0).sum(axis=0) == 1).all()
+
+
+def test_few_of_each_are_evenly_spaced_and_no_patient_is_lost() -> None:
+    index = np.array([2, 0, 2, 2, 2, 1, 2, 1, 2])
+    assert resampling.few_of_each(index, 3).tolist() == [0, 1, 3, 5, 6, 7]
+    assert resampling.few_of_each(index, 1).tolist() == [1, 3, 5]
+    assert resampling.few_of_each(index, np.where(index == 2, 2, 9)).tolist() == [1, 2, 5, 6, 7]
+    assert resampling.few_of_each(index, 6).tolist() == list(range(9))
+    assert resampling.few_of_each([], 3).tolist() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from hilum.settings import make_settings
 IN_TRAINING = (
     ("hilum.training", "save_checkpoint", 1),
     ("hilum.training", "write_bytes", 1),  # between the best and the last checkpoint
+    ("hilum.training", "write_csv", 0),
 )
 IN_THE_SECOND = (*IN_TRAINING, ("hilum.training", "save_checkpoint", 2))
 AFTER_IT = (
@@ -171,4 +173,6 @@ def test_a_run_that_is_killed_again_and_again_comes_to_the_same_end(
         pd.testing.assert_frame_equal(one, other)
     assert resumed.metrics["test"] == whole.metrics["test"]
     assert resumed.facts["calibration"] == whole.facts["calibration"]
+    openings = (resumed.folder / "openings.jsonl").read_text().splitlines()
+    assert json.loads(openings[-1])["command"] == "hilum.resume"
     assert not list(resumed.folder.rglob("*.tmp"))

@@ -100,6 +100,42 @@ def test_work_is_bounded_by_a_sample_of_patients(
     assert found.reason == sample + few
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("n_patients", [2, 6, 50])
+def test_patients_of_many_images_give_some_of_them(n_patients: int, mixed: bool) -> None:
+    """Whole ones would make the work as many times too long, or leave out a class."""
+    patients = np.repeat(np.arange(n_patients), 3000 // n_patients)
+    # Of one class each, or the first image of each patient ill.
+    labels = np.r_[1, np.diff(patients)] if mixed else patients % 2
+    val = Samples(pictures(len(labels), side=4), labels, tuple(f"p{k}" for k in patients))
+    levels = choose_levels(30_000, for_curves=True, for_threshold=False)
+    found = predict_corrupted(by_brightness, by_brightness(val.pixels), val, levels, LogProgress())
+    n, chosen = len(found.chosen), found.chosen
+    assert levels.n_affordable == 71
+    assert 30 <= n <= 75  # a patient more, as what belongs together stays so
+    assert not found.is_whole
+    assert len(set(patients[chosen])) >= min(n_patients, 17)
+    assert set(labels[chosen]) == {0, 1}
+    if not mixed:
+        assert np.ptp(np.diff(chosen)[np.diff(patients[chosen]) == 0]) <= 1
+    assert found.reason == (
+        f"A sample of {n} of 3,000 validation images, of patients with many some, evenly spaced, "
+        "to keep this short beside training."
+    )
+
+
+def test_patients_of_more_classes_than_their_part_has_images_are_not_fewer() -> None:
+    patients, labels = np.arange(3000) // 100, np.arange(3000) % 50
+    val = Samples(pictures(3000, side=4), labels, tuple(f"p{k}" for k in patients))
+    levels = choose_levels(30_000, for_curves=True, for_threshold=False)
+    probs = np.full((3000, 50), 1 / 50)
+    found = predict_corrupted(
+        lambda images: probs[: len(images)], probs, val, levels, LogProgress()
+    )
+    assert len(found.chosen) <= 75
+    assert len(set(patients[found.chosen])) >= 17
+
+
 def test_middle_levels_stay_however_short_the_training() -> None:
     kept = {
         (for_curves, for_threshold): choose_levels(

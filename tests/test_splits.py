@@ -249,9 +249,46 @@ def test_train_and_test_given() -> None:
 def test_train_and_val_given() -> None:
     labels, patients, given_split = given_cohort(train=200, val=100)
     split = make_split(labels, patients, given_split, patients=patients)
-    assert (split.names == "test").sum() == 60
-    assert set(np.asarray(given_split)[split.names == "val"]) == {"val"}
+    assert list(split.names[200:]) == ["val"] * 100
+    assert (split.names == "test").sum() == 40
     assert split.source == "mixed"
+    assert split.reasons == (
+        "There was no test split to keep: 40 of the 200 samples apart from validation (20%), whole "
+        "patients and every class in its share, were drawn and sealed.",
+        "The validation split that came with the data was kept.",
+    )
+
+
+def test_what_belongs_to_validation_is_not_drawn_for_test() -> None:
+    labels, patients, given_split = given_cohort(train=200, val=100)
+    groups = ["val0", "val1", *patients[2:]]  # two near duplicates of validation images
+    split = make_split(labels, groups, given_split, patients=patients)
+    assert "40 of the 198 samples apart from validation (20%)" in split.reasons[0]
+    assert find_overlap(groups, ["" if name == "train" else name for name in split.names]) is None
+
+
+def test_validation_that_shares_its_patients_is_sealed_in_part() -> None:
+    labels, _, given_split = given_cohort(train=200, val=100)
+    patients = [f"p{n % 100}" for n in range(300)]
+    split = make_split(labels, patients, given_split, patients=patients, allow_overlap=True)
+    assert split.overlap is not None
+    assert split.overlap["splits"] == ["train", "val"]
+    assert [(split.names == name).sum() for name in ("train", "val", "test")] == [160, 80, 60]
+    assert split.reasons[0].startswith("There was no test split to keep: 60 of the 300 samples (20")
+    assert split.reasons[1] == (
+        "Of the validation split that came with the data 80 of 100 images were kept: the others "
+        "are sealed, with what belongs to them."
+    )
+
+
+def test_samples_without_a_split_are_held_to_their_patients() -> None:
+    labels, patients, given_split = given_cohort(train=600, val=150, test=200)
+    given_split[:50] = [""] * 50
+    split = make_split(labels, patients, given_split, patients=patients)
+    assert (split.names[:50] == "train").all()
+    patients[0] = "test0"
+    with pytest.raises(PatientOverlapError, match=r"^1 patient is in more than one split \(train"):
+        make_split(labels, patients, given_split, patients=patients)
 
 
 def test_test_split_without_a_class_is_told() -> None:

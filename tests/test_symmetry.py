@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from hilum import symmetry
 from hilum.dataset import load_dataset
 from hilum.progress import LogProgress
 from hilum.scan import scan
@@ -129,6 +130,28 @@ def test_images_of_one_patient_are_one_witness() -> None:
     assert by_patient.kind == "undecided"
     assert by_patient.p is not None
     assert by_patient.p > 0.1
+
+
+@pytest.mark.parametrize("most", [12, 60, 100])
+def test_of_patients_with_many_images_some_are_looked_at(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty patients, thirty images each: whole ones would be too few to tell."""
+    monkeypatch.setattr(symmetry, "MOST_IMAGES", most)
+    rng = np.random.default_rng(12)
+    places = [(row, column - 6) for row, column in centred(20, rng)]
+    looks = blobs([place for place in places for _ in range(30)], rng)
+    groups = [f"{patient}" for patient in range(20) for _ in range(30)]
+    seen: list[int] = []
+
+    def counting(looks: Looks) -> NDArray[np.float32]:
+        seen.append(len(looks))
+        return compact(looks)
+
+    monkeypatch.setattr(symmetry, "compact", counting)
+    found = find_sides(looks, np.arange(len(looks)), groups, [["a"]] * len(looks))
+    assert found["horizontal"].kind == "sided"
+    assert seen == [most]
 
 
 def test_only_the_named_rows_are_read() -> None:

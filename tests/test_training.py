@@ -222,6 +222,27 @@ def test_killed_between_best_and_last_checkpoint(
     assert_identical(whole, fit(tmp_path / "killed"))
 
 
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (Path.unlink, "is missing, and with it the weights that were kept."),
+        (lambda path: path.write_bytes(b""), "cannot be read (EOFError)."),
+    ],
+)
+def test_weights_that_are_lost_are_told(
+    tmp_path: Path, damage: Callable[[Path], Any], text: str
+) -> None:
+    fit(tmp_path)
+    checkpoints = tmp_path / "checkpoints"
+    damage(checkpoints / "best.pt")
+    with pytest.raises(RunError) as caught:
+        fit(tmp_path)
+    assert str(caught.value) == (
+        f"{checkpoints / 'best.pt'} {text} Delete {checkpoints} and resume: training starts again, "
+        "with the same data and plan."
+    )
+
+
 def test_a_finished_training_is_taken_up_without_another_epoch(tmp_path: Path) -> None:
     first = fit(tmp_path)
     assert_identical(first, fit(tmp_path))

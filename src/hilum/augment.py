@@ -2,7 +2,8 @@
 
 Mirroring is exact. All other geometry is one resampling, so that rotation, zoom, shift and shear
 blur the image once. Intensity changes imitate what differs between scanners. Every image gets its
-own draw from the generator given; the same generator state gives the same batch.
+own draw from the generator given, but for the loss of resolution, which is one for a batch: images
+that shrink to different sizes are no tensor. The same generator state gives the same batch.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ def _blur(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
 
 
 def _low_resolution(images: Tensor, settings: Settings, generator: Generator) -> Tensor:
-    """Shrink by one factor for the batch, and enlarge again."""
+    """Shrink by one factor for the batch, so that it stays one tensor, and enlarge again."""
     factor = 1 - settings.low_resolution * float(torch.rand((), generator=generator))
     height, width = images.shape[-2:]
     size = [max(4, round(height * factor)), max(4, round(width * factor))]

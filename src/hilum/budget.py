@@ -280,9 +280,9 @@ class _Clock:
 
 def _timed(settings: Settings, n_classes: int, sizes: Sizes, n_steps: int) -> Pace:
     # Made-up images must not make the loss diverge; every epoch must be run, and every layer learn.
-    once = {"epochs": 2, "early_stopping": None, "frozen_epochs": 0}
+    once = {"epochs": 2, "early_stopping": None, "frozen_epochs": 0, "keep": "last"}
     quiet = settings.model_copy(update={**once, "learning_rate": 1e-6})
-    n_val = min(sizes.n_val, MOST_TIMED_VALIDATION)
+    n_val = max(2, min(sizes.n_val, MOST_TIMED_VALIDATION))  # of one there is no AUROC
     train = _made_up(settings, n_classes, min(sizes.n_train, n_steps * settings.batch_size))
     val = _made_up(settings, n_classes, n_val)
     names = [f"{k}" for k in range(n_classes)]
@@ -298,7 +298,7 @@ def _timed(settings: Settings, n_classes: int, sizes: Sizes, n_steps: int) -> Pa
     epoch_s = float(last["elapsed_s"])
     return Pace(
         step_s=steps_s / max(1, len(train) // settings.batch_size),
-        validation_s=max(0.0, epoch_s - steps_s) / max(1, n_val),
+        validation_s=max(0.0, epoch_s - steps_s) / n_val,
         checkpoint_s=max(0.0, clock.epochs_done[-1] - clock.epochs_done[-2] - epoch_s),
         predict_s=_predict_s(settings, n_classes),
     )

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hilum.names import NONE, SET_SEPARATOR
+from hilum.patients import count_named
 from hilum.symmetry import WHAT, Mirror, Side, find_sides
 
 CHUNK = 1024  # looks read at once
@@ -73,7 +74,7 @@ class Fingerprint:
     highest, lowest : dict
         Greatest and least value by pixel type, of the files that do not say which values they use.
     n_patients : int or None
-        Of the training images; None where none is known.
+        Named ones of the training images; None where none is.
     n_val : int
         Validation images.
     min_height, max_height, min_width, max_width : float
@@ -158,7 +159,7 @@ def take_fingerprint(samples: pd.DataFrame, looks: NDArray[np.uint8] | None = No
         grey=bool(grey.all()),
         highest=_by_type(seen, "high", "max"),
         lowest=_by_type(seen, "low", "min"),
-        n_patients=_n_patients(train),
+        n_patients=count_named(train["patient"]) or None if "patient" in train else None,
         n_val=len(seen) - len(train),
         min_height=float(height.min()),
         max_height=float(height.max()),
@@ -274,13 +275,6 @@ def _groups(train: pd.DataFrame) -> pd.Series[Any]:
     if "patient" in train.columns:
         return train["patient"].where(train["patient"] != "", "#" + train["path"])
     return train["path"]
-
-
-def _n_patients(train: pd.DataFrame) -> int | None:
-    if "patient" not in train.columns or not (train["patient"] != "").any():
-        return None
-    known = train["patient"] != ""
-    return int(train["patient"][known].nunique()) + int((~known).sum())
 
 
 def _counts(seen: pd.DataFrame, column: str) -> dict[str, int]:

@@ -89,7 +89,10 @@ class PatientRules(NamedTuple):
 
 
 class TrainingData(BaseModel):
-    """What the model has learnt from, in numbers and hashes, naming no one."""
+    """What the model has learnt from, in numbers and hashes, naming no one.
+
+    `n_patients` are those that the data name, None where they name none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

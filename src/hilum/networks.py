@@ -1,8 +1,9 @@
 """The CNNs: the classic sequential one of the Keras tutorials, a residual one, those of others.
 
 All take images of shape (n, c, h, w) in [0, 255] as float, normalise them by constants kept
-among their weights, and return logits of shape (n, n_outputs): one output for two classes (the
-logit of the second), else one for each class; for multi-label data one for each label.
+among their weights, or each image by itself, and return logits of shape (n, n_outputs): one output
+for two classes (the logit of the second), else one for each class; for multi-label data one for
+each label.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Normalise(nn.Module):
-    """Subtract the mean and divide by the deviation of the training pixels, by channel."""
+    """Subtract a mean and divide by a deviation, by channel.
+
+    Of the training pixels, or those that a backbone's weights were learnt with.
+    """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()

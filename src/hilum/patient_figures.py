@@ -61,7 +61,8 @@ def lock_patients(
     val_probs : float array of shape (n_val, n_classes)
         Calibrated probabilities of the validation images, in their order.
     corrupted : CorruptedPredictions, optional
-        How some of them, whole patients, are answered under corruptions, for the rule 'robust'.
+        How some of them are answered under corruptions, for the rule 'robust'. Not used where the
+        maximum is taken and images of those patients are missing: that of fewer is lower.
     now : str
         When it is locked.
 
@@ -79,7 +80,7 @@ def lock_patients(
     labels = truths(val, class_names, target.kind)
     pooled = _Pooled.of(labels, val_probs, index, chosen.method, target)
     pooled_corrupted = None
-    if corrupted is not None:
+    if corrupted is not None and (corrupted.is_whole or chosen.method != "maximum"):
         _, some = number_patients(patient_names(val.iloc[corrupted.chosen]))
         parts = [
             _Pooled.of(labels[corrupted.chosen], probs, some, chosen.method, target)

@@ -10,7 +10,7 @@ import re
 import shlex
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -83,6 +83,11 @@ class Patients:
             typical, most = (self.images_per_patient[key] for key in ("median", "max"))
             lines.append(f"Images a patient: {typical:.0f} as a median, {most:.0f} at most.")
         return lines + [f"    {path} → {patient}" for path, patient in self.examples]
+
+
+def count_named(patients: Iterable[str]) -> int:
+    """Count the patients that data name; an image of none counts in the figures alone."""
+    return len({name for name in patients if name})
 
 
 def recognise(

@@ -41,13 +41,10 @@ from hilum.rules import (
     apply_rules,
     pixel_ranges,
 )
-from hilum.settings import DEFAULT_REASON, Settings, make_settings
+from hilum.settings import DEFAULT_REASON, MOST_NETWORKS, Settings, make_settings
 
 PROBED = ("precision", "layout")
 """Settings that are timed unless the user gives them."""
-
-MOST_NETWORKS = 20
-"""Of an ensemble, as `Settings.members` has it."""
 
 ALONE = {
     "reductions": "One network, which gets images whole.",

@@ -23,6 +23,7 @@ OF_THE_MACHINE = "accelerator"
 OF_A_BACKBONE = (
     *("backbone", "weights", "weights_sha256", "frozen_epochs", "frozen_stages", "frozen_norms"),
     *("backbone_rate", "random_rate", "probe", "probe_passes", "kinds", "normalisation"),
+    "reductions",
 )
 """What goes with a backbone, and cannot stay where the user names another."""
 

@@ -22,7 +22,7 @@ from hilum.errors import RunError, SettingError
 from hilum.evaluation import now
 from hilum.files import read_json, write_csv, write_json
 from hilum.hardware import find_hardware
-from hilum.patients import Patients
+from hilum.patients import Patients, count_named
 from hilum.preparation import DataOptions, Prepared
 from hilum.pretrained import describe_start, find_weights
 from hilum.settings import Settings, make_settings
@@ -225,10 +225,9 @@ def data_hash(samples: pd.DataFrame) -> str:
 
 def count_classes(samples: pd.DataFrame, split: str, dataset: Dataset) -> dict[str, Any]:
     rows = samples[samples["split"] == split]
-    known = rows["patient"][rows["patient"] != ""]
     return {
         "n": len(rows),
-        "n_patients": int(known.nunique()) if dataset.patients.n_patients else None,
+        "n_patients": count_named(rows["patient"]) if dataset.patients.n_patients else None,
         "classes": _counts(rows, dataset),
     }
 

@@ -41,6 +41,7 @@ from hilum.model import LockedPoint, ModelFacts, PatientRules, TrainingData, wri
 from hilum.neighbours import References, choose_references, make_references, see
 from hilum.networks import NETWORK_SETTINGS, Classifier, members_of, n_parameters
 from hilum.patient_figures import lock_patients
+from hilum.patients import count_named
 from hilum.pooling import Target
 from hilum.progress import Progress
 from hilum.referral import LockedRules
@@ -153,7 +154,7 @@ def _n_patients(basis: Basis) -> int | None:
     if basis.dataset.patients.n_patients is None:
         return None
     used = basis.table[basis.table["split"].isin(["train", "val"])]
-    return int(used["patient"][used["patient"] != ""].nunique())
+    return count_named(used["patient"])
 
 
 def make_release(

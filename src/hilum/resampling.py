@@ -180,3 +180,30 @@ def sample_weights(counts: Weightings, clusters: Clusters) -> Iterator[tuple[sli
 def kish(sizes: Floats) -> float:
     """Return how many independent images as good as fully alike ones of these clusters count."""
     return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def few_of_each(index: ArrayLike, most: ArrayLike) -> Ints:
+    """Take of each patient at most so many images, evenly spaced, rather than fewer patients.
+
+    Parameters
+    ----------
+    index : int array of shape (n_samples,)
+        Patient of each image, counted from 0.
+    most : int, or int array of shape (n_samples,)
+        The same for all images of a patient.
+
+    Returns
+    -------
+    int array, rising
+    """
+    patient = np.asarray(index, dtype=np.intp)
+    sizes = np.bincount(patient)
+    order = np.argsort(patient, kind="stable")
+    place = np.empty(len(patient), dtype=np.intp)  # among the images of the patient
+    place[order] = np.arange(len(patient)) - (np.cumsum(sizes) - sizes)[patient[order]]
+    size, wanted = sizes[patient], np.asarray(most)
+
+    def n_taken(n_passed: Ints) -> Ints:  # rounded, so that one of many is from their middle
+        return np.asarray((2 * n_passed * wanted + size) // (2 * size))
+
+    return np.flatnonzero(n_taken(place + 1) > n_taken(place))

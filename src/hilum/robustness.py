@@ -7,6 +7,7 @@ test split is not opened for any of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +21,8 @@ from hilum.intervals import Estimate
 from hilum.model import ModelFacts
 from hilum.multilabel import POSITIVE, LabelStudy, label_study, mean_over_labels
 from hilum.progress import Progress
-from hilum.splits import Strata, assign, label_strata
+from hilum.resampling import few_of_each
+from hilum.splits import Strata, assign, class_strata, label_strata
 from hilum.targets import Labels
 
 if TYPE_CHECKING:
@@ -30,12 +32,16 @@ if TYPE_CHECKING:
 Probs = NDArray[np.float64]
 
 MOST_PIXELS = 800 * 150 * 150
-"""Of all images together; beyond that a sample of patients is taken."""
+"""Of all images together; beyond that a sample is taken."""
 
 MOST_WORK = 0.1
 """Predictions under all corruptions together, as a share of the images that training saw."""
 
 LEAST_IMAGES = 64
+
+LEAST_PATIENTS = 20
+"""Whom a sample is spread over, where there are as many: the threshold of patients needs ten of
+each class. Of those with too many images some are taken, for fewer patients would say less."""
 
 FIGURES = ("auroc", "sensitivity", "specificity")
 
@@ -48,6 +54,8 @@ class CorruptedPredictions:
     ----------
     chosen : int array of shape (n_chosen,)
         Their places among the validation images.
+    is_whole : bool
+        Whether all images of their patients are among them.
     reason : str
         Why these, and why at these levels.
     clean : float array of shape (n_chosen, n_classes)
@@ -57,6 +65,7 @@ class CorruptedPredictions:
     """
 
     chosen: NDArray[np.intp]
+    is_whole: bool
     reason: str
     clean: Probs
     corrupted: dict[str, dict[float, Probs]]
@@ -140,7 +149,7 @@ def predict_corrupted(
     levels : Levels
         As `choose_levels` returns them.
     """
-    chosen, why = _sample(val, levels.n_affordable)
+    chosen, is_whole, why = _sample(val, levels.n_affordable)
     if levels.curves_lack_some:
         why += " After so short a training, without the slightest changes."
     images = np.asarray(val.pixels[chosen])
@@ -150,7 +159,7 @@ def predict_corrupted(
             for level in kept:
                 found[name][level] = predict(corrupt(images, name, level))
                 task.advance()
-    return CorruptedPredictions(chosen, why, clean[chosen], found)
+    return CorruptedPredictions(chosen, is_whole, why, clean[chosen], found)
 
 
 def measure_robustness(
@@ -196,25 +205,48 @@ def _patients(val: Samples) -> list[str]:
     return list(val.groups or map(str, range(len(val))))
 
 
-def _sample(val: Samples, n_affordable: int) -> tuple[NDArray[np.intp], str]:
-    """Choose the images to corrupt, whole patients with every class in its share, and say why."""
-    pixels, labels, n = val.pixels, val.labels, len(val)
-    n_room = MOST_PIXELS // (pixels.shape[1] * pixels.shape[2])
+def _sample(val: Samples, n_affordable: int) -> tuple[NDArray[np.intp], bool, str]:
+    """Choose the images to corrupt, tell whether their patients are whole, and say why these."""
+    n, patients = len(val), np.asarray(_patients(val))
+    n_room = MOST_PIXELS // (val.pixels.shape[1] * val.pixels.shape[2])
     most = max(LEAST_IMAGES, min(n_affordable, n_room))
     if n <= most:
-        return np.arange(n), "All validation images."
-    share = most / n
-    strata: list[str] | Strata = (
-        label_strata(labels, [str(k) for k in range(labels.shape[1])])
-        if labels.ndim == 2
-        else labels.astype(str).tolist()
+        return np.arange(n), True, "All validation images."
+    strata = _strata(val.labels)
+    # What a patient may fill of the sample.
+    part = max(most // len(set(patients)), math.ceil(most / LEAST_PATIENTS))
+    chosen = _few_of_each_patient(patients, strata, part)
+    if len(chosen) > most:
+        share = most / len(chosen)
+        shares = {"in": share, "out": 1 - share}
+        parts = assign(strata.of(chosen), list(patients[chosen]), shares, seed=0)
+        chosen = chosen[parts == "in"]
+    if len(chosen) > most + part:  # where so many classes have one patient each
+        chosen = chosen[np.linspace(0, len(chosen) - 1, most).astype(np.intp)]
+    is_whole = len(chosen) == np.isin(patients, patients[chosen]).sum()
+    which = "whole patients" if is_whole else "of patients with many some, evenly spaced"
+    why = (
+        f"A sample of {len(chosen):,} of {n:,} validation images, {which}, to keep this short "
+        "beside training."
     )
-    parts = assign(strata, _patients(val), {"in": share, "out": 1 - share}, seed=0)
-    chosen = np.flatnonzero(parts == "in")
-    return chosen, (
-        f"A sample of {len(chosen):,} of {n:,} validation images, whole patients, to keep this "
-        "short beside training."
-    )
+    return chosen, is_whole, why
+
+
+def _strata(labels: Labels) -> Strata:
+    if labels.ndim == 2:
+        return label_strata(labels, [str(k) for k in range(labels.shape[1])])
+    return class_strata(labels.astype(str).tolist())
+
+
+def _few_of_each_patient(patients: NDArray[np.str_], strata: Strata, part: int) -> NDArray[np.intp]:
+    """Take of a patient with more images than `part` as many, all classes in like number."""
+    _, patient, sizes = np.unique(patients, return_inverse=True, return_counts=True)
+    kind = np.unique(strata.has, axis=0, return_inverse=True)[1].reshape(-1)
+    pairs, pair = np.unique(patient * (kind.max() + 1) + kind, return_inverse=True)
+    n_kinds = np.bincount(pairs // (kind.max() + 1))  # of each patient
+    few = np.where(sizes > part, np.maximum(1, part // n_kinds), sizes)
+    chosen = few_of_each(pair, few[patient])
+    return chosen[few_of_each(patient[chosen], part)]
 
 
 def _figures(

@@ -368,7 +368,7 @@ def _work(run: Run, progress: Progress, command: Sequence[str], clock: Clock) ->
     give_back_pages()
     known = _learn(run, progress, command, clock)
     give_back_pages()
-    _evaluate(run, progress, run.facts["command"], known)
+    _evaluate(run, progress, command, known)
     del known
     # All but the report, which shows it.
     run.save(status="finished", finished=now(), elapsed_s=clock.read_s())

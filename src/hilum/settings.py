@@ -63,6 +63,9 @@ class Turn(NamedTuple):
 
 MONITORS_LOWER_IS_BETTER = ("val_loss",)
 
+MOST_NETWORKS = 20
+"""Of an ensemble."""
+
 
 class Settings(BaseModel):
     """Settings of one run. None switches a thing off."""
@@ -166,18 +169,18 @@ class Settings(BaseModel):
         0.0, ge=0, le=10, description="shape of the beta distribution that images are blended by"
     )
     members: int = Field(
-        1, ge=1, le=20, description="networks trained apart, whose logits are averaged"
+        1, ge=1, le=MOST_NETWORKS, description="networks trained apart, whose logits are averaged"
     )
     reductions: tuple[Literal[1, 2, 4, 8], ...] = Field(
         (1,),
         min_length=1,
-        max_length=20,
+        max_length=MOST_NETWORKS,
         description="by how much these networks get their images reduced, in turn; 1 at first",
     )
     kinds: tuple[Kind, ...] = Field(
         ("backbone",),
         min_length=1,
-        max_length=20,
+        max_length=MOST_NETWORKS,
         description="what these networks are where there is a backbone, in turn: that, or the CNN "
         "described by `network`; the backbone at first",
     )
@@ -192,7 +195,7 @@ class Settings(BaseModel):
         "val_auroc", description="chooses the best epoch, stops early, lowers the learning rate"
     )
 
-    # Augmentation; each is drawn anew for every image and epoch
+    # Augmentation; each is drawn anew for every image and epoch, low_resolution for every batch
     augmented_share: float = Field(
         1.0, gt=0, le=1, description="share of the images that each kind of change is made to"
     )
@@ -241,7 +244,9 @@ class Settings(BaseModel):
 
     # Splits
     val_share: float = Field(0.15, gt=0, lt=0.5, description="of the samples outside test")
-    test_share: float = Field(0.2, gt=0, lt=0.8, description="of all samples")
+    test_share: float = Field(
+        0.2, gt=0, lt=0.8, description="of all samples, or those apart from validation"
+    )
 
     # Machine
     seed: int = Field(0, ge=0, le=2**31)
@@ -379,7 +384,7 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
 
 
 def _check_rule(rule: str) -> None:
-    """Try the rule on two scores that any rule can part: a slip is told now, not after training."""
+    """Parse the rule, so that a slip is told before training."""
     try:
         parse_rule(rule)
     except SettingError as error:

@@ -308,9 +308,11 @@ def make_split(
     ----------
     labels, groups, given, patients : sequences of length n_samples
         Class (or strata, for several labels an image); group to keep together; 'train', 'val',
-        'test' or ''; patient or ''.
+        'test' or '', which counts as train (tables of which some rows have it are refused before);
+        patient or ''.
     val_share, test_share : float in (0, 1)
-        Share of the samples outside test, and of all samples, where a split must be drawn.
+        Share of the samples outside test, and of all samples (or those apart from a validation
+        split that is kept), where a split must be drawn.
     allow_overlap : bool
         Go on although given splits share patients.
 
@@ -325,6 +327,7 @@ def make_split(
     names = np.asarray(given, dtype="<U5")
     strata, group_array = _as_strata(labels), np.asarray(groups)
     present = set(names)
+    names[names == ""] = "train"
     known = any(patients)
     whole = "whole patients and " if known else ""
     reason = _why_draw_val(strata, names, val_share)
@@ -335,16 +338,21 @@ def make_split(
     if overlap and not allow_overlap:
         raise PatientOverlapError(_overlap_message(overlap))
     reasons: list[str] = []
-    names[names == ""] = "train"
+    n_val = int((names == "val").sum())
     if "test" in present:
         reasons.append("The test split that came with the data was kept and sealed.")
     else:
-        test = assign(strata, groups, {"rest": 1 - test_share, "test": test_share}, seed=seed)
-        names[test == "test"] = "test"
+        apart = ~np.isin(group_array, group_array[names == "val"])
+        if overlap or strata.absent(apart):
+            # What validation shares with training would be missing from a test drawn beside it.
+            apart[:] = True
+        shares = {"rest": 1 - test_share, "test": test_share}
+        test = assign(strata.of(apart), list(group_array[apart]), shares, seed=seed) == "test"
+        names[np.flatnonzero(apart)[test]] = "test"
+        of = "samples" if apart.all() else "samples apart from validation"
         reasons.append(
-            "There was no test split to keep: "
-            f"{drawn_share(names == 'test', test_share)}, {whole}every class in its share, were "
-            "drawn and sealed."
+            f"There was no test split to keep: {drawn_share(test, test_share, of=of)}, {whole}"
+            "every class in its share, were drawn and sealed."
         )
     absent = strata.absent(names == "test")
     if absent:
@@ -366,7 +374,7 @@ def make_split(
         share = drawn_share(names[rest] == "val", val_share, of="samples outside test")
         reasons.append(reason.format(share=f"{share}{', whole patients,' if known else ''}"))
     else:
-        reasons.append("The validation split that came with the data was kept.")
+        reasons.append(_kept_val(n_val, int((names == "val").sum())))
     reasons += check_strata(strata, names)
     kept = bool(present & {"val", "test"})
     drawn = "test" not in present or bool(reason)
@@ -531,6 +539,15 @@ def _why_draw_val(strata: Strata, names: NDArray[np.str_], val_share: float) -> 
         f"The validation split that came with the data has {len(val)} "
         f"image{'' if len(val) == 1 else 's'}, {least} of its rarest class: too few to choose a "
         "threshold by. It was merged into training, and {share} were drawn anew."
+    )
+
+
+def _kept_val(n_given: int, n_kept: int) -> str:
+    if n_kept == n_given:
+        return "The validation split that came with the data was kept."
+    return (
+        f"Of the validation split that came with the data {n_kept:,} of {n_given:,} images were "
+        "kept: the others are sealed, with what belongs to them."
     )
 
 

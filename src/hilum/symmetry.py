@@ -8,12 +8,15 @@ patient been mirrored at random?
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hilum.resampling import few_of_each
 
 Kind = Literal["sided", "symmetric", "undecided"]
 Mirror = Literal["horizontal", "vertical", "transpose"]
@@ -43,7 +46,8 @@ LEAST_ALIGNED = 0.05
 # Of fewer patients no random mirroring is rare enough to tell; the same for those of a class.
 LEAST_PATIENTS = 10
 
-# Images that are looked at, by whole patients, so that the time is bounded.
+# Images that are looked at, so that the time is bounded; of patients with many only some, for what
+# tells is the number of patients.
 MOST_IMAGES = 5000
 
 
@@ -102,7 +106,7 @@ def find_sides(
     """
     rng = np.random.default_rng(seed)
     codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
-    some = _some_patients(codes, rng)
+    some = _some_images(codes, rng)
     codes = np.unique(codes[some], return_inverse=True)[1]
     seen = compact(looks[rows[some]])
     members = _members([classes[place] for place in some], codes)
@@ -151,14 +155,18 @@ def mirrored(looks: NDArray[np.float32], mirror: Mirror) -> NDArray[np.float32]:
             return looks.transpose(0, 2, 1)
 
 
-def _some_patients(codes: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Choose whole patients at random until they have `MOST_IMAGES` images."""
-    if len(codes) <= MOST_IMAGES:
-        return np.arange(len(codes))
-    counts = np.bincount(codes)
-    order = rng.permutation(len(counts))
-    chosen = order[np.cumsum(counts[order]) <= MOST_IMAGES]
-    return np.flatnonzero(np.isin(codes, chosen))
+def _some_images(codes: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Choose `MOST_IMAGES` at most: of each patient as many as that allows, or one of some."""
+    counts = np.bincount(codes, minlength=1)
+    if len(counts) > MOST_IMAGES:
+        chosen = rng.permutation(len(counts))[:MOST_IMAGES]
+        return few_of_each(codes, np.isin(codes, chosen).astype(np.intp))
+    most = bisect_right(
+        range(1, counts.max() + 1),
+        MOST_IMAGES,
+        key=lambda of_each: int(np.minimum(counts, of_each).sum()),
+    )
+    return few_of_each(codes, most)
 
 
 def _members(

@@ -578,11 +578,15 @@ def save_checkpoint(
     state: State,
     is_best: bool,
 ) -> None:
-    """Write the last, and if it is that the best, checkpoint, and the history."""
+    """Write the history and the last, and if it is that the best, checkpoint.
+
+    The last checkpoint comes last: what it says is done is not done again.
+    """
     checkpoints = place.checkpoints
     if is_best:
         best = {"network": (averaged or network).state_dict(), "epoch": state.epoch}
         write_bytes(checkpoints / "best.pt", _dump(best))
+    write_csv(place.folder / "history.csv", _history([*place.earlier, *state.history]))
     last = {
         "network": network.state_dict(),
         "averaged": averaged.state_dict() if averaged is not None else None,
@@ -591,7 +595,6 @@ def save_checkpoint(
         "state": vars(state),
     }
     write_bytes(checkpoints / "last.pt", _dump(last))
-    write_csv(place.folder / "history.csv", _history([*place.earlier, *state.history]))
 
 
 def load_checkpoint(
@@ -623,6 +626,11 @@ def _dump(value: Mapping[str, Any]) -> bytes:
 def _load(path: Path) -> dict[str, Any]:
     try:
         return cast(dict[str, Any], torch.load(path, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        raise RunError(
+            f"{path} is missing, and with it the weights that were kept. Delete {path.parent} and "
+            "resume: training starts again, with the same data and plan."
+        ) from None
     except Exception as error:
         # torch.load raises whatever its parts raise: IndexError, RuntimeError, UnpicklingError, …
         raise RunError(

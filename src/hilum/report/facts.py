@@ -149,6 +149,11 @@ class RunFacts:
         return dict(self.run.get("operating_points") or {})
 
     @property
+    def threshold_saw_changes(self) -> bool:
+        """Whether a threshold was chosen with the middle level of each corruption."""
+        return any(point["rule"] == "robust" for point in self.points.values())
+
+    @property
     def locked_hash(self) -> str | dict[str, str] | None:
         """SHA-256 of the locked point, or of that of each label, as openings.jsonl holds it."""
         if self.is_multilabel:

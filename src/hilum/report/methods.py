@@ -427,7 +427,7 @@ def _robustness(facts: RunFacts) -> str:
 
 def _chose_threshold(facts: RunFacts) -> str:
     """Say that a threshold rests on some of the changed images, where it does."""
-    if not any(point["rule"] == "robust" for point in facts.points.values()):
+    if not facts.threshold_saw_changes:
         return ""
     return ", of which the middle one had helped to choose the threshold"
 

@@ -135,10 +135,15 @@ def _robustness_key(facts: RunFacts) -> str:
     """Say what the lines of the plots are."""
     if facts.target == "ordinal":
         return f"Solid: quadratic kappa with its 95{words.THIN}% band; dashed: AUROC."
-    what = "means over the labels" if facts.is_multilabel else "both"
+    what, plural = ("means over the labels", "s") if facts.is_multilabel else ("both", "")
+    chosen_by = (
+        f" The middle degree of each change had helped to choose the threshold{plural}: "
+        "sensitivity and specificity are a little too good there, as on the unchanged images."
+    )
     return (
         f"Solid: AUROC with its 95{words.THIN}% band; dashed: sensitivity; dotted: specificity, "
-        f"{what} at the locked threshold{'s' if facts.is_multilabel else ''}."
+        f"{what} at the locked threshold{plural}."
+        f"{chosen_by if facts.threshold_saw_changes else ''}"
     )
 
 
