@@ -52,3 +52,12 @@ def test_many_patients_are_left_out_in_blocks(monkeypatch: pytest.MonkeyPatch) -
     assert kept.shape == (10, 25)
     assert sorted((kept == 0).sum(axis=1).tolist()) == [2] * 5 + [3] * 5
     assert ((kept == 0).sum(axis=0) == 1).all()
+
+
+def test_the_error_of_a_mean_takes_patients_for_the_unit() -> None:
+    values = np.array([1.0, 1.0, 2.0, 2.0, 6.0, 6.0])
+    alone = np.std(values[::2], ddof=1) / np.sqrt(3)
+    assert resampling.mean_error(values[::2], ["a", "b", "c"]) == pytest.approx(alone)
+    # Copies of a patient's image tell nothing new.
+    assert resampling.mean_error(values, list("aabbcc")) == pytest.approx(alone)
+    assert resampling.mean_error(values, ["a"] * 6) == 0

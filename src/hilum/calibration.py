@@ -167,3 +167,22 @@ def check_probabilities(scores: Floats, name: str) -> None:
             f"{name} reaches from {scores.min():.4g} to {scores.max():.4g}: give probabilities in "
             "[0, 1], not logits."
         )
+def log_losses(scores: Floats, labels: NDArray[Any]) -> Floats:
+    """Return the log loss of each image.
+
+    Parameters
+    ----------
+    scores : float array of shape (n, n_outputs)
+        Logits; one alone is that of the second of two classes.
+    labels : int array of shape (n,), or float array of shape (n, n_outputs)
+        Of several labels, 0, 1 or NaN, the known ones count; an image without any loses nothing.
+    """
+    if labels.ndim == 2:
+        signed = np.where(np.isnan(labels), np.inf, scores * (2 * labels - 1))
+        n_known = np.maximum(1, (~np.isnan(labels)).sum(axis=1))
+        return np.asarray(np.logaddexp(0, -signed).sum(axis=1) / n_known)
+    if scores.shape[1] == 1:
+        scores = np.c_[np.zeros(len(scores)), scores]
+    return np.asarray(-log_probs(scores)[np.arange(len(labels)), labels])
+
+

@@ -21,11 +21,13 @@ from hilum.calibration import (
     apply_temperature,
     checked_logits,
     fit_temperature,
+    log_losses,
     log_probs,
     temperature_reason,
     too_few,
 )
 
+from hilum.resampling import mean_error
 Method = Literal["none", "temperature", "platt", "isotonic"]
 
 # Images of the smaller class that a line (two numbers) and a curve (many) need to be tried.
@@ -363,7 +365,7 @@ def _preferred(
     best = "temperature"
     for kind in kinds:
         gain = losses[best] - losses[kind]
-        if gain.mean() > _standard_error(gain, groups):
+        if gain.mean() > mean_error(gain, groups):
             best = kind
     tried = ", ".join(f"{kind} {losses[kind].mean():.4f}" for kind in losses)
     judged = f"log loss in {N_FOLDS}-fold cross-validation by patient: {tried}"
@@ -387,16 +389,8 @@ def _losses(kind: str, z: Floats, y: Ints, fold: NDArray[np.int_]) -> Floats:
     for k in range(N_FOLDS):
         out = fold == k
         calibrated = _fit(kind, z[~out], y[~out]).logits(z[out])
-        losses[out] = np.logaddexp(0, calibrated) - y[out] * calibrated
+        losses[out] = log_losses(calibrated[:, None], y[out])
     return losses
-
-
-def _standard_error(values: Floats, groups: NDArray[np.str_]) -> float:
-    """Of a mean, with the patient as the unit of chance."""
-    index = np.unique(groups, return_inverse=True)[1]
-    n_groups = int(index.max()) + 1
-    totals = np.bincount(index, values - values.mean(), minlength=n_groups)
-    return math.sqrt(n_groups / (n_groups - 1) * float((totals**2).sum())) / len(values)
 
 
 def _shown(calibrator: Calibrator) -> str:
