@@ -18,16 +18,17 @@ from hilum.calibration import (
     MOST_TEMPERATURE,
     Floats,
     Ints,
-    apply_temperature,
     checked_logits,
+    class_probabilities,
     fit_temperature,
     log_losses,
     log_probs,
+    sigmoid,
     temperature_reason,
     too_few,
 )
-
 from hilum.resampling import mean_error
+
 Method = Literal["none", "temperature", "platt", "isotonic"]
 
 # Images of the smaller class that a line (two numbers) and a curve (many) need to be tried.
@@ -45,6 +46,8 @@ MAX_KNOTS = 1000
 
 class Calibrator(BaseModel):
     """How the network's logits become calibrated ones: a rising function, so no ranking changes.
+
+    That of several classes may: a temperature weighs the others against each other anew.
 
     Attributes
     ----------
@@ -97,11 +100,7 @@ class Calibrator(BaseModel):
 
     def probabilities(self, raw: ArrayLike) -> Floats:
         """Turn logits (n, n_outputs) into probabilities (n, n_classes)."""
-        calibrated = self.logits(raw)
-        if calibrated.shape[1] > 1:
-            return apply_temperature(calibrated, 1.0)
-        second = apply_temperature(calibrated[:, 0], 1.0)
-        return np.stack([1 - second, second], axis=1)
+        return class_probabilities(self.logits(raw))
 
 
 @dataclass(frozen=True)
@@ -124,8 +123,7 @@ class LabelCalibrators:
 
     def probabilities(self, raw: ArrayLike) -> Floats:
         """Turn logits into the probability of each label by itself, (n, n_labels)."""
-        calibrated = self.logits(raw)
-        return np.exp(-np.logaddexp(0.0, -calibrated))
+        return sigmoid(self.logits(raw))
 
 
 class Calibration(NamedTuple):
