@@ -39,7 +39,7 @@ from hilum.backbones import Backbone
 from hilum.errors import RunError
 from hilum.files import write_bytes, write_csv
 from hilum.fine_tuning import freeze, parameter_groups
-from hilum.losses import Loss, make_loss, validation_scores
+from hilum.losses import Loss, make_loss, validation_scores, why_no_auroc
 from hilum.memory import keep_pages
 from hilum.networks import Classifier, Ensemble, Member, Network, build_network
 from hilum.pixels import Images, ReducedImages
@@ -148,6 +148,8 @@ def train_network(
     """
     assert not settings.probe, "a probe is fitted by linear_probe.train_probe"
     keep_pages()
+    if unknown := why_no_auroc(val.labels, class_names):
+        progress.say(unknown)
     statistics = cache(lambda: pixel_statistics(train.pixels))
     members: list[Member] = []
     best_epochs: list[int] = []
