@@ -220,6 +220,16 @@ def test_small_probabilities_that_are_rounded_to_none_are_refused() -> None:
         check_agreement(found._replace(probabilities=rounded), raw, HALVED)
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_what_is_no_number_stays_none(n_classes: int) -> None:
+    """Kept from 0 and from 1, it would pass for a probability."""
+    _, _, data = make("letterbox", 1, n_classes)
+    raw = np.zeros((70, 1 if n_classes == 2 else n_classes), dtype=np.float32)
+    raw[::3, 0] = np.nan
+    is_whole = np.isfinite(decide(data, raw)).all(axis=1)
+    assert np.array_equal(is_whole, np.isfinite(raw).all(axis=1))
+
+
 def drawn(n_outputs: int) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """Logits of images that another scanner moved to where a sharpened model is sure of all."""
     rng = np.random.default_rng(0)
