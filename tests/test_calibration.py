@@ -8,12 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import expit, logsumexp
 
 from hilum.calibration import (
     LEAST_TEMPERATURE,
     MOST_TEMPERATURE,
+    NEAR_ONE,
     apply_temperature,
+    class_probabilities,
     fit_temperature,
+    log_odds,
+    sigmoid,
+    softmax,
     temperature_reason,
 )
 from hilum.errors import DataError, SettingError
@@ -38,6 +44,41 @@ def overconfident(n_classes: int, factor: float, seed: int = 0) -> tuple[Floats,
     return logits * factor, y
 
 
+class TestOrder:
+    """No two images whose logits differ get the same probability."""
+
+    def test_a_probability_changes_by_no_more_than_a_tenth_of_a_millionth(self) -> None:
+        z = np.linspace(-60, 60, 4001)
+        assert sigmoid(z) == pytest.approx(expit(z), rel=0, abs=NEAR_ONE)
+        assert sigmoid(z[z < 16]) == pytest.approx(expit(z[z < 16]), rel=1e-12)
+
+    def test_sure_images_of_two_classes_stay_in_order(self) -> None:
+        z = np.arange(-680.0, 680.0, 0.25)
+        probs = class_probabilities(z[:, None])
+        assert (np.diff(probs[:, 1]) > 0).all()
+        assert (np.diff(probs[:, 0]) < 0).all()
+        assert probs.sum(axis=1) == pytest.approx(1, rel=0, abs=NEAR_ONE)
+
+    def test_each_of_several_classes_ranks_as_its_log_odds_do(self) -> None:
+        z = np.random.default_rng(0).normal(0, 40, (500, 4))
+        probs = class_probabilities(z)
+        assert probs.sum(axis=1) == pytest.approx(1, rel=0, abs=NEAR_ONE)
+        for k in range(4):
+            odds = z[:, k] - logsumexp(np.delete(z, k, axis=1), axis=1)
+            assert np.array_equal(np.argsort(probs[:, k]), np.argsort(odds))
+
+    def test_equal_shares_are_left_alone(self) -> None:
+        assert softmax([[0.0, 0.0], [3.0, 3.0]]).tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+    def test_log_odds_come_back(self) -> None:
+        z = np.r_[np.linspace(-600, 16, 301), np.linspace(16, 600, 301)]
+        assert log_odds(sigmoid(z)) == pytest.approx(z, rel=1e-3)
+        near = np.abs(z) < 40
+        assert log_odds(sigmoid(z[near])) == pytest.approx(z[near], abs=1e-5)
+        # Single precision knows no more of these than that they are beyond 18.
+        assert log_odds([0.0, 1.0]) == pytest.approx([-18.42, 18.42], abs=0.01)
+
+
 class TestTemperature:
     def test_probabilities_by_hand(self) -> None:
         assert apply_temperature([0.0, math.log(3)], 1.0) == pytest.approx([0.5, 0.75])
@@ -45,8 +86,10 @@ class TestTemperature:
         assert apply_temperature([[0.0, math.log(9)]], 2.0)[0] == pytest.approx([0.25, 0.75])
 
     def test_great_logits_do_not_overflow(self) -> None:
-        assert apply_temperature([-1e4, 1e4], 1.0).tolist() == [0.0, 1.0]
-        assert apply_temperature([[-1e4, 1e4]], 1.0).tolist() == [[0.0, 1.0]]
+        for logits in ([-1e4, 1e4], [[-1e4, 1e4]]):
+            found = apply_temperature(logits, 1.0)
+            assert found.ravel() == pytest.approx([0.0, 1.0], abs=1e-9)
+            assert ((found > 0) & (found < 1)).all()
 
     @pytest.mark.parametrize(("n_classes", "factor"), [(2, 3.0), (2, 0.6), (5, 2.0)])
     def test_equals_a_grid_search(self, n_classes: int, factor: float) -> None:

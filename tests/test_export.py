@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from hilum.calibrators import Calibrator, LabelCalibrators
 from hilum.errors import ModelError
@@ -21,6 +24,8 @@ from hilum.export import (
     to_graph,
     to_onnx,
 )
+from hilum.files import write_csv
+from hilum.metrics import auroc
 from hilum.networks import (
     Classifier,
     Network,
@@ -31,7 +36,10 @@ from hilum.networks import (
 )
 from hilum.pixels import PixelSpec, ReducedImages, resize
 from hilum.readers import Facts, Picture
+from hilum.records import read_back
 from hilum.settings import Settings
+from hilum.studies import describe_study, study_predictions
+from hilum.targets import TargetKind
 
 HALVED = Calibrator(method="temperature", slope=0.5)
 
@@ -192,6 +200,88 @@ def test_disagreement_is_refused() -> None:
         check_agreement(found, logits + 0.2, HALVED)
     with pytest.raises(ModelError, match="in probability on 2 images"):
         check_agreement(found, logits, Calibrator(method="platt", slope=0.5, intercept=0.1))
+
+
+def test_what_is_no_number_is_refused() -> None:
+    _, _, data = make("letterbox", 1, 2)
+    pixels = np.zeros((2, 24, 32, 1), dtype=np.uint8)
+    found = run_exported(data, pixels)
+    broken = found._replace(probabilities=np.full((2, 2), np.nan))
+    with pytest.raises(ModelError, match="by nan in probability on 2 images"):
+        check_agreement(broken, found.raw_logits, HALVED)
+
+
+def test_small_probabilities_that_are_rounded_to_none_are_refused() -> None:
+    raw = np.array([[40.0], [50.0]], dtype=np.float32)
+    found = Outputs(raw, HALVED.probabilities(raw), np.zeros((2, 1), np.float32))
+    check_agreement(found, raw, HALVED)
+    rounded = found.probabilities.astype(np.float32).round(6).astype(np.float64)
+    with pytest.raises(ModelError, match="in probability on 2 images"):
+        check_agreement(found._replace(probabilities=rounded), raw, HALVED)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_what_is_no_number_stays_none(n_classes: int) -> None:
+    """Kept from 0 and from 1, it would pass for a probability."""
+    _, _, data = make("letterbox", 1, n_classes)
+    raw = np.zeros((70, 1 if n_classes == 2 else n_classes), dtype=np.float32)
+    raw[::3, 0] = np.nan
+    is_whole = np.isfinite(decide(data, raw)).all(axis=1)
+    assert np.array_equal(is_whole, np.isfinite(raw).all(axis=1))
+
+
+def drawn(n_outputs: int) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Logits of images that another scanner moved to where a sharpened model is sure of all."""
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % max(2, n_outputs)
+    shifted = rng.normal(4, 1.5, (400, n_outputs)) + 2 * (y[:, None] > 0)
+    if n_outputs > 2:
+        shifted = rng.normal(0, 9, (400, n_outputs)) + 4 * np.eye(n_outputs)[y]
+    return shifted.astype(np.float32), y
+
+
+@pytest.mark.parametrize("kind", ["two", "several classes", "grades", "labels"])
+def test_no_ranking_is_lost_from_logits_to_predictions(kind: str, tmp_path: Path) -> None:
+    """The steepest temperature once left images with different logits at exactly 1."""
+    names = ["a", "b"] if kind == "two" else ["a", "b", "c"]
+    raw, y = drawn(1 if kind == "two" else 3)
+    steep = Calibrator(method="temperature", slope=4.0)
+    calibrator = LabelCalibrators(dict.fromkeys(names, steep)) if kind == "labels" else steep
+    target: TargetKind = {"grades": "ordinal", "labels": "multilabel"}.get(kind, "classes")  # type: ignore[assignment]
+    settings = Settings(input_height=16, input_width=16, conv_channels=(4,), target=target)
+    network = build_network(settings, len(names), mean=[90.0], std=[60.0]).eval()
+    graph = to_graph(network, settings, len(names))
+    probs = decide(to_onnx(graph, settings.pixel_spec, names, calibrator=calibrator), raw)
+    np.testing.assert_allclose(probs, calibrator.probabilities(raw), rtol=1e-9)
+
+    table = pd.DataFrame({f"p_{name}": probs[:, k] for k, name in enumerate(names)})
+    labels = [names[k] for k in y]
+    table = table.assign(label=labels, unknown="none", predicted=labels)
+    write_csv(tmp_path / "predictions.csv", table)
+    read = read_back(tmp_path / "predictions.csv")
+    study = study_predictions(
+        read,
+        names,
+        target,
+        positive=1 if kind == "two" else None,
+        groups=np.arange(len(y)),
+        patients_known=False,
+    )
+    z = 4 * raw.astype(np.float64)
+    if kind == "two":
+        expected = [auroc(y == 1, z[:, 0])]
+    elif kind == "labels":
+        expected = [auroc(y == k, z[:, k]) for k in range(3)]
+    else:
+        odds = [z[:, k] - logsumexp(np.delete(z, k, axis=1), axis=1) for k in range(3)]
+        expected = [auroc(y == k, odds[k]) for k in range(3)]
+    found = describe_study(study, dict.fromkeys(names, 0.5) if kind == "labels" else 0.5)
+    assert found["auroc"]["value"] == pytest.approx(np.mean(expected), abs=1e-12)
+    assert found["auroc"]["value"] < 0.95
+    if kind == "grades":
+        for cut, row in enumerate(found["auroc_by_cut"], start=1):
+            above = logsumexp(z[:, cut:], axis=1) - logsumexp(z[:, :cut], axis=1)
+            assert row["value"] == pytest.approx(auroc(y >= cut, above), abs=1e-12)
 
 
 def test_a_steep_calibrator_does_not_turn_the_last_bits_into_a_disagreement() -> None:

@@ -101,6 +101,14 @@ def test_too_few_patients_are_said_to_be() -> None:
     assert one == (0.01, "Linear model with C = 0.01, by default: too few patients to choose by.")
 
 
+def test_held_out_patients_of_one_class_are_no_reason_to_warn() -> None:
+    features, labels = draw()
+    patients = np.array([f"{label}-{i % 3}" for i, label in enumerate(labels)])
+    strength, reason = choose_strength(features, labels, patients, PLAIN)
+    assert strength in STRENGTHS
+    assert "least log loss" in reason
+
+
 def test_images_of_one_class_or_an_unknown_label_leave_the_strength_as_it_is() -> None:
     features, labels = draw()
     patients = np.arange(len(labels)).astype(str)

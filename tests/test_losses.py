@@ -15,6 +15,7 @@ from hilum.losses import (
     multilabel_loss,
     ordinal_loss,
     validation_scores,
+    why_no_auroc,
 )
 from hilum.settings import Settings
 
@@ -219,6 +220,30 @@ def test_validation_scores_of_grades() -> None:
         min(range(4), key=lambda g: sum(p * abs(g - k) for k, p in enumerate(row))) for row in probs
     ]
     assert scores["val_balanced_accuracy"] == balanced_accuracy_score(labels, expected)
+
+
+def test_the_auroc_of_very_sure_networks_is_that_of_their_logits() -> None:
+    logits, labels = np.array([[18.0], [19.0]], dtype=np.float32), np.array([0, 1])
+    assert validation_scores(logits, labels, SETTINGS)["val_auroc"] == 1
+    three = np.array([[0, 0, 40], [0, 0, 39], [41, 0, 0], [0, 42, 0]], dtype=np.float32)
+    assert validation_scores(three, np.array([2, 1, 0, 1]), SETTINGS)["val_auroc"] == 1
+    graded = SETTINGS.model_copy(update={"target": "ordinal"})
+    grades = np.array([2, 1, 0, 1])
+    assert validation_scores(three, grades, graded)["val_auroc"] == 1
+
+
+def test_an_unknown_auroc_is_told_in_words_and_not_warned_of() -> None:
+    logits = np.zeros((3, 1), dtype=np.float32)
+    assert math.isnan(validation_scores(logits, np.ones(3, dtype=int), SETTINGS)["val_auroc"])
+    assert why_no_auroc(np.array([1, 1, 1]), ["cat", "dog"]) == (
+        "The AUROC on validation stays unknown (nan): all 3 validation images are dog."
+    )
+    assert why_no_auroc(np.array([[1, np.nan], [np.nan, 0]]), ["a", "b"]) == (
+        "The AUROC on validation stays unknown (nan): no label is present in some validation "
+        "images and absent in others."
+    )
+    assert why_no_auroc(np.array([0, 1]), ["cat", "dog"]) == ""
+    assert why_no_auroc(np.array([[1, 1], [0, 1]]), ["a", "b"]) == ""
 
 
 @pytest.mark.parametrize("target", ["classes", "ordinal", "multilabel"])

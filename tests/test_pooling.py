@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import hilum
+from hilum.calibration import class_probabilities, sigmoid
 from hilum.pooling import (
     POOLINGS,
     LockedPooling,
@@ -79,6 +80,21 @@ def test_two_classes_are_pooled_by_the_mean_of_their_logits() -> None:
     z = (math.log(0.1 / 0.9) + math.log(0.8 / 0.2)) / 2
     assert found[0, 1] == pytest.approx(1 / (1 + math.exp(-z)))
     assert found[1].tolist() == [0.6, 0.4]
+
+
+@pytest.mark.parametrize("target", [TWO, MANY, GRADES, SEVERAL])
+@pytest.mark.parametrize("method", ["mean_logits", "maximum"])
+def test_patients_that_a_model_is_sure_of_stay_in_order(method: Pooling, target: Target) -> None:
+    z = np.array([[40.0, 50], [41, 52], [45, 54], [90, 100], [92, 140]]).ravel()
+    several = np.stack([-z, -z, z], axis=1)
+    if target.kind == "multilabel":
+        probs = sigmoid(several)
+    else:
+        probs = class_probabilities(z[:, None] if target is TWO else several / 2)
+    found = pool_probabilities(probs, np.repeat(np.arange(5), 2), method, target)
+    for k in range(found.shape[1]):
+        steps = np.diff(found[:, k])
+        assert (steps > 0).all() if k == found.shape[1] - 1 else (steps < 0).all()
 
 
 @pytest.mark.parametrize("method", POOLINGS)

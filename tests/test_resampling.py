@@ -61,3 +61,12 @@ def test_few_of_each_are_evenly_spaced_and_no_patient_is_lost() -> None:
     assert resampling.few_of_each(index, np.where(index == 2, 2, 9)).tolist() == [1, 2, 5, 6, 7]
     assert resampling.few_of_each(index, 6).tolist() == list(range(9))
     assert resampling.few_of_each([], 3).tolist() == []
+
+
+def test_the_error_of_a_mean_takes_patients_for_the_unit() -> None:
+    values = np.array([1.0, 1.0, 2.0, 2.0, 6.0, 6.0])
+    alone = np.std(values[::2], ddof=1) / np.sqrt(3)
+    assert resampling.mean_error(values[::2], ["a", "b", "c"]) == pytest.approx(alone)
+    # Copies of a patient's image tell nothing new.
+    assert resampling.mean_error(values, list("aabbcc")) == pytest.approx(alone)
+    assert resampling.mean_error(values, ["a"] * 6) == 0

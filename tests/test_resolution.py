@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from hilum.cache import StoredImages, stored_images
 from hilum.cache_rooms import cache_room
+from hilum.calibration import log_losses
 from hilum.dataset import Dataset, load_dataset
 from hilum.fingerprint import Resolution
 from hilum.preparation import DataOptions, plan
@@ -20,7 +21,6 @@ from hilum.resolution import (
     choose_rows,
     compare_sides,
     held_out_losses,
-    log_losses,
     try_sides,
 )
 from hilum.scan import scan

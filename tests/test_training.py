@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 import hilum.training
-from hilum.errors import RunError
+from hilum.errors import RunError, SettingError
 from hilum.networks import build_network, members_of
 from hilum.progress import LogProgress
 from hilum.settings import Settings
@@ -379,3 +379,25 @@ def test_an_epoch_says_which_auroc_it_means(target: TargetKind, said: str) -> No
     row = {"train_loss": 0.5, "val_loss": 0.6, "val_auroc": 0.9, "val_balanced_accuracy": 0.8}
     state = hilum.training.State(epoch=1, history=[row | {"images_per_s": 10.0}])
     assert said in hilum.training._epoch_line(state, Settings(target=target))
+
+
+def test_that_validation_has_one_class_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="hilum")
+    val = blobs(24, seed=1)
+    alike = Samples(val.pixels[::2], val.labels[::2])
+    names = ["cat", "dog"]
+    with pytest.raises(SettingError) as refused:
+        train_network(blobs(40), alike, SETTINGS, names, tmp_path, LogProgress())
+    assert str(refused.value) == (
+        "The AUROC on validation stays unknown (nan): all 12 validation images are cat. No epoch "
+        "can be chosen by it: set monitor=val_loss."
+    )
+    by_loss = SETTINGS.model_copy(update={"monitor": "val_loss"})
+    trained = train_network(blobs(40), alike, by_loss, names, tmp_path, LogProgress())
+    told = [text for text in caplog.messages if "AUROC on validation stays unknown" in text]
+    assert len(told) == 1
+    assert "all 12 validation images are cat" in told[0]
+    assert trained.history["val_auroc"].isna().all()
+    assert trained.history["val_loss"].notna().all()

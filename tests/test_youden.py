@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy.special import expit as sigmoid
 from scipy.special import ndtr
 
+from hilum.calibration import sigmoid
 from hilum.operating_points import choose_operating_point
 from hilum.youden import Sides, thresholds_between
 from studies import bells
@@ -75,4 +75,24 @@ def test_the_small_scores_of_a_rare_disease_are_parted() -> None:
     scores = 5e-4 + 4e-8 * np.arange(10.0)
     assert len(thresholds_between(scores)) == 0
     assert len(thresholds_between(1e-4 + 4e-8 * np.arange(10.0))) == 9
-    assert len(thresholds_between(1 - 1e-4 + 4e-8 * np.arange(10.0))) == 0
+
+
+def test_great_scores_of_a_sharpened_model_are_parted() -> None:
+    assert len(thresholds_between(1 - 5e-4 + 4e-8 * np.arange(10.0))) == 0
+    scores = sigmoid(np.arange(16.0, 600.0))
+    assert len(np.unique(scores)) == len(scores)
+    between = thresholds_between(scores)
+    assert len(between) == len(scores) - 1
+    assert ((scores[:-1] < between) & (between <= scores[1:])).all()
+
+
+@pytest.mark.parametrize("sharpness", [0.25, 1.0, 4.0])
+def test_the_threshold_parts_the_same_images_however_sharp_probabilities_are(
+    sharpness: float,
+) -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 150)
+    z = np.r_[rng.normal(2, 2.5, 150), rng.normal(7, 2.5, 150)]
+    expected = choose_operating_point(y, sigmoid(z)).threshold
+    found = choose_operating_point(y, sigmoid(sharpness * z)).threshold
+    assert np.array_equal(sigmoid(sharpness * z) >= found, sigmoid(z) >= expected)

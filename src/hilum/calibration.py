@@ -23,8 +23,18 @@ MOST_TEMPERATURE = 20.0
 # One number is learnt; a class with fewer images than this says too little of its mistakes.
 MIN_PER_CLASS = 10
 
+# Nearer to 1 than this, a probability tells of two images only which is the surer one: what is
+# missing would soon round to nothing, and its logarithm takes its place.
+NEAR_ONE = 1e-7
+
+# No probability of a model is less: 0, which only single precision gives, has no logarithm.
+LEAST_PROBABILITY = 1e-300
+SINGLE_LEAST = 1e-8
+MOST_LOG_ODDS = 700.0
+
 # Scores closer than this differ by rounding: another device or ONNX Runtime may swap their order.
 ROUNDING = 1e-6
+LOGIT_ROUNDING = 1e-4  # of log-odds
 
 
 def apply_temperature(logits: ArrayLike, temperature: float) -> Floats:
@@ -39,7 +49,7 @@ def apply_temperature(logits: ArrayLike, temperature: float) -> Floats:
     Returns
     -------
     float array of the same shape
-        Sigmoid of one column, softmax of more.
+        Sigmoid of one column, softmax of more, as `sigmoid` and `softmax` write them.
 
     Raises
     ------
@@ -48,7 +58,79 @@ def apply_temperature(logits: ArrayLike, temperature: float) -> Floats:
     """
     if not (math.isfinite(temperature) and temperature > 0):
         raise SettingError(f"A temperature is a positive number; got {temperature}.")
-    return np.exp(log_probs(np.asarray(logits, dtype=np.float64) / temperature))
+    z = np.asarray(logits, dtype=np.float64) / temperature
+    return sigmoid(z) if z.ndim == 1 else softmax(z)
+
+
+def sigmoid(z: ArrayLike) -> Floats:
+    """Turn log-odds of any shape into probabilities that have the same order.
+
+    1 / (1 + exp(-z)) is exactly 1 from z = 37 on, and in single precision from 17 on: a network
+    that is sure of many images would rank none of them. Within 10⁻⁷ of 1 probabilities are
+    therefore written as `below_one` says, and no value changes by more than that.
+    """
+    array = np.asarray(z, dtype=np.float64)
+    odds = np.exp(-np.abs(array))
+    rest = np.maximum(odds / (1 + odds), LEAST_PROBABILITY)
+    return np.where(array > 0, below_one(rest), rest)
+
+
+def softmax(z: ArrayLike) -> Floats:
+    """Turn logits (n_samples, n_classes) into probabilities, whose columns rank as log-odds do."""
+    probs = np.exp(log_probs(np.asarray(z, dtype=np.float64)))
+    return keep_order(np.maximum(probs, LEAST_PROBABILITY))
+
+
+def class_probabilities(logits: ArrayLike) -> Floats:
+    """Turn logits (n_samples, n_outputs) into probabilities (n_samples, n_classes).
+
+    One output is the log-odds of the second of two classes. Either is exact where it is small.
+    """
+    z = np.asarray(logits, dtype=np.float64)
+    return softmax(z) if z.shape[1] > 1 else sigmoid(np.concatenate([-z, z], axis=1))
+
+
+def keep_order(probs: Floats) -> Floats:
+    """Write probabilities near 1 by what is left for the other classes, which is exact.
+
+    Parameters
+    ----------
+    probs : float array of shape (n_samples, n_classes)
+    """
+    is_top = probs > 0.5
+    rest = np.where(is_top, 0.0, probs).sum(axis=1, keepdims=True)
+    return np.where(is_top & (rest < NEAR_ONE), below_one(rest), probs)
+
+
+def below_one(rest: Floats) -> Floats:
+    """Return 1 - rest, held apart from 1 and in order however small the rest is.
+
+    A rest r below c = 10⁻⁷ counts as c / (1 + log(c / r)), which falls with it, from c on.
+    """
+    small = np.clip(rest, LEAST_PROBABILITY, NEAR_ONE)
+    return np.asarray(
+        1 - np.where(rest > NEAR_ONE, rest, NEAR_ONE / (1 + np.log(NEAR_ONE / small)))
+    )
+
+
+def log_odds(probs: ArrayLike) -> Floats:
+    """Return the log-odds of probabilities, as `sigmoid` takes them.
+
+    What is exactly 0 or 1 was in single precision, and counts as 10⁻⁸ from there.
+    """
+    p = np.asarray(probs, dtype=np.float64)
+    rest = 1 - p
+    tiny = np.finfo(np.float64).tiny
+    near = math.log(NEAR_ONE) + 1 - NEAR_ONE / np.clip(rest, NEAR_ONE / MOST_LOG_ODDS, NEAR_ONE)
+    log_rest = np.where(rest >= NEAR_ONE, np.log(np.maximum(rest, tiny)), near)
+    log_rest = np.where(rest > 0, log_rest, math.log(SINGLE_LEAST))
+    return np.asarray(log_probability(np.maximum(p, 0)) - log_rest)
+
+
+def log_probability(probs: ArrayLike) -> Floats:
+    """Return logarithms, where 0 counts as the least that single precision tells from it."""
+    p = np.asarray(probs, dtype=np.float64)
+    return np.log(np.where(p > 0, p, SINGLE_LEAST))
 
 
 def fit_temperature(logits: ArrayLike, y_true: ArrayLike) -> float:
@@ -119,6 +201,25 @@ def log_probs(z: Floats) -> Floats:
         return -np.logaddexp(0.0, -z)
     shifted = z - z.max(axis=1, keepdims=True, initial=-np.inf)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def log_losses(scores: Floats, labels: NDArray[Any]) -> Floats:
+    """Return the log loss of each image.
+
+    Parameters
+    ----------
+    scores : float array of shape (n, n_outputs)
+        Logits; one alone is that of the second of two classes.
+    labels : int array of shape (n,), or float array of shape (n, n_outputs)
+        Of several labels, 0, 1 or NaN, the known ones count; an image without any loses nothing.
+    """
+    if labels.ndim == 2:
+        signed = np.where(np.isnan(labels), np.inf, scores * (2 * labels - 1))
+        n_known = np.maximum(1, (~np.isnan(labels)).sum(axis=1))
+        return np.asarray(np.logaddexp(0, -signed).sum(axis=1) / n_known)
+    if scores.shape[1] == 1:
+        scores = np.c_[np.zeros(len(scores)), scores]
+    return np.asarray(-log_probs(scores)[np.arange(len(labels)), labels])
 
 
 def _slope(z: Floats, y: Ints, sharpness: float) -> float:

@@ -18,13 +18,16 @@ from hilum.calibration import (
     MOST_TEMPERATURE,
     Floats,
     Ints,
-    apply_temperature,
     checked_logits,
+    class_probabilities,
     fit_temperature,
+    log_losses,
     log_probs,
+    sigmoid,
     temperature_reason,
     too_few,
 )
+from hilum.resampling import mean_error
 
 Method = Literal["none", "temperature", "platt", "isotonic"]
 
@@ -43,6 +46,8 @@ MAX_KNOTS = 1000
 
 class Calibrator(BaseModel):
     """How the network's logits become calibrated ones: a rising function, so no ranking changes.
+
+    That of several classes may: a temperature weighs the others against each other anew.
 
     Attributes
     ----------
@@ -95,11 +100,7 @@ class Calibrator(BaseModel):
 
     def probabilities(self, raw: ArrayLike) -> Floats:
         """Turn logits (n, n_outputs) into probabilities (n, n_classes)."""
-        calibrated = self.logits(raw)
-        if calibrated.shape[1] > 1:
-            return apply_temperature(calibrated, 1.0)
-        second = apply_temperature(calibrated[:, 0], 1.0)
-        return np.stack([1 - second, second], axis=1)
+        return class_probabilities(self.logits(raw))
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,7 @@ class LabelCalibrators:
 
     def probabilities(self, raw: ArrayLike) -> Floats:
         """Turn logits into the probability of each label by itself, (n, n_labels)."""
-        calibrated = self.logits(raw)
-        return np.exp(-np.logaddexp(0.0, -calibrated))
+        return sigmoid(self.logits(raw))
 
 
 class Calibration(NamedTuple):
@@ -363,7 +363,7 @@ def _preferred(
     best = "temperature"
     for kind in kinds:
         gain = losses[best] - losses[kind]
-        if gain.mean() > _standard_error(gain, groups):
+        if gain.mean() > mean_error(gain, groups):
             best = kind
     tried = ", ".join(f"{kind} {losses[kind].mean():.4f}" for kind in losses)
     judged = f"log loss in {N_FOLDS}-fold cross-validation by patient: {tried}"
@@ -387,16 +387,8 @@ def _losses(kind: str, z: Floats, y: Ints, fold: NDArray[np.int_]) -> Floats:
     for k in range(N_FOLDS):
         out = fold == k
         calibrated = _fit(kind, z[~out], y[~out]).logits(z[out])
-        losses[out] = np.logaddexp(0, calibrated) - y[out] * calibrated
+        losses[out] = log_losses(calibrated[:, None], y[out])
     return losses
-
-
-def _standard_error(values: Floats, groups: NDArray[np.str_]) -> float:
-    """Of a mean, with the patient as the unit of chance."""
-    index = np.unique(groups, return_inverse=True)[1]
-    n_groups = int(index.max()) + 1
-    totals = np.bincount(index, values - values.mean(), minlength=n_groups)
-    return math.sqrt(n_groups / (n_groups - 1) * float((totals**2).sum())) / len(values)
 
 
 def _shown(calibrator: Calibrator) -> str:

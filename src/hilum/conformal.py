@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hilum import intervals, resampling
-from hilum.calibration import ROUNDING
+from hilum.calibration import LOGIT_ROUNDING, ROUNDING, log_odds, sigmoid
 from hilum.errors import DataError, SettingError
 from hilum.intervals import Interval
 from hilum.resampling import Clusters
@@ -131,10 +131,14 @@ def set_thresholds(
     found = []
     for k in range(array.shape[1]):
         mine = y == k
-        missed = patient_quantile(1 - array[mine, k], names[mine], coverage)
-        # Another device may compute the very probability that set it a hair smaller.
-        found.append(float(np.clip(1 - missed - ROUNDING, 0.0, 1.0)))
+        missed = patient_quantile(-array[mine, k], names[mine], coverage)
+        found.append(0.0 if math.isinf(missed) else _a_hair_below(-missed))
     return tuple(found)
+
+
+def _a_hair_below(p: float) -> float:
+    """Leave room for rounding: another device may compute the very probability a hair smaller."""
+    return max(p - ROUNDING, float(sigmoid(log_odds(p) - LOGIT_ROUNDING)))
 
 
 def prediction_sets(probs: ArrayLike, thresholds: Sequence[float]) -> Bools:

@@ -1,7 +1,7 @@
 """Network → one ONNX graph that holds resizing, normalisation, calibration and probabilities.
 
 The graph takes uint8 images of shape (n, h, w, c) of any size and returns `logits` (calibrated),
-`probabilities`, and `features`: the spatial mean of the last feature map, (n, n_features). Its
+`probabilities` (double precision), and `features`: the spatial mean of the last feature map. Its
 resizing follows `pixels.resize` step by step; where `prepare` has made the images already, it
 changes nothing.
 """
@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hilum.calibration import LEAST_PROBABILITY, NEAR_ONE
 from hilum.calibrators import Calibrator, LabelCalibrators
 from hilum.errors import ModelError
 from hilum.inference import BATCH_SIZE
@@ -36,7 +37,8 @@ from hilum.settings import Settings
 OPSET = 20
 IR_VERSION = 10
 
-# Largest difference of a probability between PyTorch and ONNX Runtime; both compute in float32.
+# Largest difference of a probability between PyTorch and ONNX Runtime; both compute logits in
+# float32.
 TOLERANCE = 1e-4
 
 # In grey levels of 255. There is no difference where Pillow's weights are those of `_RESAMPLE`; a
@@ -186,7 +188,8 @@ def check_agreement(
     """Compare what an exported model gives for real images with what PyTorch gives.
 
     The network is compared before calibration, and calibration on the logits that it was given:
-    a steep calibrator would blow up differences in the last bits of a logit.
+    a steep calibrator would blow up differences in the last bits of a logit. What follows the
+    logits is in double precision on both sides, and must agree in small probabilities too.
 
     Parameters
     ----------
@@ -196,16 +199,16 @@ def check_agreement(
     Raises
     ------
     ModelError
-        If a probability differs by more than the tolerance.
+        If a probability differs by more than the tolerance, or is no number.
     """
     plain: Calibrator | LabelCalibrators = Calibrator()
     if isinstance(calibrator, LabelCalibrators):
         plain = LabelCalibrators(dict.fromkeys(calibrator.parts, Calibrator()))
-    pairs = (
-        (plain.probabilities(found.raw_logits), plain.probabilities(logits)),
-        (found.probabilities, calibrator.probabilities(found.raw_logits)),
-    )
-    difference = max(float(np.abs(one - other).max()) for one, other in pairs)
+    trained = plain.probabilities(found.raw_logits) - plain.probabilities(logits)
+    # As a share: a graph that rounds small probabilities to 0 would leave images without an order.
+    calibrated = found.probabilities / calibrator.probabilities(found.raw_logits) - 1
+    # By NumPy: Python's `max` passes over NaN.
+    difference = float(np.max([np.abs(trained).max(), np.abs(calibrated).max()]))
     if not difference <= TOLERANCE:
         raise ModelError(
             f"The exported model differs from the trained one by {difference:.2g} in probability "
@@ -506,24 +509,19 @@ _CROP = (
 def _decide_text(n_classes: int, calibrator: Calibrator) -> str:
     """Write calibration and probabilities as a graph."""
     n_outputs = 1 if n_classes == 2 else n_classes
-    probabilities = (
-        """
-        second = Sigmoid (logits)
-        minus = Neg (logits)
-        first = Sigmoid (minus)
-        probabilities = Concat <axis = 1> (first, second)"""
-        if n_classes == 2
-        else "probabilities = Softmax <axis = 1> (logits)"
-    )
     constants, steps = _calibrate_text(calibrator)
+    constants = f"{constants}, {_CERTAINTY}"
+    if n_classes > 2:
+        constants = f"{constants}, {_AMONG_CLASSES}"
     return f"""
     <ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>
     decide (float[n, {n_outputs}] raw_logits_in)
-        => (float[n, {n_outputs}] logits, float[n, {n_classes}] probabilities)
+        => (float[n, {n_outputs}] logits, double[n, {n_classes}] probabilities)
         <{constants}>
     {{
         {steps}
-        {probabilities}
+        logits = Cast <to = 1> (calibrated)
+        {_SIGMOIDS_OF_TWO if n_classes == 2 else _SOFTMAX}
     }}
     """
 
@@ -535,23 +533,84 @@ def _decide_labels_text(calibrators: Sequence[Calibrator]) -> str:
     constants = ", ".join(_numbered(text, k) for k, (text, _) in enumerate(parts))
     steps = "\n".join(_numbered(text, k) for k, (_, text) in enumerate(parts))
     columns = ", ".join(_numbered("raw_logits_in", k) for k in range(n))
-    calibrated = ", ".join(_numbered("logits", k) for k in range(n))
+    calibrated = ", ".join(_numbered("calibrated", k) for k in range(n))
     return f"""
     <ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>
     decide (float[n, {n}] raw_logits_in)
-        => (float[n, {n}] logits, float[n, {n}] probabilities)
-        <{constants}>
+        => (float[n, {n}] logits, double[n, {n}] probabilities)
+        <{constants}, {_CERTAINTY}>
     {{
         {columns} = Split <axis = 1, num_outputs = {n}> (raw_logits_in)
         {steps}
-        logits = Concat <axis = 1> ({calibrated})
-        probabilities = Sigmoid (logits)
+        log_odds = Concat <axis = 1> ({calibrated})
+        logits = Cast <to = 1> (log_odds)
+        {_SIGMOIDS}
     }}
     """
 
 
+# What follows is `calibration.class_probabilities` and `calibration.sigmoid`, in double precision
+# too. ONNX Runtime's own Sigmoid takes small probabilities off 1, so that they round to 0.
+_CERTAINTY = f"""
+        double near_one = {{{NEAR_ONE!r}}}, double least = {{{LEAST_PROBABILITY!r}}},
+        double certain = {{1.0}}, double impossible = {{0.0}}"""
+
+_AMONG_CLASSES = "double even = {0.5}, int64[1] across_classes = {1}"
+
+_BELOW_ONE = """
+        small_rest = Min (rest, near_one)
+        times_smaller = Div (near_one, small_rest)
+        log_times = Log (times_smaller)
+        fall = Add (log_times, certain)
+        kept_apart = Div (near_one, fall)
+        is_room = Greater (rest, near_one)
+        missing = Where (is_room, rest, kept_apart)
+        from_one = Sub (certain, missing)
+"""
+
+_SIGMOIDS = (
+    """
+        size = Abs (log_odds)
+        minus_size = Neg (size)
+        odds = Exp (minus_size)
+        both_odds = Add (odds, certain)
+        share = Div (odds, both_odds)
+        rest = Max (share, least)
+    """
+    + _BELOW_ONE
+    + """
+        is_likely = Greater (log_odds, impossible)
+        probabilities = Where (is_likely, from_one, rest)
+    """
+)
+
+_SIGMOIDS_OF_TWO = (
+    """
+        minus = Neg (calibrated)
+        log_odds = Concat <axis = 1> (minus, calibrated)
+    """
+    + _SIGMOIDS
+)
+
+_SOFTMAX = (
+    """
+        exact_shares = Softmax <axis = 1> (calibrated)
+        shares = Max (exact_shares, least)
+        is_top = Greater (shares, even)
+        of_others = Where (is_top, impossible, shares)
+        rest = ReduceSum <keepdims = 1> (of_others, across_classes)
+    """
+    + _BELOW_ONE
+    + """
+        is_near = Less (rest, near_one)
+        is_moved = And (is_top, is_near)
+        probabilities = Where (is_moved, from_one, shares)
+    """
+)
+
+
 _NAMES = re.compile(
-    r"\b(raw_logits_in|logits|slope|intercept|sharpened|places|amounts|tail_slope|at_zero|raw_double|"
+    r"\b(raw_logits_in|slope|intercept|sharpened|places|amounts|tail_slope|at_zero|raw_double|"
     r"beyond|positive_part|bent|sloped|based|calibrated)\b"
 )
 
@@ -562,20 +621,24 @@ def _numbered(text: str, number: int) -> str:
 
 
 def _calibrate_text(calibrator: Calibrator) -> tuple[str, str]:
-    """Write `Calibrator.logits` as constants and steps."""
+    """Write `Calibrator.logits` as constants and steps.
+
+    In double precision: logits of a network must not fall together by being sharpened, and where
+    steep and flat parts of a curve cancel, single would leave their rounding.
+    """
     if calibrator.method != "isotonic":
         slope, intercept = calibrator.slope, calibrator.intercept
         return (
-            f"float slope = {{{slope!r}}}, float intercept = {{{intercept!r}}}",
-            """sharpened = Mul (raw_logits_in, slope)
-        logits = Add (sharpened, intercept)""",
+            f"double slope = {{{slope!r}}}, double intercept = {{{intercept!r}}}",
+            """raw_double = Cast <to = 11> (raw_logits_in)
+        sharpened = Mul (raw_double, slope)
+        calibrated = Add (sharpened, intercept)""",
         )
     n = len(calibrator.knots)
     bends = calibrator.bends
     first, level = calibrator.knots[0]
     places = ", ".join(repr(at) for at, _ in bends)
     amounts = ", ".join(repr(bend) for _, bend in bends)
-    # In double precision: steep and flat parts cancel, and single would leave their rounding.
     return (
         f"""double[{n}] places = {{{places}}}, double[{n}, 1] amounts = {{{amounts}}},
         double tail_slope = {{{calibrator.tail_slope!r}}},
@@ -586,6 +649,5 @@ def _calibrate_text(calibrator: Calibrator) -> tuple[str, str]:
         bent = MatMul (positive_part, amounts)
         sloped = Mul (raw_double, tail_slope)
         based = Add (sloped, at_zero)
-        calibrated = Add (based, bent)
-        logits = Cast <to = 1> (calibrated)""",
+        calibrated = Add (based, bent)""",
     )

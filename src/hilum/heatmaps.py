@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.calibration import LEAST_PROBABILITY
 from hilum.errors import SettingError, did_you_mean
 from hilum.inference import Model, load
 from hilum.model import load_network
@@ -393,10 +394,9 @@ def log_odds(
     alone : bool
         Each column is a label by itself, whatever the others are; else they add up to 1.
     """
-    tiny = np.finfo(np.float32).tiny
     others = 1 - probs[:, index] if alone else np.delete(probs, index, axis=1).sum(axis=1)
-    found: NDArray[np.float64] = np.log(np.maximum(probs[:, index], tiny)) - np.log(
-        np.maximum(others, tiny)
+    found: NDArray[np.float64] = np.log(np.maximum(probs[:, index], LEAST_PROBABILITY)) - np.log(
+        np.maximum(others, LEAST_PROBABILITY)
     )
     return found
 

@@ -28,7 +28,7 @@ from hilum.augment import augment
 from hilum.backbones import Backbone
 from hilum.errors import SettingError
 from hilum.files import write_csv
-from hilum.losses import validation_scores
+from hilum.losses import validation_loss, validation_scores, why_no_auroc
 from hilum.memory import keep_pages
 from hilum.networks import Network, build_network
 from hilum.pixels import Images
@@ -99,6 +99,8 @@ def train_probe(
     strength, reason = choose_strength(features, labels, groups, settings)
     put_into_head(network, fit_line(features, labels, strength, settings, network_outputs(network)))
     progress.say(reason)
+    if unknown := why_no_auroc(val.labels, class_names):
+        progress.say(unknown)
     train_scores, scores = (
         validation_scores(network_logits(network, part.pixels), part.labels, settings)
         for part in (train, val)
@@ -198,7 +200,7 @@ def choose_strength(
         for rest, out in folds:
             line = fit_line(x[rest], y[rest], strength, settings, size_of_outputs(y, settings))
             scores = (x[out] @ line.weights.T + line.intercepts).astype(np.float32)
-            held_out.append((_log_loss(scores, y[out], settings), len(out)))
+            held_out.append((validation_loss(scores, y[out], settings), len(out)))
         values, counts = zip(*held_out, strict=True)
         losses.append(float(np.average(values, weights=counts)))
     if not np.isfinite(losses).any():
@@ -227,10 +229,6 @@ def holds_every_class(part: Labels, whole: Labels) -> bool:
         return set(np.unique(part)) == set(np.unique(whole))
     seen = [np.stack([(each == value).any(axis=0) for value in (0, 1)]) for each in (part, whole)]
     return bool(np.array_equal(seen[0], seen[1]))
-
-
-def _log_loss(scores: NDArray[np.float32], labels: Labels, settings: Settings) -> float:
-    return validation_scores(scores, labels, settings)["val_loss"]
 
 
 def size_of_outputs(labels: Labels, settings: Settings) -> int:

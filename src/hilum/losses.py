@@ -7,7 +7,7 @@ Labels are class indices (n,) for classes and ordinal grades; for multi-label da
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from hilum.metrics import auroc, balanced_accuracy, macro_auroc
+from hilum.calibration import class_probabilities
+from hilum.metrics import above_cuts, auroc, balanced_accuracy, macro_auroc
 from hilum.networks import log_probabilities
 from hilum.settings import Settings
 from hilum.targets import Labels, median_grade
@@ -178,28 +179,52 @@ def validation_scores(
         'val_balanced_accuracy' (of the most probable class, of the median grade, or the mean over
         labels at a probability of 0.5).
     """
-    z, y = torch.from_numpy(logits), torch.from_numpy(labels)
+    loss = validation_loss(logits, labels, settings)
+    if not math.isfinite(loss):
+        return {"val_loss": math.nan, "val_auroc": math.nan, "val_balanced_accuracy": math.nan}
+    score = {"classes": _score_classes, "ordinal": _score_grades, "multilabel": _score_labels}
+    ranked, balanced = score[settings.target](torch.from_numpy(logits), labels)
+    return {"val_loss": loss, "val_auroc": ranked, "val_balanced_accuracy": balanced}
+
+
+def validation_loss(logits: NDArray[np.float32], labels: Labels, settings: Settings) -> float:
+    """Compute the loss of samples, all classes alike and without smoothing."""
     plain = settings.model_copy(update={"label_smoothing": 0.0, "class_weights": "none"})
     n_classes = 2 if logits.shape[1] == 1 else logits.shape[1]
     if settings.target == "multilabel":
         n_classes = logits.shape[1]
-    loss = float(loss_of(z, y, class_weights(labels, n_classes, plain), plain))
-    if not math.isfinite(loss):
-        return {"val_loss": math.nan, "val_auroc": math.nan, "val_balanced_accuracy": math.nan}
-    score = {"classes": _score_classes, "ordinal": _score_grades, "multilabel": _score_labels}
-    ranked, balanced = score[settings.target](z, labels)
-    return {"val_loss": loss, "val_auroc": ranked, "val_balanced_accuracy": balanced}
+    weights = class_weights(labels, n_classes, plain)
+    return float(loss_of(torch.from_numpy(logits), torch.from_numpy(labels), weights, plain))
+
+
+def why_no_auroc(labels: Labels, class_names: Sequence[str]) -> str:
+    """Say why validation samples with these labels have no AUROC; '' where they have one."""
+    if labels.ndim == 2:
+        counts = zip((labels == 1).sum(axis=0), (labels == 0).sum(axis=0), strict=True)
+        if any(present and absent for present, absent in counts):
+            return ""
+        what = "no label is present in some validation images and absent in others"
+    elif len(np.unique(labels)) > 1:
+        return ""
+    else:
+        what = f"all {len(labels):,} validation images are {class_names[int(labels[0])]}"
+    return f"The AUROC on validation stays unknown (nan): {what}."
 
 
 def _score_classes(logits: Tensor, labels: Labels) -> tuple[float, float]:
-    probs = log_probabilities(logits).exp().numpy()
-    ranked = auroc(labels, probs[:, 1]) if probs.shape[1] == 2 else macro_auroc(labels, probs)
-    return float(ranked), float(balanced_accuracy(labels, probs.argmax(axis=1)))
+    probs = class_probabilities(logits.numpy())
+    if len(np.unique(labels)) < 2:
+        ranked = math.nan  # which `why_no_auroc` tells once, not each epoch
+    elif probs.shape[1] == 2:
+        ranked = auroc(labels, probs[:, 1])
+    else:
+        ranked = macro_auroc(labels, probs)
+    return ranked, float(balanced_accuracy(labels, probs.argmax(axis=1)))
 
 
 def _score_grades(logits: Tensor, labels: Labels) -> tuple[float, float]:
-    probs = log_probabilities(logits).exp().double().numpy()
-    beyond = 1 - probs.cumsum(axis=1)
+    probs = class_probabilities(logits.numpy())
+    beyond = above_cuts(probs)
     cuts = [k for k in range(probs.shape[1] - 1) if 0 < (labels <= k).sum() < len(labels)]
     ranked = _mean([auroc(labels > k, beyond[:, k]) for k in cuts])
     return ranked, float(balanced_accuracy(labels, median_grade(probs)))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hilum.calibration import NEAR_ONE, below_one
 from hilum.errors import DataError
 from hilum.ranking import Ranking
 from hilum.resampling import Floats, Ints
@@ -432,7 +433,9 @@ def rank_losses(true: Ints, probs: Floats) -> Floats:
 
 def above_cuts(probs: Floats) -> Floats:
     """Probability (n_samples, n_classes - 1) of a grade above each cut."""
-    return np.asarray(probs[:, ::-1].cumsum(axis=1)[:, -2::-1])
+    above, below = probs[:, ::-1].cumsum(axis=1)[:, -2::-1], probs.cumsum(axis=1)[:, :-1]
+    is_near = (above > 0.5) & (below < NEAR_ONE)
+    return np.where(is_near, below_one(below), above)
 
 
 def hits_and_stated(y_true: ArrayLike, probs: ArrayLike) -> tuple[Floats, Floats]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hilum.calibration import ROUNDING, keep_order, log_odds, log_probability, sigmoid, softmax
 from hilum.errors import DataError, SettingError, did_you_mean
 from hilum.targets import TargetKind, joined_cells, median_grade
 
@@ -33,9 +34,6 @@ IN_WORDS: dict[Pooling, str] = {
 LEAST_SHARE = 0.7
 """Where fewer of a positive patient's images are positive, the maximum ranks patients better:
 benchmarks/pooling.py."""
-
-# A probability in single precision says no more than this of how sure it is.
-_LEAST_PROBABILITY = 1e-7
 
 NO_LABEL = -1
 
@@ -143,7 +141,7 @@ def pool_probabilities(
             f"probs has shape {p.shape} and {len(index)} images have a patient: give one row of "
             "probabilities for each image."
         )
-    if not ((p >= 0) & (p <= 1 + _LEAST_PROBABILITY)).all():
+    if not ((p >= 0) & (p <= 1 + ROUNDING)).all():
         raise DataError("probs holds what is no probability: give numbers in [0, 1], not logits.")
     if method not in POOLINGS:
         raise SettingError(
@@ -333,13 +331,9 @@ def _means(values: Floats, index: Ints) -> Floats:
 
 
 def _mean_logits(p: Floats, index: Ints, *, independent: bool) -> Floats:
-    logs = np.log(np.maximum(p, _LEAST_PROBABILITY))
     if independent:
-        against = np.log(np.maximum(1 - p, _LEAST_PROBABILITY))
-        return np.asarray(1 / (1 + np.exp(-_means(logs - against, index))))
-    means = _means(logs, index)
-    raised = np.exp(means - means.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
+        return sigmoid(_means(log_odds(p), index))
+    return softmax(_means(log_probability(p), index))
 
 
 def _greatest(p: Floats, index: Ints, target: Target) -> Floats:
@@ -347,16 +341,21 @@ def _greatest(p: Floats, index: Ints, target: Target) -> Floats:
     if target.kind == "multilabel":
         return _maxima(p, index)
     if target.positive is not None:
-        found = _maxima(p[:, target.positive], index)
-        return np.stack([found, 1 - found] if target.positive == 0 else [1 - found, found], axis=1)
+        # The least of the other class goes with the greatest of this, and is exact where 1 - p is
+        # not.
+        signs = np.where(np.arange(2) == target.positive, 1.0, -1.0)
+        return np.asarray(signs * _maxima(signs * p, index))
     if target.kind == "ordinal":
-        reached = np.cumsum(p[:, ::-1], axis=1)[:, ::-1]
+        n = len(p)
+        reached = np.column_stack([np.ones(n), p[:, ::-1].cumsum(axis=1)[:, -2::-1], np.zeros(n)])
+        missed = np.column_stack([np.zeros(n), p.cumsum(axis=1)[:, :-1], np.ones(n)])
         # The greatest of falling rows falls too, so that no difference is negative.
-        most = np.minimum(_maxima(reached, index), 1.0)
-        most[:, 0] = 1.0
-        return np.asarray(most - np.column_stack([most[:, 1:], np.zeros(len(most))]))
+        most, least = np.minimum(_maxima(reached, index), 1.0), -_maxima(-missed, index)
+        below, above = np.diff(least, axis=1), -np.diff(most, axis=1)
+        # A difference of small numbers is exact, one of numbers near 1 is not.
+        return keep_order(np.where(most[:, 1:] > 0.5, below, above))
     most = _maxima(p, index)
-    return np.asarray(most / most.sum(axis=1, keepdims=True))
+    return keep_order(np.asarray(most / most.sum(axis=1, keepdims=True)))
 
 
 def _maxima(values: Floats, index: Ints) -> Floats:

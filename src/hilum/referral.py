@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hilum.calibration import log_odds, log_probability
 from hilum.conformal import (
     Bools,
     Floats,
@@ -24,6 +25,7 @@ from hilum.conformal import (
     share_figure,
 )
 from hilum.errors import DataError
+from hilum.metrics import above_cuts
 from hilum.resampling import Clusters
 from hilum.targets import TargetKind
 
@@ -37,9 +39,6 @@ SEPARATOR = "; "
 
 # Points of the curve: share of the images referred.
 CURVE_SHARES = tuple(i / 20 for i in range(11))
-
-# A probability in single precision says no more than this of how sure it is.
-_LEAST_PROBABILITY = 1e-7
 
 
 class Rules(BaseModel):
@@ -141,25 +140,16 @@ def certainty(
     float array of shape (n_samples,)
         At least 0.
     """
-    p = np.clip(np.asarray(probs, dtype=np.float64), _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+    p = np.asarray(probs, dtype=np.float64)
     if target == "multilabel":
-        cuts = np.clip(np.asarray(threshold), _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
-        return np.asarray(np.abs(_log_odds(p) - _log_odds(cuts)).min(axis=1))
+        return np.asarray(np.abs(log_odds(p) - log_odds(np.asarray(threshold))).min(axis=1))
     if target == "ordinal":
-        reached = np.cumsum(p, axis=1)[:, :-1]
-        reached = np.clip(reached, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
-        return np.asarray(np.abs(_log_odds(reached)).min(axis=1))
+        return np.asarray(np.abs(log_odds(above_cuts(p))).min(axis=1))
     if positive is None or threshold is None:
-        greatest = np.sort(p, axis=1)[:, -2:]
-        return np.asarray(np.log(greatest[:, 1] / greatest[:, 0]))
+        second, first = np.sort(p, axis=1)[:, -2:].T
+        return np.asarray(log_probability(first) - log_probability(second))
     assert isinstance(threshold, float | int)
-    cut = min(max(threshold, _LEAST_PROBABILITY), 1 - _LEAST_PROBABILITY)
-    mine = p[:, positive]
-    return np.asarray(np.abs(np.log(mine / (1 - mine)) - math.log(cut / (1 - cut))))
-
-
-def _log_odds(p: Floats) -> Floats:
-    return np.asarray(np.log(p / (1 - p)))
+    return np.asarray(np.abs(log_odds(p[:, positive]) - log_odds(threshold)))
 
 
 class Ruling(NamedTuple):

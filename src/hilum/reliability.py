@@ -16,7 +16,8 @@ from hilum.intervals import Estimate, Interval
 from hilum.metrics import MIN_PER_BIN, equal_bins
 from hilum.resampling import Bools, Clusters, Floats, Ints, Weightings
 
-# Probabilities of exactly 0 and 1 have no logit; float32 softmax reaches them.
+# Probabilities of exactly 0 and 1 have no logit; nearer to these than this, one tells the order of
+# images and little more.
 CLIP = 1e-7
 
 _MAX_STEPS = 100

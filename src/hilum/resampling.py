@@ -122,6 +122,13 @@ class Weightings:
         return np.concatenate(parts)
 
 
+def mean_error(values: Floats, groups: ArrayLike) -> float:
+    """Return the standard error of a mean (n_samples,), with the patient as the unit of chance."""
+    totals = Clusters.of(groups, len(values)).totals(values - values.mean())
+    n = max(2, len(totals))  # of one patient alone the spread is not known
+    return math.sqrt(n / (n - 1) * float((totals**2).sum())) / len(values)
+
+
 def draw_patients(n_clusters: int, n_resamples: int, seed: int) -> Weightings:
     """Draw patients with replacement.
 

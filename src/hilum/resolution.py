@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 from sklearn.model_selection import GroupKFold
 
 from hilum.cache_rooms import cache_room, code_digest
+from hilum.calibration import log_losses
 from hilum.dataset import Dataset
 from hilum.decoded_samples import decode_samples
 from hilum.errors import HilumError
@@ -38,6 +38,7 @@ from hilum.linear_probe import (
     size_of_outputs,
 )
 from hilum.progress import Progress
+from hilum.resampling import mean_error
 from hilum.settings import Settings
 from hilum.targets import Labels, truths
 
@@ -219,25 +220,6 @@ def held_out_losses(
     return losses
 
 
-def log_losses(scores: Floats, labels: Labels) -> Floats:
-    """Return the log loss of each image.
-
-    Parameters
-    ----------
-    scores : float array of shape (n, n_outputs)
-        Logits; one alone is that of the second of two classes.
-    labels : int array of shape (n,), or float array of shape (n, n_outputs)
-        Of several labels, 0, 1 or NaN, the known ones count; an image without any loses nothing.
-    """
-    if labels.ndim == 2:
-        signed = np.where(np.isnan(labels), np.inf, scores * (2 * labels - 1))
-        n_known = np.maximum(1, (~np.isnan(labels)).sum(axis=1))
-        return np.asarray(np.logaddexp(0, -signed).sum(axis=1) / n_known)
-    if scores.shape[1] == 1:
-        scores = np.c_[np.zeros(len(scores)), scores]
-    return np.asarray(logsumexp(scores, axis=1) - scores[np.arange(len(labels)), labels])
-
-
 def compare_sides(losses: dict[int, Floats], groups: NDArray[np.str_]) -> Resolution:
     """Choose the least side whose loss is not clearly greater than the least loss.
 
@@ -253,7 +235,7 @@ def compare_sides(losses: dict[int, Floats], groups: NDArray[np.str_]) -> Resolu
     needed = next(
         side
         for side in sorted(losses)
-        if means[side] - means[best] <= CLEARLY * _error(losses[side] - losses[best], groups)
+        if means[side] - means[best] <= CLEARLY * mean_error(losses[side] - losses[best], groups)
     )
     *some, last = (f"{means[side]:.2f} with {side}" for side in sorted(means))
     tried = (
@@ -263,11 +245,3 @@ def compare_sides(losses: dict[int, Floats], groups: NDArray[np.str_]) -> Resolu
     if needed == min(losses):
         return Resolution(needed, f"{tried}: with more than {needed} not clearly less.", means)
     return Resolution(needed, f"{tried}: with less than {needed} it is clearly worse.", means)
-
-
-def _error(values: Floats, groups: NDArray[np.str_]) -> float:
-    """Return the standard error of a mean, whose values are alike within a patient."""
-    _, patient = np.unique(groups, return_inverse=True)
-    sums = np.bincount(patient, values - values.mean())
-    n = max(2, len(sums))
-    return float(np.sqrt(n / (n - 1) * (sums**2).sum()) / len(values))

@@ -36,10 +36,10 @@ from torch.optim.lr_scheduler import (
 
 from hilum.augment import augment
 from hilum.backbones import Backbone
-from hilum.errors import RunError
+from hilum.errors import RunError, SettingError
 from hilum.files import write_bytes, write_csv
 from hilum.fine_tuning import freeze, parameter_groups
-from hilum.losses import Loss, make_loss, validation_scores
+from hilum.losses import Loss, make_loss, validation_scores, why_no_auroc
 from hilum.memory import keep_pages
 from hilum.networks import Classifier, Ensemble, Member, Network, build_network
 from hilum.pixels import Images, ReducedImages
@@ -145,9 +145,15 @@ def train_network(
     ------
     RunError
         If the loss is no longer finite.
+    SettingError
+        If the epoch to keep is to be chosen by an AUROC that validation does not have.
     """
     assert not settings.probe, "a probe is fitted by linear_probe.train_probe"
     keep_pages()
+    if unknown := why_no_auroc(val.labels, class_names):
+        if settings.keep == "best" and settings.monitor == "val_auroc":
+            raise SettingError(f"{unknown} No epoch can be chosen by it: set monitor=val_loss.")
+        progress.say(unknown)
     statistics = cache(lambda: pixel_statistics(train.pixels))
     members: list[Member] = []
     best_epochs: list[int] = []

@@ -8,10 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hilum.calibration import MIN_PER_CLASS, ROUNDING, Floats, Ints
-
-LOGIT_ROUNDING = 1e-4
-"""Log-odds closer than that may change places on another computer."""
+from hilum.calibration import (
+    LOGIT_ROUNDING,
+    MIN_PER_CLASS,
+    ROUNDING,
+    Floats,
+    Ints,
+    log_odds,
+    sigmoid,
+)
 
 N_BETWEEN = 1001  # thresholds tried between the means of two normal distributions
 
@@ -66,13 +71,13 @@ class Sides(NamedTuple):
         """
         if min(map(len, self)) < MIN_PER_CLASS:
             return None
-        low, high = (_log_odds(side) for side in self)
+        low, high = (log_odds(side) for side in self)
         if high.mean() <= low.mean() or not min(low.std(), high.std()) > 0:
             return None
         # scipy.special costs 0.2 s, and prediction chooses no threshold.
         from scipy.special import ndtr
 
-        places = _log_odds(thresholds)
+        places = log_odds(thresholds)
         missed = ndtr((places - high.mean()) / high.std())
         alarms = ndtr((low.mean() - places) / low.std())
         return np.asarray(1 - missed - alarms)
@@ -81,14 +86,14 @@ class Sides(NamedTuple):
 def thresholds_between(scores: Floats) -> Floats:
     """Return the thresholds midway between neighbouring scores, rising.
 
-    Scores closer than rounding are not parted. Small ones, of which a rare disease has many, are
-    held apart by their log-odds: near 0 a float is as exact as elsewhere, near 1 it is not.
+    Scores closer than rounding are not parted. Those near 0, of which a rare disease has many, and
+    those near 1, which a sharpened model gives, are held apart by their log-odds.
     """
     ordered = np.sort(scores)
-    is_small_gap = (np.diff(_log_odds(ordered)) > LOGIT_ROUNDING) & (ordered[1:] < 0.5)
-    is_gap = (np.diff(ordered) > ROUNDING) | is_small_gap
-    above = np.flatnonzero(is_gap) + 1  # first place over each gap
-    return np.asarray(ordered[above - 1] + (ordered[above] - ordered[above - 1]) / 2)
+    is_gap = (np.diff(ordered) > ROUNDING) | (np.diff(log_odds(ordered)) > LOGIT_ROUNDING)
+    below = np.flatnonzero(is_gap)  # last place under each gap
+    between = ordered[below] + (ordered[below + 1] - ordered[below]) / 2
+    return np.asarray(between[between > ordered[below]])
 
 
 def smooth_best(sides: Sides, thresholds: Floats) -> int | None:
@@ -97,22 +102,12 @@ def smooth_best(sides: Sides, thresholds: Floats) -> int | None:
     None where that costs more of what was counted than its standard error: then normal
     distributions fit badly, and what was counted has the word.
     """
-    low, high = (float(_log_odds(side).mean()) for side in sides)
+    low, high = (float(log_odds(side).mean()) for side in sides)
     between = np.linspace(low, high, N_BETWEEN)
-    smooth = sides.smooth_youden(_probability(between))
+    smooth = sides.smooth_youden(sigmoid(between))
     if smooth is None:
         return None
-    best = int(np.abs(_log_odds(thresholds) - between[smooth.argmax()]).argmin())
+    best = int(np.abs(log_odds(thresholds) - between[smooth.argmax()]).argmin())
     index = sides.youden(thresholds)
     is_alike = index.max() - index[best] <= sides.error(thresholds)[best]
     return best if is_alike else None
-
-
-def _probability(log_odds: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-log_odds)))
-
-
-def _log_odds(p: Floats) -> Floats:
-    """Return log(p / (1 - p)), finite at 0 and 1."""
-    inside = np.clip(p, ROUNDING, 1 - ROUNDING)
-    return np.asarray(np.log(inside / (1 - inside)))
