@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +34,8 @@ def test_the_shorter_side_of_each_image_decides() -> None:
     found = values(median_height=300.0, median_width=300.0, median_short=100.0)
     assert found["input_height"] == 96
 
+
+SYMMETRIC = Side("symmetric", 0.5, 0.0, "It was looked at.")
 
 AT_RANDOM = {"backbone": None}
 """What is planned for a network that begins at random."""
@@ -154,7 +157,7 @@ def test_networks_see_halves_and_quarters_that_still_show_something(
         assert why.startswith("Members of an ensemble that see 128, 64 and 32 pixels err")
     if side == 150:  # of images of 224 × 200
         assert why.startswith("These images are taken at about their own size")
-    assert "reductions" not in apply_rules(facts(), {**given, "backbone": "timm:resnet18"})
+    assert "reductions" not in apply_rules(facts(), {**given, "backbone": "monai:ResNet18"})
 
 
 def test_rules_take_into_account_what_the_user_set() -> None:
@@ -162,6 +165,18 @@ def test_rules_take_into_account_what_the_user_set() -> None:
     chosen = values({"input_height": 48, "input_width": 48, **AT_RANDOM})
     assert chosen["stem_stride"] == 1
     assert chosen["blur"] == values(AT_RANDOM, median_height=48, median_width=48)["blur"]
+
+
+def test_rules_see_the_input_of_a_backbone_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few pixels at which the images come, and many for which the weights are made."""
+    of_timm = SimpleNamespace(input_size=(3, 380, 380), fixed_input_size=False)
+    monkeypatch.setattr("hilum.pretrained.timm_facts", lambda _: of_timm)
+    given = {"backbone": "timm:efficientnet_b4.ra2_in1k", "weights": "hub"}
+    found = values(given, median_height=28, median_width=28, sides={"transpose": SYMMETRIC})
+    assert (found["input_height"], found["input_width"]) == (380, 380)
+    assert (found["batch_size"], found["blur"], found["flip_diagonal"]) == (16, 1.0, True)
+    at_random = values({**given, "weights": None}, median_height=28, median_width=28)
+    assert (at_random["input_height"], at_random["batch_size"]) == (64, 32)
 
 
 def test_physical_values_are_kept_and_others_standardised() -> None:
@@ -185,9 +200,8 @@ def test_flips_are_made_where_the_data_are_symmetric(kind: Any, flips: bool) -> 
 
 
 def test_rows_and_columns_of_an_oblong_input_are_not_exchanged() -> None:
-    side = Side("symmetric", 0.5, 0.0, "It was looked at.")
     given = {"input_height": 64, "input_width": 96}
-    assert values(given, sides={"transpose": side})["flip_diagonal"] is False
+    assert values(given, sides={"transpose": SYMMETRIC})["flip_diagonal"] is False
 
 
 def test_networks_that_begin_with_weights_learn_slowly() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from hilum.efficientnet import LITE0, PUBLISHED
 from hilum.fingerprint import Fingerprint
-from hilum.pretrained import IMAGENET, installed_file
+from hilum.pretrained import IMAGENET, installed_file, is_from_elsewhere, side_from_elsewhere
 from hilum.symmetry import Mirror
 
 Choices = dict[str, tuple[Any, str]]
@@ -182,6 +182,8 @@ def _input_size(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
         needed = tried.needed or side
         why = tried.reason if needed > side else f"{why} {tried.reason}"
         side = max(side, needed)
+    if is_from_elsewhere(so_far):
+        side, why = side_from_elsewhere(so_far, side)
     return {
         "input_height": (side, why),
         "input_width": (side, why),
