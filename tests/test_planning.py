@@ -165,7 +165,7 @@ def test_network_that_cannot_be_built_is_told_before_training() -> None:
     with pytest.raises(SettingError) as caught:
         make_plan(fingerprint(), CPU, chosen=chosen)
     assert str(caught.value) == (
-        "The input of 8×128 pixels is too small for 4 blocks. Raise input_height and input_width, "
+        "The input of 8×8 pixels is too small for 4 blocks. Raise input_height and input_width, "
         "or shorten conv_channels."
     )
 

@@ -41,13 +41,16 @@ from hilum.rules import (
     apply_rules,
     pixel_ranges,
 )
-from hilum.settings import DEFAULT_REASON, Settings, make_settings
+from hilum.settings import DEFAULT_REASON, Settings, make_settings, with_both_sides
 
 PROBED = ("precision", "layout")
 """Settings that are timed unless the user gives them."""
 
 MOST_NETWORKS = 20
 """Of an ensemble, as `Settings.members` has it."""
+
+SQUARE = "As long as the other side, which the user has set alone."
+"""What is said of a side of the input that `with_both_sides` has added."""
 
 ALONE = {
     "reductions": "One network, which gets images whole.",
@@ -115,12 +118,15 @@ def make_plan(
     SettingError
         If the user's settings are unknown or impossible, alone or together.
     """
-    asked = _Asked(fingerprint, hardware, recipe, dict(chosen or {}))
+    chosen = chosen or {}
+    asked = _Asked(fingerprint, hardware, recipe, with_both_sides(chosen))
     started = time.monotonic()
     if budget is not None:
         asked = _looked_closer(asked, budget, trial)
         budget = replace(budget, elapsed_s=budget.elapsed_s + time.monotonic() - started)
-    return replace(_as_used(_choose(asked, budget), asked), resolution=asked.facts.resolution)
+    plan = _as_used(_choose(asked, budget), asked)
+    squared = dict.fromkeys(asked.given.keys() - chosen.keys(), SQUARE)
+    return Plan(plan.settings, plan.reasons | squared, asked.facts.resolution)
 
 
 def _looked_closer(asked: _Asked, budget: Budget, trial: Trial | None) -> _Asked:
