@@ -196,7 +196,9 @@ def test_flips_are_made_where_the_data_are_symmetric(kind: Any, flips: bool) -> 
     assert found["flip_horizontal"] == (flips, "It was looked at.")
     assert found["flip_diagonal"][0] is flips
     assert found["flip_vertical"][0] is False
-    assert "nothing here tells" in found["flip_vertical"][1]
+    assert found["flip_vertical"][1] == (
+        "Off: nothing here tells whether images mirrored top to bottom occur."
+    )
 
 
 def test_rows_and_columns_of_an_oblong_input_are_not_exchanged() -> None:
@@ -219,6 +221,23 @@ def test_few_images_are_seen_more_often() -> None:
     epochs = [values(n_train=n)["epochs"] for n in (100, 1000, 5000, 100_000)]
     assert epochs == sorted(epochs, reverse=True)
     assert epochs[0] * 100 < epochs[2] * 5000
+
+
+@pytest.mark.parametrize(
+    ("n", "epochs", "told"),
+    [
+        (960, 10, "960 images 10 times, about 9,600 in all; 10,000 are aimed at for 2 classes."),
+        (5000, 6, "about 30,000 in all; 10,000 are aimed at for 2 classes. Fewer epochs are not"),
+        (20, 240, "about 4,800 in all; 10,000 are aimed at for 2 classes. More epochs are not"),
+    ],
+)
+def test_epochs_say_how_many_images_are_seen_and_which_bound_holds(
+    n: int, epochs: int, told: str
+) -> None:
+    found, why = apply_rules(facts(n_train=n), {})["epochs"]
+    assert found == epochs
+    assert told in why
+    assert ("not planned" in why) is (n != 960)
 
 
 @pytest.mark.parametrize(("n", "side", "batch"), [(200, 128, 16), (2000, 256, 32), (2000, 384, 16)])

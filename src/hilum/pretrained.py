@@ -484,9 +484,12 @@ def choose_for_backbone(
     found["normalisation"] = "dataset", constants
     if weights is None:
         return found
-    epochs = min(30, max(5, round(PRETRAINED_IMAGES_SEEN / fingerprint.n_train)))
-    n_seen = f"About {PRETRAINED_IMAGES_SEEN:,} images seen in all"
-    found["epochs"] = epochs, f"{n_seen}, 5 to 30 epochs: the weights begin well."
+    n = fingerprint.n_train
+    epochs = min(30, max(5, round(PRETRAINED_IMAGES_SEEN / n)))
+    found["epochs"] = (
+        epochs,
+        seen_in_words(epochs, n, PRETRAINED_IMAGES_SEEN, "where weights begin well"),
+    )
     found["learning_rate"] = 1e-3, "The head's; it is new. Customary, not measured here."
     found["backbone_rate"] = 0.1, "The weights are to move less than the new head. Customary."
     found["frozen_epochs"] = 1, "Until the new head is of use, it would only disturb the weights."
@@ -494,6 +497,17 @@ def choose_for_backbone(
         found["epochs"] = 1, "Not used: the backbone goes over the images once."
         found["frozen_epochs"] = 0, "Not used: the backbone does not learn at all."
     return found
+
+
+def seen_in_words(epochs: int, n_train: int, aim: int, where: str) -> str:
+    """Say how many images a network sees in all, how many it is to see, and what holds it back."""
+    why = (
+        f"A network sees {n_train:,} images {epochs} times, about {epochs * n_train:,} in all; "
+        f"{aim:,} are aimed at {where}."
+    )
+    if epochs == round(aim / n_train):
+        return why
+    return f"{why} {'Fewer' if epochs * n_train > aim else 'More'} epochs are not planned."
 
 
 def normalisation_of(settings: Settings) -> tuple[list[float], list[float]] | None:

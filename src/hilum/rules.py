@@ -13,8 +13,14 @@ from typing import Any
 
 from hilum.efficientnet import LITE0, PUBLISHED
 from hilum.fingerprint import Fingerprint
-from hilum.pretrained import IMAGENET, installed_file, is_from_elsewhere, side_from_elsewhere
-from hilum.symmetry import Mirror
+from hilum.pretrained import (
+    IMAGENET,
+    installed_file,
+    is_from_elsewhere,
+    seen_in_words,
+    side_from_elsewhere,
+)
+from hilum.symmetry import WHAT, Mirror
 
 Choices = dict[str, tuple[Any, str]]
 """Value and reason by setting."""
@@ -238,7 +244,11 @@ def _network(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     side = min(so_far["input_height"], so_far["input_width"])
     found: Choices = {
         "network": ("residual", "Learnt more than the classic one from 45, 250 and 1,000 images."),
-        "blocks_per_stage": (1, "The least; more were not tried."),
+        "blocks_per_stage": (
+            1,
+            "Two, with four times the channels and a stem that halves, learnt no more: an AUROC "
+            "of .985 against .987 on chest X-rays of another source, at 32 pixels.",
+        ),
     }
     if side <= FULL_RESOLUTION:
         kept = f"{side} pixels: halved at once, small signs would be lost."
@@ -308,7 +318,7 @@ def _needing_pixels(so_far: Mapping[str, Any]) -> Choices:
     whole: Choices = {"reductions": ((1,), "Smaller images hide what tells the classes apart.")}
     if "kinds" in so_far:
         return whole
-    why = "So many pixels leave no time for networks that begin at random."
+    why = "Networks that begin at random would take long, and were not tried on so many pixels."
     return whole | {"kinds": (("backbone",), why)}
 
 
@@ -327,23 +337,30 @@ def _steps(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
         seen, of_class = PHOTO_IMAGES_SEEN, PHOTO_SEEN_A_CLASS
     seen += of_class * max(0, n_classes - 2)
     epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(seen / n)))
-    is_large = so_far["input_height"] * so_far["input_width"] > LARGE_PIXELS
-    batch = 16 if n < 300 or is_large else 32
+    batch = _batch(n, so_far)
     if so_far.get("probe"):
         why = "Not used: the backbone goes over the images once."
-        return {"epochs": (1, why), "batch_size": (batch, why)}
+        return {"epochs": (1, why), "batch_size": (batch[0], why)}
+    what = "labels" if so_far.get("target") == "multilabel" else "classes"
     return {
-        "epochs": (
-            epochs,
-            f"About {seen:,} images seen in all for {n_classes} classes, {LEAST_EPOCHS} to "
-            f"{MOST_EPOCHS} epochs.",
-        ),
-        "batch_size": (
-            batch,
-            f"{_steps_in_words(max(1, n // batch))} an epoch for {n:,} images."
-            + (" More of so large images at once take much memory." if is_large else ""),
-        ),
+        "epochs": (epochs, seen_in_words(epochs, n, seen, f"for {n_classes} {what}")),
+        "batch_size": batch,
     }
+
+
+def _batch(n: int, so_far: Mapping[str, Any]) -> tuple[int, str]:
+    """Choose how many of n images are taken at once."""
+    is_large = so_far["input_height"] * so_far["input_width"] > LARGE_PIXELS
+    batch = 16 if n < 300 or is_large else 32
+    why = "A customary number; others were not compared."
+    if is_large:
+        why = (
+            "Half of the customary 32, for memory: with 16 images of 384×384 pixels a training "
+            "took 3.1 GB."
+        )
+    elif n < 300:
+        why = "Half of the customary 32: more steps with few images; not compared."
+    return batch, f"{why} {_steps_in_words(max(1, n // batch))} an epoch for {n:,} images."
 
 
 def _steps_in_words(n: int) -> str:
@@ -444,7 +461,8 @@ def _flips(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     def flip(mirror: Mirror) -> tuple[bool, str]:
         side = facts.sides.get(mirror)
         if side is None:
-            return False, "Off: left and right may matter, and nothing here tells."
+            why = f"Off: nothing here tells whether images mirrored {WHAT[mirror]} occur."
+            return False, why
         return side.kind == "symmetric", side.reason
 
     return {
