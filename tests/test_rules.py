@@ -262,12 +262,16 @@ def test_thresholds_are_to_bear_changes() -> None:
     assert values({"target": "multilabel"}, class_counts=three)["operating_point"] == "robust"
 
 
-def test_images_that_were_made_square_are_stretched() -> None:
+def test_images_that_were_probably_made_square_are_stretched() -> None:
     square: dict[str, Any] = dict.fromkeys(
         ("min_height", "max_height", "min_width", "max_width"), 224.0
     )
     value, reason = apply_rules(facts(**square), {})["stretch"]
     assert value > 0
     assert "All images are 224 pixels high and wide" in reason
+    assert "probably they were resized" in reason
+    assert values(**square, share_spaced=0.9)["stretch"] == value
+    taken, why = apply_rules(facts(**square, share_spaced=1.0), {})["stretch"]
+    assert (taken, "their headers give the distance" in why) == (0, True)
     assert values(**square | {"max_width": 225.0})["stretch"] == 0
     assert values()["stretch"] == 0

@@ -447,14 +447,22 @@ def _placing(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
 
 
 def _stretch(facts: Fingerprint) -> tuple[float, str]:
-    """Stretch images that somebody has made square: their proportions are not the patients'."""
+    """Stretch images that somebody may have made square: the proportions would be lost in it."""
     sizes = {facts.min_height, facts.max_height, facts.min_width, facts.max_width}
-    if len(sizes) == 1 and facts.min_height > 0:
-        return 0.15, (
-            f"All images are {facts.min_height:.0f} pixels high and wide: they were resized, and "
-            "proportions lost in it can give a class away, or differ elsewhere."
+    if len(sizes) > 1 or facts.min_height == 0:
+        return 0.0, "The images are not all squares of one size: their proportions are kept."
+    square = f"All images are {facts.min_height:.0f} pixels high and wide"
+    if facts.share_spaced == 1:
+        return 0.0, (
+            f"{square}, and their headers give the distance between rows and between columns, so "
+            "that this is probably how they were taken."
         )
-    return 0.0, "The images have sizes of their own, and proportions that mean something."
+    silent = "not every header gives" if facts.share_spaced else "no header gives"
+    return 0.15, (
+        f"{square}, and {silent} the distance between pixels: probably they were resized, and "
+        "proportions lost in it can give a class away, or differ elsewhere. Of tiles and square "
+        "detectors that is not so: --set stretch=0."
+    )
 
 
 def _flips(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
