@@ -82,7 +82,7 @@ class Fingerprint:
     bits : dict
         Images by bits a value.
     modalities : dict
-        Images by modality, where the table or the DICOM headers give it.
+        Images by modality, where the table has such a column; DICOM headers fill it when asked to.
     spacings_mm : tuple of float or None
         Least, median and greatest distance between rows, where the files give it.
     share_spaced : float
