@@ -477,6 +477,15 @@ def test_epochs_of_the_user_stay(timed: list[str]) -> None:
     assert plan.reasons["epochs"] == (
         "Set by the user; how long that takes is not held against --minutes."
     )
+    by_default = make_plan(facts(), CPU, chosen={"epochs": 7}, budget=Budget(1, is_given=False))
+    for each in (plan, by_default):
+        assert each.settings.members == 1
+        assert each.reasons["members"] == (
+            "One: what set epochs take is not timed. --set members=3 makes an ensemble."
+        )
+    chosen = {"epochs": 7, "members": 1}
+    said = make_plan(facts(), CPU, chosen=chosen, budget=Budget(1, is_given=True))
+    assert said.reasons["members"] == "Set by the user."
     assert timed == []
 
 

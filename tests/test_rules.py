@@ -217,6 +217,16 @@ def test_networks_that_begin_with_weights_learn_slowly() -> None:
     assert 3 * mixed["learning_rate"] == pytest.approx(at_random["learning_rate"], rel=0.1)
 
 
+def test_what_was_tried_and_left_out_says_what_was_measured() -> None:
+    found = apply_rules(facts(), {})
+    tried = ("mixup", "bias_field", "erasing", "dropout_dense", "gradient_clip")
+    assert {name: found[name][0] for name in tried} == {
+        name: Settings.model_fields[name].default for name in tried
+    }
+    for name in tried:
+        assert found[name][1].startswith("Off: "), name
+
+
 def test_few_images_are_seen_more_often() -> None:
     epochs = [values(n_train=n)["epochs"] for n in (100, 1000, 5000, 100_000)]
     assert epochs == sorted(epochs, reverse=True)

@@ -52,6 +52,9 @@ MOST_NETWORKS = 20
 SQUARE = "As long as the other side, which the user has set alone."
 """What is said of a side of the input that `with_both_sides` has added."""
 
+UNTIMED = "One: what set epochs take is not timed. --set members=3 makes an ensemble."
+"""What is said of the number of networks where time would have said it."""
+
 ALONE = {
     "reductions": "One network, which gets images whole.",
     "kinds": "One network, which begins with the weights.",
@@ -205,10 +208,11 @@ def _propose(asked: _Asked) -> Plan:
 def _within(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Plan:
     """Fit epochs, networks and input into the time that there is, where they are free."""
     if "epochs" in asked.given:
-        if not budget.is_given:
-            return plan
-        why = "Set by the user; how long that takes is not held against --minutes."
-        return Plan(plan.settings, plan.reasons | {"epochs": why})
+        told = {"members": UNTIMED} if asked.leaves_members(plan.settings) else {}
+        if budget.is_given:
+            why = "Set by the user; how long that takes is not held against --minutes."
+            told["epochs"] = why
+        return Plan(plan.settings, plan.reasons | told)
     if asked.recipe is not None:
         if not budget.is_given:
             return plan

@@ -249,6 +249,11 @@ def _network(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
             "Two, with four times the channels and a stem that halves, learnt no more: an AUROC "
             "of .985 against .987 on chest X-rays of another source, at 32 pixels.",
         ),
+        "dropout_dense": (
+            0.0,
+            "Off: with 0.3, networks that begin at random had an AUROC of .993 against .994 on 250 "
+            "chest X-rays.",
+        ),
     }
     if side <= FULL_RESOLUTION:
         kept = f"{side} pixels: halved at once, small signs would be lost."
@@ -373,6 +378,11 @@ def _optimizer(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
         "weight_decay": (0.02, "Holds weights small; mild, as augmentation does the most."),
         "schedule": ("one_cycle", "Warms up, then falls to zero by the last epoch."),
         "label_smoothing": (0.05, "Labels of the field are rarely certain."),
+        "mixup": (
+            0.0,
+            "Off: with 0.4, networks that begin at random had an AUROC of .9934 against .9913 on "
+            "chest X-rays, no more than chance, and earlier ones .862 against .944 on blood cells.",
+        ),
     }
 
 
@@ -385,7 +395,12 @@ def _rates(so_far: Mapping[str, Any]) -> Choices:
             7e-4,
             f"{peak}. With more, networks that begin with weights may lose what they know before "
             "faint or rare signs teach them.",
-        )
+        ),
+        "gradient_clip": (
+            None,
+            "Off: where such networks failed, at a rate of 0.002 with 24 ill blood cells, clipping "
+            "at norm 1 left nearly one score for all.",
+        ),
     }
     if "network" in so_far.get("kinds", ()) and "learning_rate" not in so_far:
         rates["random_rate"] = (
@@ -497,6 +512,17 @@ def _acquisition(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
         ),
         "noise": (0.05, detail),
         "low_resolution": (0.5, detail),
+        "bias_field": (
+            0.0,
+            "Off: with 0.3, networks that begin at random had an AUROC of .987 on chest X-rays of "
+            "another source, as without, and of .989 against .988 under changes.",
+        ),
+        "erasing": (
+            0.0,
+            "Off: small signs may be what is erased. With 0.4, networks that begin at random had "
+            "an AUROC of .990 against .988 on changed chest X-rays of another source; no other "
+            "images were tried.",
+        ),
     }
 
 
