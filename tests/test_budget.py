@@ -393,7 +393,17 @@ def test_where_time_starves_the_training_the_input_is_smaller(
     plan = make_plan(large, CPU, budget=budget)
     assert plan.settings.input_height == plan.settings.input_width == 64
     assert plan.settings.stem_stride == 1  # the rules saw the size that is used
-    assert plan.reasons["input_height"].startswith("64 pixels, less than these images have: with")
+    assert (plan.settings.members, plan.settings.epochs) == (2, 9)
+    assert plan.reasons["input_height"] == plan.reasons["input_width"]
+    assert plan.reasons["input_height"] == (
+        "64 pixels, less than these images have: with 128 there is no time for 2 networks of 9 "
+        "epochs, where 21 are wanted."
+    )
+    one = make_plan(large, CPU, chosen={"members": 1}, budget=budget)
+    assert one.reasons["input_height"] == (
+        "64 pixels, less than these images have: with 128 there is no time for one network of 14 "
+        "epochs, where 21 are wanted."
+    )
     kept = make_plan(large, CPU, chosen={"input_height": 128}, budget=budget)
     assert kept.settings.input_height == 128
 

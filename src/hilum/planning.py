@@ -12,6 +12,7 @@ import torch
 
 from hilum.budget import (
     FEW_MEMBERS,
+    LEAST_EPOCHS,
     LEAST_MEMBERS,
     MOST_MEMBERS,
     Budget,
@@ -41,7 +42,13 @@ from hilum.rules import (
     apply_rules,
     pixel_ranges,
 )
-from hilum.settings import DEFAULT_REASON, Settings, make_settings, with_both_sides
+from hilum.settings import (
+    DEFAULT_REASON,
+    SIDES_OF_INPUT,
+    Settings,
+    make_settings,
+    with_both_sides,
+)
 
 PROBED = ("precision", "layout")
 """Settings that are timed unless the user gives them."""
@@ -262,31 +269,45 @@ def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) 
         fitted = _fit(*timed[-1], asked, sizes, left())
         is_as_many = fitted.is_ensemble or not asked.leaves_members(candidate.settings)
         if not fitted.is_starved and is_as_many:
-            return fitted.plan
+            return _told_smaller(fitted.plan, plan, asked)
     # The timing of all of them has taken time too.
     again = [_fit(*each, asked, sizes, left()) for each in timed]
-    return next((fitted.plan for fitted in again if not fitted.is_starved), again[-1].plan)
+    found = next((fitted for fitted in again if not fitted.is_starved), again[-1])
+    return _told_smaller(found.plan, plan, asked)
+
+
+def _told_smaller(plan: Plan, wanted: Plan, asked: _Asked) -> Plan:
+    """Say why a plan has a smaller input than was wanted, where it has: what does not fit there."""
+    side, whole = (each.settings.input_height for each in (plan, wanted))
+    if side == whole:
+        return plan
+    members, epochs = plan.settings.members, wanted.settings.epochs
+    is_free = asked.leaves_members(plan.settings) and members > 1
+    n = LEAST_MEMBERS if is_free else members
+    least = max(min(LEAST_EPOCHS, epochs), math.ceil(enough(plan.settings, n) * epochs))
+    networks = "one network" if n == 1 else f"{n} networks"
+    why = (
+        f"{side} pixels, less than these images have: with {whole} there is no time for {networks} "
+        f"of {least} epochs, where {epochs} are wanted."
+    )
+    return replace(plan, reasons=plan.reasons | dict.fromkeys(SIDES_OF_INPUT, why))
 
 
 def _smaller_and_smaller(plan: Plan, asked: _Asked) -> Iterator[Plan]:
     """Yield the plan, then those for smaller inputs, where they are free and show the signs."""
     yield plan
-    is_given = bool({"input_height", "input_width"} & asked.given.keys())
+    is_given = bool({*SIDES_OF_INPUT} & asked.given.keys())
     if asked.needs_pixels or is_given or not plan.settings.is_own:
         return
     whole = plan.settings.input_height
     # Still smaller ones would not be much faster, and blind to more.
     for side in sorted((s for s in SIDES if FULL_RESOLUTION <= s < whole), reverse=True):
-        why = (
-            f"{side} pixels, less than these images have: with {whole} there is no time for an "
-            "ensemble, or for most of the epochs."
-        )
-        both = dict.fromkeys(("input_height", "input_width"), side)
+        both = dict.fromkeys(SIDES_OF_INPUT, side)
         try:
             smaller = _propose(replace(asked, given=asked.given | both))
         except SettingError:
             return  # the network that the user has described cannot be built for it
-        yield Plan(smaller.settings, smaller.reasons | dict.fromkeys(both, why))
+        yield smaller
 
 
 def _time(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Paces:

@@ -53,6 +53,8 @@ DEFAULT_REASON = "The default"
 
 INPUT = "network input, pixels; where one side alone is set, the other is as long"
 
+SIDES_OF_INPUT = ("input_height", "input_width")
+
 Kind = Literal["backbone", "network"]
 
 
@@ -382,9 +384,8 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
 
 def with_both_sides(chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Make an input square of which the user has set one side alone."""
-    sides = ("input_height", "input_width")
-    said = [chosen[name] for name in sides if name in chosen]
-    return dict.fromkeys(sides, said[0]) | dict(chosen) if said else dict(chosen)
+    said = [chosen[name] for name in SIDES_OF_INPUT if name in chosen]
+    return dict.fromkeys(SIDES_OF_INPUT, said[0]) | dict(chosen) if said else dict(chosen)
 
 
 def _check_rule(rule: str) -> None:
