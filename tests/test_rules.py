@@ -154,7 +154,7 @@ def test_networks_see_halves_and_quarters_that_still_show_something(
     found, why = apply_rules(facts(), given)["reductions"]
     assert found == reductions
     if side == 128:
-        assert why.startswith("Members of an ensemble that see 128, 64 and 32 pixels err")
+        assert why.startswith("Networks that see 128, 64 and 32 pixels err less alike")
     if side == 150:  # of images of 224 × 200
         assert why.startswith("These images are taken at about their own size")
     assert "reductions" not in apply_rules(facts(), {**given, "backbone": "monai:ResNet18"})

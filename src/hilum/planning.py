@@ -43,12 +43,13 @@ from hilum.rules import (
     pixel_ranges,
 )
 from hilum.settings import (
-    DEFAULT_REASON,
     SIDES_OF_INPUT,
     Settings,
+    default_reason,
     make_settings,
     with_both_sides,
 )
+from hilum.usage import as_used
 
 PROBED = ("precision", "layout")
 """Settings that are timed unless the user gives them."""
@@ -61,12 +62,6 @@ SQUARE = "As long as the other side, which the user has set alone."
 
 UNTIMED = "One: what set epochs take is not timed. --set members=3 makes an ensemble."
 """What is said of the number of networks where time would have said it."""
-
-ALONE = {
-    "reductions": "One network, which gets images whole.",
-    "kinds": "One network, which begins with the weights.",
-}
-"""What is said of settings of an ensemble where there is one network."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +129,10 @@ def make_plan(
     if budget is not None:
         asked = _looked_closer(asked, budget, trial)
         budget = replace(budget, elapsed_s=budget.elapsed_s + time.monotonic() - started)
-    plan = _as_used(_choose(asked, budget), asked)
+    plan = _choose(asked, budget)
+    settings, reasons = as_used(plan.settings, plan.reasons, asked.given, by_rules=recipe is None)
     squared = dict.fromkeys(asked.given.keys() - chosen.keys(), SQUARE)
-    return Plan(plan.settings, plan.reasons | squared, asked.facts.resolution)
+    return Plan(settings, reasons | squared, asked.facts.resolution)
 
 
 def _looked_closer(asked: _Asked, budget: Budget, trial: Trial | None) -> _Asked:
@@ -205,7 +201,7 @@ def _propose(asked: _Asked) -> Plan:
     values = {name: value for name, (value, _) in found.items()}
     settings = make_settings({**values, **given})
     _check_network(settings, asked.n_classes)
-    reasons = {name: _default_reason(name) for name in Settings.model_fields} | {
+    reasons = {name: default_reason(name) for name in Settings.model_fields} | {
         name: reason for name, (_, reason) in found.items()
     }
     reasons |= dict.fromkeys(given, "Set by the user.")
@@ -339,24 +335,6 @@ def _with_members(plan: Plan, members: int, asked: _Asked) -> Plan:
     return Plan(settings, plan.reasons | {"members": why})
 
 
-def _as_used(plan: Plan, asked: _Asked) -> Plan:
-    """Leave no reductions, kinds and rate in a plan that none of its networks would get."""
-    members = plan.settings.members
-    changes, reasons = dict[str, Any](), dict(plan.reasons)
-    for name, alone in ALONE.items():
-        planned = getattr(plan.settings, name)
-        if len(planned) > members and name not in asked.given:
-            changes[name] = planned[:members]
-            reasons |= {name: alone} if members == 1 else {}
-    used = plan.settings.model_copy(update=changes)
-    begins_at_random = any(turn.kind == "network" for turn in used.turns())
-    if "random_rate" not in asked.given and not begins_at_random:
-        default = Settings.model_fields["random_rate"].default
-        used = used.model_copy(update={"random_rate": default})
-        reasons["random_rate"] = _default_reason("random_rate")
-    return Plan(used, reasons)
-
-
 def _check_network(settings: Settings, n_classes: int) -> None:
     """Build the networks without memory, so that one that cannot be is told before training."""
     most = min(MOST_NETWORKS, math.lcm(len(settings.reductions), len(settings.kinds)))
@@ -386,11 +364,6 @@ def _resolved(plan: Plan, n_classes: int, hardware: Hardware) -> Plan:
         found |= {name: getattr(timed, name) for name in open_choices}
         reasons |= dict.fromkeys(open_choices, timed.reason)
     return Plan(settings.model_copy(update=found), reasons)
-
-
-def _default_reason(name: str) -> str:
-    about = Settings.model_fields[name].description
-    return f"{DEFAULT_REASON}; {about}." if about else f"{DEFAULT_REASON}."
 
 
 def _of_preset(asked: _Asked, preset: Preset) -> Choices:

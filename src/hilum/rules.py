@@ -7,7 +7,7 @@ rule sees the facts and what the rules above it have set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -256,13 +256,13 @@ def _network(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
         ),
     }
     if side <= FULL_RESOLUTION:
-        kept = f"{side} pixels: halved at once, small signs would be lost."
+        kept = f"An input of {side} pixels: halved at once, small signs would be lost."
         widths = (16, 32, 64, 128, 256) if side >= LEAST_FOR_FIVE else (16, 32, 64, 128)
         return found | {
             "stem_stride": (1, kept),
             "conv_channels": (widths, "Few channels where there are many pixels."),
         }
-    halved = f"{side} pixels: halved once, an epoch takes a quarter of the time."
+    halved = f"An input of {side} pixels: halved once, an epoch takes a quarter of the time."
     return found | {
         "stem_stride": (2, halved),
         "conv_channels": ((32, 64, 128, 256), "Four stages, each at half the resolution."),
@@ -287,10 +287,14 @@ def _ensemble(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     )
     if len(factors) == 1:
         return {"reductions": (factors, "Reduced further, these images would show too little.")}
-    *more, last = (f"{short // factor}" for factor in factors)
+    return {"reductions": (factors, sides_in_words(short, factors))}
+
+
+def sides_in_words(short: int, factors: Sequence[int]) -> str:
+    """Say why networks get images reduced by these factors, of which there are several."""
+    *more, last = dict.fromkeys(f"{short // factor}" for factor in factors)
     sides = f"{', '.join(more)} and {last}"
-    why = f"Members of an ensemble that see {sides} pixels err less alike; the smaller cost little."
-    return {"reductions": (factors, why)}
+    return f"Networks that see {sides} pixels err less alike; the smaller cost less."
 
 
 def _mixed(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
@@ -309,8 +313,8 @@ def _mixed(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     if height % 2 or width % 2:
         return found | whole
     if short >= 2 * PHOTO_SIDES[0]:
-        why = f"Networks that see {short} and {short // 2} pixels err less alike, and cost less."
-        return found | {"reductions": ((1, 2, 2), why)}
+        halves = (1, 2, 2)
+        return found | {"reductions": (halves, sides_in_words(short, halves))}
     is_loss = short / 2 < comes < MUCH_LARGER * short  # of pixels that the images really have
     if "network" not in kinds or is_loss or short < 2 * LEAST_REDUCED:
         return found | whole

@@ -382,6 +382,12 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
     return settings
 
 
+def default_reason(name: str) -> str:
+    """Return the reason of a setting that is left at its default: what it means."""
+    about = Settings.model_fields[name].description
+    return f"{DEFAULT_REASON}; {about}." if about else f"{DEFAULT_REASON}."
+
+
 def with_both_sides(chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Make an input square of which the user has set one side alone."""
     said = [chosen[name] for name in SIDES_OF_INPUT if name in chosen]
