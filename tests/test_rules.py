@@ -227,6 +227,15 @@ def test_what_was_tried_and_left_out_says_what_was_measured() -> None:
         assert found[name][1].startswith("Off: "), name
 
 
+def test_reasons_know_the_schedule_that_is_set() -> None:
+    for given in ({}, AT_RANDOM):
+        usual, found = (apply_rules(facts(), given | own) for own in ({}, {"schedule": "plateau"}))
+        assert usual["learning_rate"][1].startswith("The peak of the one-cycle schedule.")
+        assert usual["keep"][1].startswith("The schedule ends at rest, and the best")
+        assert found["learning_rate"][1].startswith("Tried as the peak of a one-cycle schedule al")
+        assert found["keep"][1].startswith("The best of many epochs")
+
+
 def test_few_images_are_seen_more_often() -> None:
     epochs = [values(n_train=n)["epochs"] for n in (100, 1000, 5000, 100_000)]
     assert epochs == sorted(epochs, reverse=True)

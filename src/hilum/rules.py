@@ -392,6 +392,8 @@ def _optimizer(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
 
 def _rates(so_far: Mapping[str, Any]) -> Choices:
     peak = "The peak of the one-cycle schedule"
+    if so_far.get("schedule", "one_cycle") != "one_cycle":
+        peak = "Tried as the peak of a one-cycle schedule alone"
     if not begins_well(so_far):
         return {"learning_rate": (2e-3, f"{peak}.")}
     rates: Choices = {
@@ -415,13 +417,15 @@ def _rates(so_far: Mapping[str, Any]) -> Choices:
     return rates
 
 
-def _weights(_: Fingerprint, __: Mapping[str, Any]) -> Choices:
+def _weights(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
+    rests = so_far["schedule"] in ("one_cycle", "cosine")
+    lead = "The schedule ends at rest, and the" if rests else "The"
     return {
         "weight_averaging": (0.99, "The mean of late weights errs less than the last ones."),
         "keep": (
             "last",
-            "The schedule ends at rest, and the best of many epochs on few validation images is "
-            "best by luck: they stay fresh for threshold and calibration.",
+            f"{lead} best of many epochs on few validation images is best by luck: they stay fresh "
+            "for threshold and calibration.",
         ),
     }
 
