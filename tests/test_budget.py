@@ -398,7 +398,17 @@ def test_where_time_starves_the_training_the_input_is_smaller(
     plan = make_plan(large, CPU, budget=budget)
     assert plan.settings.input_height == plan.settings.input_width == 64
     assert plan.settings.stem_stride == 1  # the rules saw the size that is used
-    assert plan.reasons["input_height"].startswith("64 pixels, less than these images have: with")
+    assert (plan.settings.members, plan.settings.epochs) == (2, 9)
+    assert plan.reasons["input_height"] == plan.reasons["input_width"]
+    assert plan.reasons["input_height"] == (
+        "64 pixels, less than these images have: with 128 there is no time for 2 networks of 9 "
+        "epochs, where 21 are wanted."
+    )
+    one = make_plan(large, CPU, chosen={"members": 1}, budget=budget)
+    assert one.reasons["input_height"] == (
+        "64 pixels, less than these images have: with 128 there is no time for one network of 14 "
+        "epochs, where 21 are wanted."
+    )
     kept = make_plan(large, CPU, chosen={"input_height": 128}, budget=budget)
     assert kept.settings.input_height == 128
 
@@ -482,6 +492,15 @@ def test_epochs_of_the_user_stay(timed: list[str]) -> None:
     assert plan.reasons["epochs"] == (
         "Set by the user; how long that takes is not held against --minutes."
     )
+    by_default = make_plan(facts(), CPU, chosen={"epochs": 7}, budget=Budget(1, is_given=False))
+    for each in (plan, by_default):
+        assert each.settings.members == 1
+        assert each.reasons["members"] == (
+            "One: what set epochs take is not timed. --set members=3 makes an ensemble."
+        )
+    chosen = {"epochs": 7, "members": 1}
+    said = make_plan(facts(), CPU, chosen=chosen, budget=Budget(1, is_given=True))
+    assert said.reasons["members"] == "Set by the user."
     assert timed == []
 
 

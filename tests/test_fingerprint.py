@@ -102,7 +102,9 @@ def test_bits_modalities_and_spacings_where_they_are_known() -> None:
     assert found.bits == {"12": 2, "8": 1}
     assert found.modalities == {"CT": 2}
     assert found.spacings_mm == pytest.approx((0.5, 0.6, 0.7))
-    assert take_fingerprint(scanned([{}])).spacings_mm is None
+    assert found.share_spaced == pytest.approx(2 / 3)
+    silent = take_fingerprint(scanned([{}]))
+    assert (silent.spacings_mm, silent.share_spaced) == (None, 0)
 
 
 def test_looks_of_training_images_alone_are_read() -> None:

@@ -157,7 +157,10 @@ def test_class_weights(class_counts: dict[str, int], weights: str) -> None:
 def test_few_images_still_make_a_plan() -> None:
     plan = make_plan(fingerprint(n_train=2, class_counts={"a": 1, "b": 1}), CPU)
     assert plan.settings.epochs == MOST_EPOCHS
-    assert plan.reasons["batch_size"] == "1 step an epoch for 2 images."
+    assert plan.reasons["batch_size"] == (
+        "Half of the customary 32: more steps with few images; not compared. 1 step an epoch for 2 "
+        "images."
+    )
 
 
 def test_network_that_cannot_be_built_is_told_before_training() -> None:
@@ -165,7 +168,7 @@ def test_network_that_cannot_be_built_is_told_before_training() -> None:
     with pytest.raises(SettingError) as caught:
         make_plan(fingerprint(), CPU, chosen=chosen)
     assert str(caught.value) == (
-        "The input of 8×128 pixels is too small for 4 blocks. Raise input_height and input_width, "
+        "The input of 8×8 pixels is too small for 4 blocks. Raise input_height and input_width, "
         "or shorten conv_channels."
     )
 

@@ -215,7 +215,7 @@ def test_too_little_memory_to_plan_is_told(
         hilum.plan(write_folder(tmp_path, {"a": 20, "b": 20}))
     assert str(caught.value) == (
         f"There is too little memory for what planning tries on {find_hardware().name}. Ask for "
-        "less: --set batch_size=…, or --set input_height=… and --set input_width=…."
+        "less: --set batch_size=…, or --set input_height=…."
     )
 
 
@@ -248,13 +248,20 @@ def test_a_plan_is_taken_with_another_start(tmp_path: Path) -> None:
     assert (found.frozen_stages, found.epochs) == (3, 7)
 
 
-def test_a_side_alone_is_judged_with_the_one_that_is_planned(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path, {"a": 20, "b": 20})
-    side = hilum.plan(folder, settings={"backbone": None}).settings.input_height
-    chosen = {"backbone": None, "input_height": side, "flip_diagonal": True}
-    assert hilum.plan(folder, settings=chosen).settings.flip_diagonal
-    with pytest.raises(SettingError, match="flip_diagonal needs a square input"):
-        hilum.plan(folder, settings=chosen | {"input_height": 8 * side})
+def test_a_side_alone_makes_the_input_square(tmp_path: Path) -> None:
+    """Beside a plan that is made and beside one that is taken, whose input has another size."""
+    folder = write_folder(tmp_path / "data", {"a": 20, "b": 20})
+    oblong = write_plan(tmp_path / "run", Settings(input_height=24, input_width=16))
+    for recipe in (None, str(oblong)):
+        chosen = {"backbone": None, "input_width": 40, "flip_diagonal": True}
+        plan = hilum.plan(folder, recipe=recipe, settings=chosen)
+        assert (plan.settings.input_height, plan.settings.input_width) == (40, 40)
+        assert plan.reasons["input_width"] == "Set by the user."
+        assert plan.reasons["input_height"] == (
+            "As long as the other side, which the user has set alone."
+        )
+        with pytest.raises(SettingError, match="flip_diagonal needs a square input"):
+            hilum.plan(folder, recipe=recipe, settings=chosen | {"input_height": 48})
 
 
 def test_slip_in_settings_is_told_before_images_are_read(tmp_path: Path) -> None:

@@ -259,6 +259,29 @@ def test_the_rate_of_networks_that_begin_at_random_is_told(grades: Path) -> None
     assert "initialised at random, " not in _methods(facts)
 
 
+def test_a_cnn_is_described_as_it_was_trained(grades: Path) -> None:
+    """Whole, reduced alone, both, and beside a backbone that was trained by itself."""
+    facts = copy.deepcopy(read_run(grades))
+    four = "four stages of 1 block (32, 64, 128 and 256 channels)"
+    five = "five stages of 1 block (16, 32, 64, 128 and 256 channels)"
+    stem = "on reduced images a stage at full resolution stands in place of the stem that halves"
+
+    def told(**changes: Any) -> str:
+        for name, value in changes.items():
+            facts.plan[name] = {"value": value, "reason": ""}
+        return _methods(facts)
+
+    assert four in told()
+    both = told(members=2, reductions=[1, 2])
+    assert (four in both, stem in both) == (True, True)
+    mixed = {"backbone": "hilum:efficientnet_lite0", "kinds": ["backbone", "network"]}
+    reduced = told(**mixed)
+    assert five in reduced
+    assert (four in reduced, stem in reduced) == (False, False)
+    assert "one whole and one at half of their size." in reduced
+    assert "residual" not in told(members=1)
+
+
 def _evidence(item: str, facts: RunFacts) -> str:
     found = EVIDENCE[item](facts)
     assert found is not None

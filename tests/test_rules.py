@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +34,8 @@ def test_the_shorter_side_of_each_image_decides() -> None:
     found = values(median_height=300.0, median_width=300.0, median_short=100.0)
     assert found["input_height"] == 96
 
+
+SYMMETRIC = Side("symmetric", 0.5, 0.0, "It was looked at.")
 
 AT_RANDOM = {"backbone": None}
 """What is planned for a network that begins at random."""
@@ -177,10 +180,10 @@ def test_networks_see_halves_and_quarters_that_still_show_something(
     found, why = apply_rules(facts(), given)["reductions"]
     assert found == reductions
     if side == 128:
-        assert why.startswith("Members of an ensemble that see 128, 64 and 32 pixels err")
+        assert why.startswith("Networks that see 128, 64 and 32 pixels err less alike")
     if side == 150:  # of images of 224 × 200
         assert why.startswith("These images are taken at about their own size")
-    assert "reductions" not in apply_rules(facts(), {**given, "backbone": "timm:resnet18"})
+    assert "reductions" not in apply_rules(facts(), {**given, "backbone": "monai:ResNet18"})
 
 
 def test_rules_take_into_account_what_the_user_set() -> None:
@@ -188,6 +191,18 @@ def test_rules_take_into_account_what_the_user_set() -> None:
     chosen = values({"input_height": 48, "input_width": 48, **AT_RANDOM})
     assert chosen["stem_stride"] == 1
     assert chosen["blur"] == values(AT_RANDOM, median_height=48, median_width=48)["blur"]
+
+
+def test_rules_see_the_input_of_a_backbone_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few pixels at which the images come, and many for which the weights are made."""
+    of_timm = SimpleNamespace(input_size=(3, 380, 380), fixed_input_size=False)
+    monkeypatch.setattr("hilum.pretrained.timm_facts", lambda _: of_timm)
+    given = {"backbone": "timm:efficientnet_b4.ra2_in1k", "weights": "hub"}
+    found = values(given, median_height=28, median_width=28, sides={"transpose": SYMMETRIC})
+    assert (found["input_height"], found["input_width"]) == (380, 380)
+    assert (found["batch_size"], found["blur"], found["flip_diagonal"]) == (16, 1.0, True)
+    at_random = values({**given, "weights": None}, median_height=28, median_width=28)
+    assert (at_random["input_height"], at_random["batch_size"]) == (64, 32)
 
 
 def test_physical_values_are_kept_and_others_standardised() -> None:
@@ -207,13 +222,14 @@ def test_flips_are_made_where_the_data_are_symmetric(kind: Any, flips: bool) -> 
     assert found["flip_horizontal"] == (flips, "It was looked at.")
     assert found["flip_diagonal"][0] is flips
     assert found["flip_vertical"][0] is False
-    assert "nothing here tells" in found["flip_vertical"][1]
+    assert found["flip_vertical"][1] == (
+        "Off: nothing here tells whether images mirrored top to bottom occur."
+    )
 
 
 def test_rows_and_columns_of_an_oblong_input_are_not_exchanged() -> None:
-    side = Side("symmetric", 0.5, 0.0, "It was looked at.")
     given = {"input_height": 64, "input_width": 96}
-    assert values(given, sides={"transpose": side})["flip_diagonal"] is False
+    assert values(given, sides={"transpose": SYMMETRIC})["flip_diagonal"] is False
 
 
 def test_networks_that_begin_with_weights_learn_slowly() -> None:
@@ -229,10 +245,46 @@ def test_networks_that_begin_with_weights_learn_slowly() -> None:
     assert 3 * mixed["learning_rate"] == pytest.approx(at_random["learning_rate"], rel=0.1)
 
 
+def test_what_was_tried_and_left_out_says_what_was_measured() -> None:
+    found = apply_rules(facts(), {})
+    tried = ("mixup", "bias_field", "erasing", "dropout_dense", "gradient_clip")
+    assert {name: found[name][0] for name in tried} == {
+        name: Settings.model_fields[name].default for name in tried
+    }
+    for name in tried:
+        assert found[name][1].startswith("Off: "), name
+
+
+def test_reasons_know_the_schedule_that_is_set() -> None:
+    for given in ({}, AT_RANDOM):
+        usual, found = (apply_rules(facts(), given | own) for own in ({}, {"schedule": "plateau"}))
+        assert usual["learning_rate"][1].startswith("The peak of the one-cycle schedule.")
+        assert usual["keep"][1].startswith("The schedule ends at rest, and the best")
+        assert found["learning_rate"][1].startswith("Tried as the peak of a one-cycle schedule al")
+        assert found["keep"][1].startswith("The best of many epochs")
+
+
 def test_few_images_are_seen_more_often() -> None:
     epochs = [values(n_train=n)["epochs"] for n in (100, 1000, 5000, 100_000)]
     assert epochs == sorted(epochs, reverse=True)
     assert epochs[0] * 100 < epochs[2] * 5000
+
+
+@pytest.mark.parametrize(
+    ("n", "epochs", "told"),
+    [
+        (960, 10, "960 images 10 times, about 9,600 in all; 10,000 are aimed at for 2 classes."),
+        (5000, 6, "about 30,000 in all; 10,000 are aimed at for 2 classes. Fewer epochs are not"),
+        (20, 240, "about 4,800 in all; 10,000 are aimed at for 2 classes. More epochs are not"),
+    ],
+)
+def test_epochs_say_how_many_images_are_seen_and_which_bound_holds(
+    n: int, epochs: int, told: str
+) -> None:
+    found, why = apply_rules(facts(n_train=n), {})["epochs"]
+    assert found == epochs
+    assert told in why
+    assert ("not planned" in why) is (n != 960)
 
 
 @pytest.mark.parametrize(("n", "side", "batch"), [(200, 128, 16), (2000, 256, 32), (2000, 384, 16)])
@@ -257,12 +309,16 @@ def test_thresholds_are_to_bear_changes() -> None:
     assert values({"target": "multilabel"}, class_counts=three)["operating_point"] == "robust"
 
 
-def test_images_that_were_made_square_are_stretched() -> None:
+def test_images_that_were_probably_made_square_are_stretched() -> None:
     square: dict[str, Any] = dict.fromkeys(
         ("min_height", "max_height", "min_width", "max_width"), 224.0
     )
     value, reason = apply_rules(facts(**square), {})["stretch"]
     assert value > 0
     assert "All images are 224 pixels high and wide" in reason
+    assert "probably they were resized" in reason
+    assert values(**square, share_spaced=0.9)["stretch"] == value
+    taken, why = apply_rules(facts(**square, share_spaced=1.0), {})["stretch"]
+    assert (taken, "their headers give the distance" in why) == (0, True)
     assert values(**square | {"max_width": 225.0})["stretch"] == 0
     assert values()["stretch"] == 0

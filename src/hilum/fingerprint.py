@@ -86,9 +86,11 @@ class Fingerprint:
     bits : dict
         Images by bits a value.
     modalities : dict
-        Images by modality, where the table or the DICOM headers give it.
+        Images by modality, where the table has such a column; DICOM headers fill it when asked to.
     spacings_mm : tuple of float or None
-        Least, median and greatest distance between pixels, where the files give it.
+        Least, median and greatest distance between rows, where the files give it.
+    share_spaced : float
+        Of the images, those whose files give the distance between rows and between columns.
     intensity : Intensity or None
         None where no looks were given.
     sides : dict
@@ -119,6 +121,7 @@ class Fingerprint:
     bits: dict[str, int] = field(default_factory=dict)
     modalities: dict[str, int] = field(default_factory=dict)
     spacings_mm: tuple[float, float, float] | None = None
+    share_spaced: float = 0.0
     intensity: Intensity | None = None
     sides: Mapping[Mirror, Side] = field(default_factory=dict)
     resolution: Resolution | None = None
@@ -149,7 +152,7 @@ def take_fingerprint(samples: pd.DataFrame, looks: NDArray[np.uint8] | None = No
     height, width = seen["height"].astype(float), seen["width"].astype(float)
     aspect = width / height
     grey = seen["grey"].astype(bool)
-    labels = _labels(train)
+    labels, spacings = _labels(train), _spacings(seen)
     return Fingerprint(
         n_train=len(train),
         class_counts={str(k): int(v) for k, v in labels.explode().dropna().value_counts().items()},
@@ -171,7 +174,8 @@ def take_fingerprint(samples: pd.DataFrame, looks: NDArray[np.uint8] | None = No
         share_grey=float(grey.mean()),
         bits=_counts(seen, "bits"),
         modalities=_counts(seen, "modality"),
-        spacings_mm=_spacings(seen),
+        spacings_mm=_least_median_greatest(spacings),
+        share_spaced=len(spacings) / max(1, len(seen)),
         intensity=None if looks is None else measure_intensity(looks, np.flatnonzero(is_train)),
         sides={}
         if looks is None
@@ -286,10 +290,14 @@ def _counts(seen: pd.DataFrame, column: str) -> dict[str, int]:
     return {str(k): int(v) for k, v in values[values != ""].value_counts().items()}
 
 
-def _spacings(seen: pd.DataFrame) -> tuple[float, float, float] | None:
+def _spacings(seen: pd.DataFrame) -> pd.Series[float]:
+    """Return the distances between pixels of the images whose files give them."""
     if "spacing_mm" not in seen.columns:
-        return None
-    values = pd.to_numeric(seen["spacing_mm"], errors="coerce").dropna()
+        return pd.Series(dtype=float)
+    return pd.to_numeric(seen["spacing_mm"], errors="coerce").dropna()
+
+
+def _least_median_greatest(values: pd.Series[float]) -> tuple[float, float, float] | None:
     if values.empty:
         return None
     return float(values.min()), float(values.median()), float(values.max())

@@ -12,6 +12,7 @@ import torch
 
 from hilum.budget import (
     FEW_MEMBERS,
+    LEAST_EPOCHS,
     LEAST_MEMBERS,
     MOST_MEMBERS,
     Budget,
@@ -41,16 +42,24 @@ from hilum.rules import (
     apply_rules,
     pixel_ranges,
 )
-from hilum.settings import DEFAULT_REASON, MOST_NETWORKS, Settings, make_settings
+from hilum.settings import (
+    MOST_NETWORKS,
+    SIDES_OF_INPUT,
+    Settings,
+    default_reason,
+    make_settings,
+    with_both_sides,
+)
+from hilum.usage import as_used
 
 PROBED = ("precision", "layout")
 """Settings that are timed unless the user gives them."""
 
-ALONE = {
-    "reductions": "One network, which gets images whole.",
-    "kinds": "One network, which begins with the weights.",
-}
-"""What is said of settings of an ensemble where there is one network."""
+SQUARE = "As long as the other side, which the user has set alone."
+"""What is said of a side of the input that `with_both_sides` has added."""
+
+UNTIMED = "One: what set epochs take is not timed. --set members=3 makes an ensemble."
+"""What is said of the number of networks where time would have said it."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +129,16 @@ def make_plan(
     SettingError
         If the user's settings are unknown or impossible, alone or together.
     """
-    asked = _Asked(fingerprint, hardware, recipe, dict(chosen or {}))
+    chosen = chosen or {}
+    asked = _Asked(fingerprint, hardware, recipe, with_both_sides(chosen))
     started = time.monotonic()
     if budget is not None:
         asked = _looked_closer(asked, budget, trial)
         budget = replace(budget, elapsed_s=budget.elapsed_s + time.monotonic() - started)
-    plan = _as_used(_choose(asked, budget), asked)
-    return replace(plan, fingerprint=asked.facts, hardware=hardware)
+    plan = _choose(asked, budget)
+    settings, reasons = as_used(plan.settings, plan.reasons, asked.given, by_rules=recipe is None)
+    squared = dict.fromkeys(asked.given.keys() - chosen.keys(), SQUARE)
+    return Plan(settings, reasons | squared, asked.facts, hardware)
 
 
 def _looked_closer(asked: _Asked, budget: Budget, trial: Trial | None) -> _Asked:
@@ -195,7 +207,7 @@ def _propose(asked: _Asked) -> Plan:
     values = {name: value for name, (value, _) in found.items()}
     settings = make_settings({**values, **given})
     _check_network(settings, asked.n_classes)
-    reasons = {name: _default_reason(name) for name in Settings.model_fields} | {
+    reasons = {name: default_reason(name) for name in Settings.model_fields} | {
         name: reason for name, (_, reason) in found.items()
     }
     reasons |= dict.fromkeys(given, "Set by the user.")
@@ -205,10 +217,11 @@ def _propose(asked: _Asked) -> Plan:
 def _within(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Plan:
     """Fit epochs, networks and input into the time that there is, where they are free."""
     if "epochs" in asked.given:
-        if not budget.is_given:
-            return plan
-        why = "Set by the user; how long that takes is not held against --minutes."
-        return Plan(plan.settings, plan.reasons | {"epochs": why})
+        told = {"members": UNTIMED} if asked.leaves_members(plan.settings) else {}
+        if budget.is_given:
+            why = "Set by the user; how long that takes is not held against --minutes."
+            told["epochs"] = why
+        return Plan(plan.settings, plan.reasons | told)
     if asked.recipe is not None:
         if not budget.is_given:
             return plan
@@ -258,31 +271,45 @@ def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) 
         fitted = _fit(*timed[-1], asked, sizes, left())
         is_as_many = fitted.is_ensemble or not asked.leaves_members(candidate.settings)
         if not fitted.is_starved and is_as_many:
-            return fitted.plan
+            return _told_smaller(fitted.plan, plan, asked)
     # The timing of all of them has taken time too.
     again = [_fit(*each, asked, sizes, left()) for each in timed]
-    return next((fitted.plan for fitted in again if not fitted.is_starved), again[-1].plan)
+    found = next((fitted for fitted in again if not fitted.is_starved), again[-1])
+    return _told_smaller(found.plan, plan, asked)
+
+
+def _told_smaller(plan: Plan, wanted: Plan, asked: _Asked) -> Plan:
+    """Say why a plan has a smaller input than was wanted, where it has: what does not fit there."""
+    side, whole = (each.settings.input_height for each in (plan, wanted))
+    if side == whole:
+        return plan
+    members, epochs = plan.settings.members, wanted.settings.epochs
+    is_free = asked.leaves_members(plan.settings) and members > 1
+    n = LEAST_MEMBERS if is_free else members
+    least = max(min(LEAST_EPOCHS, epochs), math.ceil(enough(plan.settings, n) * epochs))
+    networks = "one network" if n == 1 else f"{n} networks"
+    why = (
+        f"{side} pixels, less than these images have: with {whole} there is no time for {networks} "
+        f"of {least} epochs, where {epochs} are wanted."
+    )
+    return replace(plan, reasons=plan.reasons | dict.fromkeys(SIDES_OF_INPUT, why))
 
 
 def _smaller_and_smaller(plan: Plan, asked: _Asked) -> Iterator[Plan]:
     """Yield the plan, then those for smaller inputs, where they are free and show the signs."""
     yield plan
-    is_given = bool({"input_height", "input_width"} & asked.given.keys())
+    is_given = bool({*SIDES_OF_INPUT} & asked.given.keys())
     if asked.needs_pixels or is_given or not plan.settings.is_own:
         return
     whole = plan.settings.input_height
     # Still smaller ones would not be much faster, and blind to more.
     for side in sorted((s for s in SIDES if FULL_RESOLUTION <= s < whole), reverse=True):
-        why = (
-            f"{side} pixels, less than these images have: with {whole} there is no time for an "
-            "ensemble, or for most of the epochs."
-        )
-        both = dict.fromkeys(("input_height", "input_width"), side)
+        both = dict.fromkeys(SIDES_OF_INPUT, side)
         try:
             smaller = _propose(replace(asked, given=asked.given | both))
         except SettingError:
             return  # the network that the user has described cannot be built for it
-        yield Plan(smaller.settings, smaller.reasons | dict.fromkeys(both, why))
+        yield smaller
 
 
 def _time(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Paces:
@@ -314,24 +341,6 @@ def _with_members(plan: Plan, members: int, asked: _Asked) -> Plan:
     return Plan(settings, plan.reasons | {"members": why})
 
 
-def _as_used(plan: Plan, asked: _Asked) -> Plan:
-    """Leave no reductions, kinds and rate in a plan that none of its networks would get."""
-    members = plan.settings.members
-    changes, reasons = dict[str, Any](), dict(plan.reasons)
-    for name, alone in ALONE.items():
-        planned = getattr(plan.settings, name)
-        if len(planned) > members and name not in asked.given:
-            changes[name] = planned[:members]
-            reasons |= {name: alone} if members == 1 else {}
-    used = plan.settings.model_copy(update=changes)
-    begins_at_random = any(turn.kind == "network" for turn in used.turns())
-    if "random_rate" not in asked.given and not begins_at_random:
-        default = Settings.model_fields["random_rate"].default
-        used = used.model_copy(update={"random_rate": default})
-        reasons["random_rate"] = _default_reason("random_rate")
-    return Plan(used, reasons)
-
-
 def _check_network(settings: Settings, n_classes: int) -> None:
     """Build the networks without memory, so that one that cannot be is told before training."""
     most = min(MOST_NETWORKS, math.lcm(len(settings.reductions), len(settings.kinds)))
@@ -361,11 +370,6 @@ def _resolved(plan: Plan, n_classes: int, hardware: Hardware) -> Plan:
         found |= {name: getattr(timed, name) for name in open_choices}
         reasons |= dict.fromkeys(open_choices, timed.reason)
     return Plan(settings.model_copy(update=found), reasons)
-
-
-def _default_reason(name: str) -> str:
-    about = Settings.model_fields[name].description
-    return f"{DEFAULT_REASON}; {about}." if about else f"{DEFAULT_REASON}."
 
 
 def _of_preset(asked: _Asked, preset: Preset) -> Choices:

@@ -30,7 +30,7 @@ from hilum.progress import LogProgress, Progress
 from hilum.resolution import try_sides
 from hilum.rules import choose_start
 from hilum.scan import scan
-from hilum.settings import Settings, make_settings
+from hilum.settings import Settings, make_settings, with_both_sides
 from hilum.splits import OUT_OF_FOLD, Split, join_groups, make_folds, make_split, make_strata
 from hilum.targets import TargetKind, truths
 
@@ -176,8 +176,8 @@ def prepare(
     preset = load_preset(recipe) if recipe else None
     # So that a slip is told before the images are read; presets name all that they begin with.
     start = {name: value for name, (value, _) in choose_start(chosen).items()}
-    said = (dict(preset.beside(chosen).values) if preset else start) | chosen
-    given = make_settings(_with_both_sides(said))
+    said = (dict(preset.beside(chosen).values) if preset else start) | with_both_sides(chosen)
+    given = make_settings(said)
     _check_start(given)
     check_minutes(minutes)
     hardware = find_hardware(given.accelerator)
@@ -221,7 +221,7 @@ def prepare(
     progress.say("Planning, which may time some training steps.")
     too_little = SettingError(
         f"There is too little memory for what planning tries on {hardware.name}. Ask for less: "
-        "--set batch_size=…, or --set input_height=… and --set input_width=…."
+        "--set batch_size=…, or --set input_height=…."
     )
     # Where folds take turns, one plan is made of all that any of them may train on.
     facts = take_fingerprint(samples.replace({"split": {OUT_OF_FOLD: "train"}}), scanned.looks)
@@ -260,13 +260,6 @@ def _check_target(found: TargetKind, planned: TargetKind | None, *, by_user: boo
             f"The plan that is to be taken is for the target '{planned}', and these data have the "
             f"target '{found}'. Leave --recipe out, so that a plan is made for them."
         )
-
-
-def _with_both_sides(values: dict[str, Any]) -> dict[str, Any]:
-    """Give an input of which one side is said the same for the other, until it is planned."""
-    sides = ("input_height", "input_width")
-    said = [values[name] for name in sides if name in values]
-    return dict.fromkeys(sides, said[0]) | values if said else values
 
 
 def _check_start(settings: Settings) -> None:

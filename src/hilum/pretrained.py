@@ -417,12 +417,47 @@ LEAST_SIDE = 64
 PRETRAINED_IMAGES_SEEN = 20_000
 
 
+def is_from_elsewhere(settings: Mapping[str, Any]) -> bool:
+    """Tell whether settings name a backbone that is none of Hilum's own."""
+    backbone = settings.get("backbone")
+    return backbone is not None and parse_backbone(str(backbone))[0] != "hilum"
+
+
+def side_from_elsewhere(chosen: Mapping[str, Any], planned: int) -> tuple[int, str]:
+    """Choose the side of the input of a backbone from elsewhere, in pixels, and say why.
+
+    Parameters
+    ----------
+    chosen : mapping
+        The user's settings.
+    planned : int
+        What the rule for Hilum's own networks chose.
+    """
+    facts = _facts_of(str(chosen["backbone"]))
+    if chosen.get("weights") is not None:
+        side = int(facts.input_size[-1]) if facts is not None else PRETRAINED_SIDE
+        return side, f"The weights are made for images of {side}×{side} pixels."
+    if facts is not None and facts.fixed_input_size:
+        side = int(facts.input_size[-1])
+        return side, f"The network is made for images of {side}×{side} pixels."
+    side = max(planned, LEAST_SIDE)
+    return side, f"{planned} by the size of the images; {LEAST_SIDE} at least for such a network."
+
+
+def _facts_of(backbone: str) -> Any:
+    """Return timm's own description of a backbone, None of another library's."""
+    library, name = parse_backbone(backbone)
+    return timm_facts(name) if library == "timm" else None
+
+
 def choose_for_backbone(
     chosen: Mapping[str, Any],
     so_far: Mapping[str, tuple[Any, str]],
     fingerprint: Fingerprint,
 ) -> dict[str, tuple[Any, str]]:
     """Plan for a backbone from elsewhere: value and reason by setting; nothing without one.
+
+    Its input is chosen among the rules (`side_from_elsewhere`), for some of them depend on it.
 
     That its weights should move less than a new head, and at first not at all, is common practice;
     the numbers are customary ones and were not measured here.
@@ -434,16 +469,10 @@ def choose_for_backbone(
     so_far : mapping
         What the rules for Hilum's own networks chose.
     """
-    backbone, weights = chosen.get("backbone"), chosen.get("weights")
-    if backbone is None:
-        return {}
-    library, name = parse_backbone(str(backbone))
-    if library == "hilum":
+    if not is_from_elsewhere(chosen):
         return {}  # the table of rules plans for it
-    facts = timm_facts(name) if library == "timm" else None
+    weights, facts = chosen.get("weights"), _facts_of(str(chosen["backbone"]))
     found = dict[str, tuple[Any, str]]()
-    side, why = _side(weights, facts, int(so_far["input_height"][0]))
-    found |= {"input_height": (side, why), "input_width": (side, why)}
     found["members"] = 1, "One network: a backbone from elsewhere is large."
     found["dense_units"] = (), "One linear layer on the backbone's features."
     constants = (
@@ -455,9 +484,12 @@ def choose_for_backbone(
     found["normalisation"] = "dataset", constants
     if weights is None:
         return found
-    epochs = min(30, max(5, round(PRETRAINED_IMAGES_SEEN / fingerprint.n_train)))
-    n_seen = f"About {PRETRAINED_IMAGES_SEEN:,} images seen in all"
-    found["epochs"] = epochs, f"{n_seen}, 5 to 30 epochs: the weights begin well."
+    n = fingerprint.n_train
+    epochs = min(30, max(5, round(PRETRAINED_IMAGES_SEEN / n)))
+    found["epochs"] = (
+        epochs,
+        seen_in_words(epochs, n, PRETRAINED_IMAGES_SEEN, "where weights begin well"),
+    )
     found["learning_rate"] = 1e-3, "The head's; it is new. Customary, not measured here."
     found["backbone_rate"] = 0.1, "The weights are to move less than the new head. Customary."
     found["frozen_epochs"] = 1, "Until the new head is of use, it would only disturb the weights."
@@ -467,16 +499,15 @@ def choose_for_backbone(
     return found
 
 
-def _side(weights: Any, facts: Any, planned: int) -> tuple[int, str]:
-    """Choose the side of the input in pixels, and say why."""
-    if weights is not None:
-        side = int(facts.input_size[-1]) if facts is not None else PRETRAINED_SIDE
-        return side, f"The weights are made for images of {side}×{side} pixels."
-    if facts is not None and facts.fixed_input_size:
-        side = int(facts.input_size[-1])
-        return side, f"The network is made for images of {side}×{side} pixels."
-    side = max(planned, LEAST_SIDE)
-    return side, f"{planned} by the size of the images; {LEAST_SIDE} at least for such a network."
+def seen_in_words(epochs: int, n_train: int, aim: int, where: str) -> str:
+    """Say how many images a network sees in all, how many it is to see, and what holds it back."""
+    why = (
+        f"A network sees {n_train:,} images {epochs} times, about {epochs * n_train:,} in all; "
+        f"{aim:,} are aimed at {where}."
+    )
+    if epochs == round(aim / n_train):
+        return why
+    return f"{why} {'Fewer' if epochs * n_train > aim else 'More'} epochs are not planned."
 
 
 def normalisation_of(settings: Settings) -> tuple[list[float], list[float]] | None:
@@ -487,10 +518,9 @@ def normalisation_of(settings: Settings) -> tuple[list[float], list[float]] | No
     """
     if settings.weights is None or settings.backbone is None:
         return None
-    library, name = parse_backbone(settings.backbone)
-    if library == "hilum":
+    if settings.is_own:
         return [PHOTO_MEAN] * settings.channels, [PHOTO_STD] * settings.channels
-    facts = timm_facts(name) if library == "timm" else None
+    facts = _facts_of(settings.backbone)
     if facts is None:
         return None
     return _by_channel(facts.mean, settings.channels), _by_channel(facts.std, settings.channels)

@@ -51,6 +51,10 @@ OF_ANOTHER_LENGTH = {
 DEFAULT_REASON = "The default"
 """How the reason begins of a setting that nothing in the data speaks for or against."""
 
+INPUT = "network input, pixels; where one side alone is set, the other is as long"
+
+SIDES_OF_INPUT = ("input_height", "input_width")
+
 Kind = Literal["backbone", "network"]
 
 
@@ -78,8 +82,8 @@ class Settings(BaseModel):
     )
 
     # Pixels
-    input_height: int = Field(128, ge=8, le=2048, description="network input, pixels")
-    input_width: int = Field(128, ge=8, le=2048, description="network input, pixels")
+    input_height: int = Field(128, ge=8, le=2048, description=INPUT)
+    input_width: int = Field(128, ge=8, le=2048, description=INPUT)
     channels: Literal[1, 3] = Field(1, description="1 grey, 3 RGB")
     resize: Resize = Field("letterbox", description="how images get to the input size")
     ranges: dict[str, tuple[float, float]] = Field(
@@ -381,6 +385,18 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
         raise SettingError(_explain(error)) from None
     _check_rule(settings.operating_point)
     return settings
+
+
+def default_reason(name: str) -> str:
+    """Return the reason of a setting that is left at its default: what it means."""
+    about = Settings.model_fields[name].description
+    return f"{DEFAULT_REASON}; {about}." if about else f"{DEFAULT_REASON}."
+
+
+def with_both_sides(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Make an input square of which the user has set one side alone."""
+    said = [chosen[name] for name in SIDES_OF_INPUT if name in chosen]
+    return dict.fromkeys(SIDES_OF_INPUT, said[0]) | dict(chosen) if said else dict(chosen)
 
 
 def _check_rule(rule: str) -> None:

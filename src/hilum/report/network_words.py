@@ -12,6 +12,7 @@ from typing import Any
 
 from hilum.report import words
 from hilum.report.facts import RunFacts
+from hilum.settings import Settings
 
 ACTIVATIONS = {
     "relu": "ReLU",
@@ -115,27 +116,32 @@ def is_mixed(facts: RunFacts) -> bool:
 
 
 def kinds_of(facts: RunFacts) -> list[str]:
-    """Return what each network of the ensemble is, 'backbone' or 'network', as it was planned."""
-    return _in_turn(facts, facts.setting("kinds") or ["backbone"])
+    """Return what each network of the ensemble is, 'backbone' or 'network'."""
+    return [turn.kind for turn in _planned(facts).turns()]
 
 
-def _in_turn(facts: RunFacts, planned: Sequence[Any]) -> list[Any]:
-    """Return what each network of the ensemble gets, as `Settings.turns` deals it out."""
-    return [planned[number % len(planned)] for number in range(n_members(facts))]
+def _planned(facts: RunFacts) -> Settings:
+    """Return the plan's settings as they stand: another version may have had other rules."""
+    known = {name: facts.setting(name) for name in facts.plan if name in Settings.model_fields}
+    return Settings.model_construct(**known)
+
+
+def _cnns(facts: RunFacts) -> list[Settings]:
+    """Return what each CNN of the plan that begins at random is built from."""
+    planned = _planned(facts)
+    return [planned.of(turn) for turn in planned.turns() if turn.kind == "network"]
 
 
 def resolutions(facts: RunFacts) -> str:
     """Say how large the networks of an ensemble get their images; '' where all get them whole."""
-    factors = _in_turn(facts, facts.setting("reductions") or [1])
-    if set(factors) == {1}:
+    counts = Counter(turn.reduction for turn in _planned(facts).turns())
+    if set(counts) == {1}:
         return ""
-    counts = Counter(factors)
     shares = [f"{numeral(counts[factor])} {SHARES[factor]}" for factor in sorted(counts)]
     text = f"They see the images: {words.join(shares)} of their size"
-    halving = facts.setting("network") == "residual" and facts.setting("stem_stride") == 2
-    has_cnn = is_mixed(facts) or not facts.setting("backbone")
     stem = "; on reduced images a stage at full resolution stands in place of the stem that halves"
-    return f"{text}{stem if halving and has_cnn else ''}."
+    differ = len({one.stem_stride for one in _cnns(facts)}) > 1
+    return f"{text}{stem if differ else ''}."
 
 
 def weights(start: Mapping[str, Any]) -> str:
@@ -169,13 +175,13 @@ def network(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
     """Describe the network in one sentence."""
     backbone = facts.setting("backbone")
     if not backbone:
-        text = _cnn_words(facts, cite)
+        text = _cnn_words(_cnns(facts)[0], cite)
     else:
         library, _, name = str(backbone).partition(":")
         of = f" of {LIBRARIES[library]}" if library in LIBRARIES else cite("efficientnet")
         text = f"The network {OWN_BACKBONES.get(name, name)}{of}, with a head of its own"
     if is_mixed(facts):
-        cnn = _cnn_words(facts, cite)
+        cnn = _cnn_words(_cnns(facts)[0], cite)
         text = f"{text}, together with {cnn[:1].lower()}{cnn[1:]}"
     dense = [str(n) for n in facts.setting("dense_units") or ()]
     if dense:
@@ -191,30 +197,30 @@ def network(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
     return f"{text}, told the {'two' if n == 2 else n} classes apart."
 
 
-def _cnn_words(facts: RunFacts, cite: Callable[..., str]) -> str:
-    """Describe the CNN that begins at random, without its head."""
-    channels = [f"{n}" for n in facts.setting("conv_channels") or ()]
-    activation = ACTIVATIONS.get(str(facts.setting("activation")), "")
-    kind = facts.setting("network")
+def _cnn_words(one: Settings, cite: Callable[..., str]) -> str:
+    """Describe a CNN that begins at random, without its head."""
+    channels = [f"{n}" for n in one.conv_channels]
+    activation = ACTIVATIONS.get(one.activation, "")
     blocks = numeral(len(channels))
+    kind: str = one.network  # of other versions it may be another
     if kind == "residual":
-        each = int(facts.setting("blocks_per_stage") or 1)
         return (
             f"A residual network{cite('resnet')} with {blocks} stages of "
-            f"{words.plural(each, 'block')} ({words.join(channels)} channels), {activation} "
-            f"activations, batch normalisation{cite('batch_norm')} and global average pooling"
+            f"{words.plural(one.blocks_per_stage, 'block')} ({words.join(channels)} channels), "
+            f"{activation} activations, batch normalisation{cite('batch_norm')} and global "
+            "average pooling"
         )
     if kind != "classic":
         return f"A network of the kind “{kind}”"
-    side = facts.setting("kernel_size")
-    padding = "unpadded" if facts.setting("padding") == "valid" else "padded"
+    side = one.kernel_size
+    padding = "unpadded" if one.padding == "valid" else "padded"
     text = (
         f"A convolutional network{cite('cnn')} of {blocks} blocks ({words.join(channels)} "
         f"channels), each of {padding} {side} × {side} convolution, {activation}"
     )
-    if facts.setting("batch_norm"):
+    if one.batch_norm:
         text += f", batch normalisation{cite('batch_norm')}"
-    return f"{text} and 2 × 2 {facts.setting('pool')}-pooling"
+    return f"{text} and 2 × 2 {one.pool}-pooling"
 
 
 def _stages(facts: RunFacts) -> list[str]:
