@@ -157,7 +157,7 @@ def test_class_weights(class_counts: dict[str, int], weights: str) -> None:
 def test_few_images_still_make_a_plan() -> None:
     plan = make_plan(fingerprint(n_train=2, class_counts={"a": 1, "b": 1}), CPU)
     assert plan.settings.epochs == MOST_EPOCHS
-    assert plan.reasons["batch_size"] == "1 step an epoch for 2 images."
+    assert plan.reasons["batch_size"] == "1 step an epoch of all 2 images."
 
 
 def test_network_that_cannot_be_built_is_told_before_training() -> None:

@@ -370,12 +370,17 @@ def _comes_much_larger(facts: Fingerprint, so_far: Mapping[str, Any]) -> bool:
 # -- training ------------------------------------------------------------------------------------
 
 
-def _steps(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
-    n, n_classes = facts.n_train, len(facts.class_counts)
+def images_wanted(n_classes: int, so_far: Mapping[str, Any]) -> int:
+    """Return how many images training is to see in all epochs; of large data it sees more."""
     seen, of_class = IMAGES_SEEN, SEEN_A_CLASS
     if begins_well(so_far):
         seen, of_class = PHOTO_IMAGES_SEEN, PHOTO_SEEN_A_CLASS
-    seen += of_class * max(0, n_classes - 2)
+    return seen + of_class * max(0, n_classes - 2)
+
+
+def _steps(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
+    n, n_classes = facts.n_train, len(facts.class_counts)
+    seen = images_wanted(n_classes, so_far)
     epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(seen / n)))
     is_large = so_far["input_height"] * so_far["input_width"] > LARGE_PIXELS
     batch = 16 if n < FEW_IMAGES or is_large else 32
@@ -390,7 +395,7 @@ def _steps(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
         ),
         "batch_size": (
             batch,
-            f"{_steps_in_words(max(1, n // batch))} an epoch for {n:,} images."
+            f"{_steps_in_words(max(1, n // batch))} an epoch of all {n:,} images."
             + (" More of so large images at once take much memory." if is_large else ""),
         ),
     }
