@@ -124,7 +124,8 @@ OUTSIDE: dict[str, dict[str, tuple[Case, ...]]] = {
                 "it fits at none",
                 "",
                 "A guess, not measured here.",
-                "One network, at the largest where it has enough epochs, else the least.",
+                "One network, at the largest where it has enough epochs, else the least; where "
+                "epochs are on a part of the images, enough of those that the rules ask for.",
             ),
         ),
         "least epochs": (
@@ -132,7 +133,14 @@ OUTSIDE: dict[str, dict[str, tuple[Case, ...]]] = {
                 "fewer fit",
                 "",
                 "A guess: with fewer a schedule cannot rise and fall.",
-                f"`epochs` = {budget.LEAST_EPOCHS}, and the plan says how long that takes.",
+                f"`epochs` = {budget.LEAST_EPOCHS}, each on a part of the images in turn: "
+                "`steps_per_epoch` = as many as fit.",
+            ),
+            Case(
+                f"not even {budget.LEAST_SEEN:,} images in all, or three epochs of fewer",
+                "",
+                "A guess, not measured here.",
+                "So many, and the plan says how long that takes.",
             ),
         ),
         "larger input": (

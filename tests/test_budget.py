@@ -16,6 +16,7 @@ from hilum.budget import (
     ENOUGH_TOGETHER,
     FEW_MEMBERS,
     LEAST_EPOCHS,
+    LEAST_SEEN,
     LONGEST,
     MOST_MEMBERS,
     STARVED,
@@ -197,14 +198,60 @@ def test_reasons_say_the_numbers() -> None:
 
 
 def test_a_budget_that_nothing_fits_takes_the_least_and_says_so() -> None:
+    """The least are 1,000 images, or three epochs of few images."""
     chosen = choose_epochs(PACES, SIZES, settings(), Budget(0.1, is_given=True))
-    assert chosen.epochs == LEAST_EPOCHS
+    assert (chosen.epochs, chosen.steps_per_epoch) == (LEAST_EPOCHS, 11)
+    assert 3 * 11 * 32 >= LEAST_SEEN > 3 * 10 * 32
     assert chosen.reason == (
-        "0.2 s a step, 30 steps an epoch: 3 epochs, the least worth training, take about "
-        f"{chosen.expected_s / 60:.1f} minutes in all and not 0.1."
+        "0.2 s a step, 30 steps an epoch of all images: 3 epochs of 11 steps, the least worth "
+        f"training, take about {chosen.expected_s / 60:.1f} minutes in all and not 0.1."
+    )
+    few = Sizes(n_train=330, n_val=40, n_test=80)
+    chosen = choose_epochs(PACES, few, settings(), Budget(0.1, is_given=True, elapsed_s=90))
+    assert (chosen.epochs, chosen.steps_per_epoch) == (LEAST_EPOCHS, None)
+    assert chosen.reason == (
+        "0.2 s a step, 10 steps an epoch: 3 epochs, the least worth training, take about "
+        f"{chosen.expected_s / 60:.1f} minutes in all and not 0.1. Reading, checks and planning "
+        "had taken 1.5 by then."
     )
     one = choose_epochs(PACES, SIZES, settings(epochs=1), Budget(0.1, is_given=True))
     assert one.epochs == 1
+
+
+LARGE = Sizes(n_train=78_468, n_val=11_219, n_test=22_433)
+
+
+@pytest.mark.parametrize("minutes", [6, 9, 12, 20])
+def test_where_the_least_epochs_do_not_fit_each_has_the_most_steps_that_do(minutes: float) -> None:
+    """Held against trying one number of steps after another."""
+    budget = Budget(minutes, is_given=True, elapsed_s=60, read_s=0.0005, n_test=LARGE.n_test)
+    chosen = choose_epochs(PACES, LARGE, settings(epochs=6), budget)
+
+    def needed(n_steps: int) -> float:
+        return whole_s(PACES, LARGE, settings(steps_per_epoch=n_steps), LEAST_EPOCHS, budget)
+
+    assert chosen.epochs == LEAST_EPOCHS
+    tried = max(n for n in range(11, 2452) if needed(n) <= 60 * minutes)
+    assert chosen.steps_per_epoch == tried
+    assert chosen.expected_s == needed(tried)
+    assert chosen.reason.startswith(
+        f"0.2 s a step, 2,452 steps an epoch of all images: 3 epochs of {tried:,} steps fit in "
+        f"{minutes} minutes, of which "
+    )
+    kept = choose_epochs(PACES, LARGE, settings(epochs=6), budget, whole=True)
+    assert kept.steps_per_epoch is None
+    assert " 3 epochs, the least worth training, take about " in kept.reason
+
+
+def test_a_share_of_the_images_costs_its_share() -> None:
+    """Steps and validation; the rest is as before."""
+    few = settings(steps_per_epoch=613)  # a quarter
+    assert LARGE.n_watched(few) == math.ceil(613 / 2452 * 11_219)
+    assert PACE.epoch_s(LARGE, few) == pytest.approx(
+        1.05 * (613 * 0.2 + LARGE.n_watched(few) * 0.004 + 0.1)
+    )
+    assert LARGE.n_seen(few) == 20 * 613 * 32
+    assert LARGE.n_seen(settings()) == 20 * 78_468
 
 
 def test_members_and_folds_share_the_time() -> None:
@@ -263,11 +310,18 @@ def test_one_minute_is_no_minutes() -> None:
 
 
 def test_a_late_end_is_told() -> None:
-    assert overrun(None, 1e9) is None
-    assert overrun(2, 131) is None
-    late = overrun(2, 180)
-    assert late is not None
-    assert late.startswith("This took 3.0 minutes, and 2 were asked for. ")
+    assert overrun(None, 1e9, is_given=False) is None
+    for is_given in (True, False):
+        assert overrun(2, 131, is_given=is_given) is None
+    assert overrun(2, 180, is_given=True) == (
+        "This took 3.0 minutes, and 2 were asked for. plan.json says what was planned: either not "
+        "even the least fits, the epochs were set by the user, a linear model was fitted, or the "
+        "machine was busier than while steps were timed."
+    )
+    assert overrun(10, 720, is_given=False) == (
+        "This took 12.0 minutes, and 10 are the limit by default. plan.json says what was planned: "
+        "either not even the least fits, or the machine was busier than while steps were timed."
+    )
 
 
 # -- timing --------------------------------------------------------------------------------------
@@ -483,7 +537,7 @@ def test_each_of_the_folds_learns_for_as_long_as_if_it_were_alone(timed: list[st
     )
     assert whole.settings.epochs == 21
     assert folds.settings.epochs == 31
-    assert "20 steps an epoch for 653 images" in folds.reasons["batch_size"]
+    assert "20 steps an epoch of all 653 images" in folds.reasons["batch_size"]
 
 
 def test_epochs_of_the_user_stay(timed: list[str]) -> None:
@@ -518,6 +572,61 @@ def test_by_default_a_plan_that_surely_fits_is_not_timed(timed: list[str]) -> No
     many = make_plan(facts(50_000), CPU, budget=limit)
     assert timed == ["training"]
     assert "the limit by default" in many.reasons["epochs"] or "not 10" in many.reasons["epochs"]
+
+
+def paces_at(rate: float, settings: Settings) -> Paces:
+    """Make up what networks cost that learn from so many images a second at 64 pixels."""
+    area = settings.input_height * settings.input_width / 64**2
+    paces = {}
+    for turn in settings.turns(MOST_MEMBERS):
+        image_s = area / turn.reduction**2 / rate
+        paces[turn] = Pace(settings.batch_size * image_s, image_s / 3, 0.1, image_s / 2)
+    return paces
+
+
+@pytest.mark.parametrize("minutes", [None, 2.0, 10.0, 60.0])  # None is the limit by default
+@pytest.mark.parametrize("short", [28.0, 224.0])
+@pytest.mark.parametrize("begins_at_random", [False, True])
+def test_plans_for_any_size_end_in_time_or_say_that_none_does(
+    minutes: float | None, short: float, begins_at_random: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hilum.planning._check_network", lambda *_: None)  # takes long
+    if begins_at_random:
+        monkeypatch.setattr("hilum.rules.installed_file", lambda _: None)
+    for n_train in (60, 960, 5_000, 20_000, 78_000, 200_000, 1_000_000):
+        images = replace(facts(n_train), n_val=n_train // 7, median_short=short)
+        budget = Budget(
+            minutes or DEFAULT_MINUTES["cpu"],
+            is_given=minutes is not None,
+            elapsed_s=n_train / 2_000,
+            read_s=0.0002,
+            n_test=n_train // 4,
+        )
+        sizes = Sizes(n_train, images.n_val, budget.n_test)
+        for rate in (20, 100, 400, 2_000):
+
+            def paces(settings: Settings, *_: object, rate: float = rate, **__: object) -> Paces:
+                return paces_at(rate, settings)
+
+            probed = Probe("float32", "channels_last", {"a": rate})
+            monkeypatch.setattr("hilum.planning.probe", lambda *_, found=probed: found)
+            monkeypatch.setattr("hilum.planning.time_training", paces)
+            plan = make_plan(images, CPU, budget=budget)
+            found, why = plan.settings, plan.reasons["epochs"]
+            taken_s = whole_s(paces(found), sizes, found, found.epochs, budget)
+            row = f"{n_train:,} images, {rate} a second: {taken_s:.0f} s. {why}"
+            if ", the least worth training, take " in why:
+                assert taken_s > 60 * budget.minutes, row
+                assert found.members == 1, row
+                assert sizes.n_seen(found) <= max(LEAST_EPOCHS * n_train, 1_100), row
+            else:
+                assert taken_s <= 60 * budget.minutes, row
+            if found.steps_per_epoch is None:
+                assert plan.reasons["steps_per_epoch"].startswith("The default"), row
+            else:
+                assert found.epochs == LEAST_EPOCHS, row
+                assert sizes.n_seen(found) >= LEAST_SEEN, row
+                assert plan.reasons["steps_per_epoch"].startswith("There is no time for 3"), row
 
 
 def test_made_up_labels_hold_every_class() -> None:

@@ -167,6 +167,16 @@ def test_a_threshold_that_was_given_is_not_said_to_be_chosen(facts: RunFacts) ->
     assert "a threshold chosen on" not in text
 
 
+def test_an_epoch_that_was_a_share_of_the_images_is_told(facts: RunFacts) -> None:
+    """24 images are three batches of 8."""
+    changed = copy.deepcopy(facts)
+    changed.plan["batch_size"]["value"] = 8
+    for n_steps, told in ((2, ", each on 16 of the 24 training images,"), (3, ""), (9, "")):
+        changed.plan["steps_per_epoch"]["value"] = n_steps
+        text = " ".join(paragraph.text for paragraph in make_methods(changed).paragraphs)
+        assert f"for 3 epochs{told} in batches of 8 with AdamW" in text
+
+
 def test_early_stopping_is_told_as_it_was(facts: RunFacts) -> None:
     changed = copy.deepcopy(facts)
     changed.plan["early_stopping"] = {"value": 2, "reason": ""}

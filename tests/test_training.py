@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 import hilum.training
 from hilum.errors import RunError, SettingError
@@ -27,13 +28,17 @@ from hilum.training import (
     make_scheduler,
     make_source,
     mixed,
+    n_watched,
     network_logits,
     pixel_statistics,
     train_network,
+    watched,
 )
 
 # Two threads for arrays this small only wait for each other.
 torch.set_num_threads(1)
+
+CPU = torch.device("cpu")
 
 SETTINGS = Settings(
     input_height=16, input_width=16, conv_channels=(4, 8), epochs=4, batch_size=8,
@@ -324,7 +329,8 @@ def test_samples_copied_to_the_device_give_the_same_batches() -> None:
     pixels = rng.integers(0, 256, (20, 16, 12, 1), dtype=np.uint8)
     mapped = make_source(Samples(pixels, rng.integers(0, 2, 20)), torch.device("cpu"))
     copied = Source(torch.from_numpy(pixels), mapped.labels, mapped.device)
-    for one, other in zip(batches(mapped, SETTINGS, 3), batches(copied, SETTINGS, 3), strict=True):
+    both = (batches(source, SETTINGS, 1, 3) for source in (mapped, copied))
+    for one, other in zip(*both, strict=True):
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.labels, other.labels)
 
@@ -334,14 +340,132 @@ def test_batches_hold_each_sample_at_most_once_an_epoch_in_a_new_order() -> None
     pixels = np.arange(30, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2)
     source = make_source(Samples(pixels, np.arange(30)), torch.device("cpu"))
     epochs = [
-        torch.cat([batch.labels for batch in batches(source, plain, epoch)]) for epoch in (0, 1)
+        torch.cat([batch.labels for batch in batches(source, plain, 1, epoch)]) for epoch in (0, 1)
     ]
     for labels in epochs:
         assert len(labels) == 28
         assert len(set(labels.tolist())) == 28
     assert not torch.equal(*epochs)
-    for batch in batches(source, plain, 0):
+    for batch in batches(source, plain, 1, 0):
         assert torch.equal(batch.images[:, 0, 0, 0].long(), batch.labels)
+
+
+# -- an epoch that is a share of the images ------------------------------------------------------
+
+
+def numbered(n: int) -> Source:
+    """Images whose label is their number."""
+    return make_source(Samples(np.zeros((n, 16, 16, 1), np.uint8), np.arange(n)), CPU)
+
+
+def shown(n: int, settings: Settings, epochs: int, member: int = 1) -> list[list[int]]:
+    """List the images of each batch, epoch after epoch."""
+    made = (batches(numbered(n), settings, member, epoch) for epoch in range(epochs))
+    return [batch.labels.tolist() for epoch in made for batch in epoch]
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 3, 4])
+def test_epochs_of_few_steps_show_every_image_before_any_comes_again(n_steps: int) -> None:
+    """Held against going through the images lap after lap: 29 are four batches of 7, and one."""
+    few = SETTINGS.model_copy(update={"batch_size": 7, "steps_per_epoch": n_steps})
+    whole = few.model_copy(update={"steps_per_epoch": None})
+    found = shown(29, few, epochs=12)
+    assert len(found) == 12 * n_steps
+    assert found == shown(29, whole, epochs=12)[: len(found)]
+    for lap in range(3 * n_steps):
+        seen = [image for batch in found[4 * lap : 4 * lap + 4] for image in batch]
+        assert len(set(seen)) == len(seen) == 28
+    assert shown(29, few, epochs=2, member=2) != found[: 2 * n_steps]
+
+
+def test_images_that_come_again_are_changed_anew() -> None:
+    few = SETTINGS.model_copy(update={"steps_per_epoch": 1, "noise": 0.1, "augmented_share": 1.0})
+    samples = Samples(np.full((8, 16, 16, 1), 99, np.uint8), np.arange(8))
+    first, second = (
+        next(iter(batches(make_source(samples, CPU), few, 1, epoch))).images for epoch in (0, 1)
+    )
+    assert not torch.equal(first, second)
+
+
+def test_an_epoch_of_all_images_is_shuffled_by_its_seed_alone() -> None:
+    """So that plans of before give the same weights."""
+    settings = SETTINGS.model_copy(update={"batch_size": 7, "seed": 3})
+    for epoch in range(3):
+        generator = torch.Generator().manual_seed(3 * 1_000_003 + 10_007 + epoch)
+        order = torch.randperm(29, generator=generator)
+        made = list(batches(numbered(29), settings, 2, epoch))
+        for step, batch in enumerate(made):
+            assert batch.labels.tolist() == sorted(order[7 * step : 7 * step + 7].tolist())
+        assert len(made) == 4
+
+
+@pytest.mark.parametrize("n_steps", [5, 99])
+def test_as_many_steps_as_there_are_change_nothing(tmp_path: Path, n_steps: int) -> None:
+    settings = SETTINGS.model_copy(update={"steps_per_epoch": n_steps})
+    assert_identical(fit(tmp_path / "a"), fit(tmp_path / "b", settings))
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+def test_the_schedule_ends_with_the_steps_that_are_made(tmp_path: Path, schedule: str) -> None:
+    """Held against twelve steps of PyTorch's own schedule."""
+    changes = {"steps_per_epoch": 2, "epochs": 6, "schedule": schedule}
+    rates = fit(tmp_path, SETTINGS.model_copy(update=changes)).history["learning_rate"]
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=SETTINGS.learning_rate)
+    expected = (
+        OneCycleLR(optimizer, SETTINGS.learning_rate, total_steps=12, cycle_momentum=False)
+        if schedule == "one_cycle"
+        else CosineAnnealingLR(optimizer, 12)
+    )
+    for step in range(12):
+        optimizer.step()
+        expected.step()
+        if step % 2:
+            assert rates[step // 2] == pytest.approx(expected.get_last_lr()[0])
+
+
+def test_a_killed_training_of_few_steps_ends_as_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """40 images are five steps, so that the third epoch of two goes on into another lap."""
+    settings = SETTINGS.model_copy(update={"steps_per_epoch": 2, "members": 2})
+    whole = fit(tmp_path / "whole", settings)
+    for n_epochs in (2, 6):
+        with monkeypatch.context() as patch:
+            kill_after(patch, n_epochs, inside="validate")
+            with pytest.raises(KilledError):
+                fit(tmp_path / f"{n_epochs}", settings)
+        assert_identical(whole, fit(tmp_path / f"{n_epochs}", settings))
+
+
+@pytest.mark.parametrize(
+    ("n_val", "n_steps", "n"),
+    [(5000, None, 5000), (5000, 100, 5000), (5000, 50, 2500), (5000, 1, 1000), (900, 1, 900)],
+)
+def test_of_validation_images_the_share_of_an_epoch_is_watched(
+    n_val: int, n_steps: int | None, n: int
+) -> None:
+    settings = SETTINGS.model_copy(update={"steps_per_epoch": n_steps})
+    assert n_watched(803, n_val, settings) == n  # 100 steps of 8
+
+
+@pytest.mark.parametrize("kind", ["classes", "multilabel"])
+def test_watched_images_hold_every_class_in_its_share(kind: str) -> None:
+    labels = np.array([0] * 4000 + [1] * 995 + [2] * 5)
+    if kind == "multilabel":
+        labels = np.array([(0, 0), (1, 0), (1, np.nan)], np.float32)[labels]
+    pixels = np.arange(5000).astype(np.uint8)[:, None, None, None].repeat(16, 1).repeat(16, 2)
+    val = Samples(pixels, labels, tuple(map(str, range(5000))))
+    settings = SETTINGS.model_copy(update={"steps_per_epoch": 30})
+    found, again = (watched(val, settings, 800) for _ in range(2))
+    counts = np.unique(np.nan_to_num(found.labels, nan=9), axis=0, return_counts=True)[1]
+    assert counts.tolist() == [1200, 299, 2]
+    assert found.groups == again.groups
+    assert found.groups is not None
+    rows = np.array(found.groups, dtype=int)
+    np.testing.assert_array_equal(found.labels, labels[rows])
+    np.testing.assert_array_equal(found.pixels[:, 0, 0, 0], rows.astype(np.uint8))
+    other = watched(val, settings.model_copy(update={"seed": 1}), 800)
+    assert other.groups != found.groups
 
 
 def test_average_moves_towards_new_weights() -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +32,7 @@ from hilum.probing import Probe
 from hilum.progress import Task
 from hilum.settings import Settings, Turn
 from hilum.targets import Labels
-from hilum.training import Samples, network_logits, train_network
+from hilum.training import Samples, n_watched, network_logits, train_network
 
 DEFAULT_MINUTES: dict[Device, float] = {"cpu": 10.0, "mps": 10.0, "cuda": 10.0}
 """Of the whole command, where the user gives none: what a person waits for without planning to."""
@@ -68,7 +70,11 @@ SLOWER = 1.05
 """Training for minutes is a little slower than for seconds."""
 
 LEAST_EPOCHS = 3
-"""With fewer a schedule cannot rise and fall: so many are taken even where they do not fit."""
+"""With fewer a schedule cannot rise and fall: where so many do not fit, each is a share of the
+images."""
+
+LEAST_SEEN = 1000
+"""Images that a network sees in all epochs at least, however little time there is; a guess."""
 
 LONGEST = 2
 """How many times the epochs of the rules a longer budget may buy; what is left buys members."""
@@ -133,7 +139,15 @@ class Sizes:
 
     def n_steps(self, settings: Settings) -> int:
         """Return the steps of an epoch."""
-        return self.n_train // settings.batch_size or 1
+        return settings.n_steps(self.n_train)
+
+    def n_seen(self, settings: Settings) -> int:
+        """Return the training images that one network sees in all epochs."""
+        return settings.epochs * settings.n_seen(self.n_train)
+
+    def n_watched(self, settings: Settings) -> int:
+        """Return the validation images that are scored after each epoch."""
+        return n_watched(self.n_train, self.n_val, settings)
 
 
 @dataclass(frozen=True)
@@ -160,7 +174,9 @@ class Pace:
     def epoch_s(self, sizes: Sizes, settings: Settings) -> float:
         n_steps = sizes.n_steps(settings)
         return SLOWER * (
-            n_steps * self.step_s + sizes.n_val * self.validation_s + self.checkpoint_s
+            n_steps * self.step_s
+            + sizes.n_watched(settings) * self.validation_s
+            + self.checkpoint_s
         )
 
 
@@ -170,11 +186,18 @@ Paces = Mapping[Turn, Pace]
 
 @dataclass(frozen=True)
 class Choice:
-    """Epochs that were chosen, and why, with the seconds that the whole command will take."""
+    """Epochs that were chosen, and why, with the seconds that the whole command will take.
+
+    Attributes
+    ----------
+    steps_per_epoch : int or None
+        Where an epoch is to be a share of the images.
+    """
 
     epochs: int
     reason: str
     expected_s: float
+    steps_per_epoch: int | None = None
 
 
 def check_minutes(minutes: float | None) -> None:
@@ -194,14 +217,22 @@ def in_words(minutes: float) -> str:
     return f"{minutes:g} minute{'' if minutes == 1 else 's'}"
 
 
-def overrun(minutes: float | None, took_s: float) -> str | None:
-    """Say it where a command took more than a tenth longer than it was given, or None."""
+def overrun(minutes: float | None, took_s: float, *, is_given: bool) -> str | None:
+    """Say it where a command took more than a tenth longer than it had, or None.
+
+    Parameters
+    ----------
+    minutes : float or None
+        Given by the user, or else what the plan was held to.
+    """
     if minutes is None or took_s <= 66 * minutes:
         return None
+    by_user = "the epochs were set by the user, a linear model was fitted, " if is_given else ""
     return (
-        f"This took {took_s / 60:.1f} minutes, and {minutes:g} were asked for. plan.json says what "
-        "was planned: either not even the least fits, the epochs were set by the user, a linear "
-        "model was fitted, or the machine was busier than while steps were timed."
+        f"This took {took_s / 60:.1f} minutes, and {minutes:g} "
+        f"{'were asked for' if is_given else 'are the limit by default'}. plan.json says what was "
+        f"planned: either not even the least fits, {by_user}or the machine was busier than while "
+        "steps were timed."
     )
 
 
@@ -280,8 +311,9 @@ class _Clock:
 
 def _timed(settings: Settings, n_classes: int, sizes: Sizes, n_steps: int) -> Pace:
     # Made-up images must not make the loss diverge; every epoch must be run, and every layer learn.
-    once = {"epochs": 2, "early_stopping": None, "frozen_epochs": 0, "keep": "last"}
-    quiet = settings.model_copy(update={**once, "learning_rate": 1e-6})
+    once: dict[str, Any] = {"epochs": 2, "steps_per_epoch": None, "early_stopping": None}
+    once |= {"frozen_epochs": 0, "keep": "last", "learning_rate": 1e-6}
+    quiet = settings.model_copy(update=once)
     n_val = max(2, min(sizes.n_val, MOST_TIMED_VALIDATION))  # of one there is no AUROC
     train = _made_up(settings, n_classes, min(sizes.n_train, n_steps * settings.batch_size))
     val = _made_up(settings, n_classes, n_val)
@@ -356,7 +388,7 @@ def _n_passes(sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> 
         + PASSES_A_MAP * min(sizes.n_val, int(n_maps))
     )
     levels, n_affordable = robustness.choose_levels(
-        settings.members * epochs * sizes.n_train,
+        settings.members * epochs * settings.n_seen(sizes.n_train),
         for_curves=budget.n_folds == 1,
         for_threshold=settings.operating_point == "robust",
     )
@@ -421,14 +453,18 @@ def choose_members(paces: Paces, sizes: Sizes, settings: Settings, budget: Budge
     return max((m for m in range(LEAST_MEMBERS, most + 1) if fits(m)), default=1)
 
 
-def choose_epochs(paces: Paces, sizes: Sizes, settings: Settings, budget: Budget) -> Choice:
-    """Choose how many epochs to train.
+def choose_epochs(
+    paces: Paces, sizes: Sizes, settings: Settings, budget: Budget, *, whole: bool = False
+) -> Choice:
+    """Choose how many epochs to train, and where the least do not fit, how many steps each has.
 
     Parameters
     ----------
     settings : Settings
         With the epochs that the rules want without a limit in time. A given budget is filled, with
         up to `LONGEST` times as many; any other is a limit.
+    whole : bool
+        Epochs shall keep their steps, whatever they take.
     """
     wanted, room = settings.epochs, 60 * budget.minutes
     most = LONGEST * wanted if budget.is_given else wanted
@@ -438,27 +474,12 @@ def choose_epochs(paces: Paces, sizes: Sizes, settings: Settings, budget: Budget
 
     least = min(LEAST_EPOCHS, wanted)
     fitting = [epochs for epochs in range(least, most + 1) if needed(epochs) <= room]
-    epochs = fitting[-1] if fitting else least
-    expected = needed(epochs)
-    first, *others = settings.turns()
-    differ = any(other != first for other in others)
-    rate = (
-        f"{paces[first].step_s:.2g} s a step, {sizes.n_steps(settings):,} steps an epoch"
-        + (f", {settings.members} networks" if settings.members > 1 else "")
-        + (" of different speeds" if differ else "")
-        + (f", {budget.n_folds} folds" if budget.n_folds > 1 else "")
-    )
-    kept = (expected - budget.n_folds * training_s(paces, sizes, settings, epochs)) / 60
-    limit = f"{in_words(budget.minutes)}, " + ("" if budget.is_given else "the limit by default, ")
     if not fitting:
-        return Choice(
-            epochs,
-            f"{rate}: {epochs} epochs, the least worth training, take about {expected / 60:.1f} "
-            f"minutes in all and not {budget.minutes:g}.",
-            expected,
-        )
+        return _fewer_steps(paces, sizes, settings, budget, epochs=least, whole=whole)
+    epochs = fitting[-1]
+    expected = needed(epochs)
     if epochs < most:
-        why = f"{epochs} epochs fit in {limit}of which {kept:.1f} are kept for all but training."
+        why = f"{epochs} epochs fit in {_kept(paces, sizes, settings, epochs, budget)}"
     elif budget.is_given:
         why = (
             f"{epochs} epochs are done in {expected / 60:.1f} of {in_words(budget.minutes)}; more "
@@ -466,4 +487,58 @@ def choose_epochs(paces: Paces, sizes: Sizes, settings: Settings, budget: Budget
         )
     else:
         why = f"{epochs} epochs are done in about {expected / 60:.1f} minutes."
-    return Choice(epochs, f"{rate}: {why}", expected)
+    return Choice(epochs, f"{_rate(paces, sizes, settings, budget)}: {why}", expected)
+
+
+def _fewer_steps(
+    paces: Paces, sizes: Sizes, settings: Settings, budget: Budget, *, epochs: int, whole: bool
+) -> Choice:
+    """Choose how many steps each of the least epochs may have, which do not fit with all of them.
+
+    How many epochs there are matters little then, for the schedule counts steps.
+    """
+    of_all = sizes.n_steps(settings)
+    enough = math.ceil(LEAST_SEEN / (epochs * settings.batch_size))
+    least = of_all if whole else min(of_all, enough)
+
+    def with_steps(n_steps: int) -> Settings:
+        return settings.model_copy(update={"steps_per_epoch": n_steps})
+
+    def needed(n_steps: int) -> float:
+        return whole_s(paces, sizes, with_steps(n_steps), epochs, budget)
+
+    n_fitting = bisect_right(range(least, of_all), 60 * budget.minutes, key=needed)
+    n_steps = max(least, least + n_fitting - 1)
+    found, expected = with_steps(n_steps), needed(n_steps)
+    share = f" of {n_steps:,} steps" if n_steps < of_all else ""
+    if n_fitting:
+        why = f"{epochs} epochs{share} fit in {_kept(paces, sizes, found, epochs, budget)}"
+    else:
+        why = (
+            f"{epochs} epochs{share}, the least worth training, take about {expected / 60:.1f} "
+            f"minutes in all and not {budget.minutes:g}."
+        )
+        if budget.elapsed_s > 30 * budget.minutes:
+            why += f" Reading, checks and planning had taken {budget.elapsed_s / 60:.1f} by then."
+    rate = _rate(paces, sizes, settings, budget) + (" of all images" if share else "")
+    return Choice(epochs, f"{rate}: {why}", expected, n_steps if share else None)
+
+
+def _rate(paces: Paces, sizes: Sizes, settings: Settings, budget: Budget) -> str:
+    """Say how fast training is, and how much there is of it."""
+    first, *others = settings.turns()
+    differ = any(other != first for other in others)
+    return (
+        f"{paces[first].step_s:.2g} s a step, {sizes.n_steps(settings):,} steps an epoch"
+        + (f", {settings.members} networks" if settings.members > 1 else "")
+        + (" of different speeds" if differ else "")
+        + (f", {budget.n_folds} folds" if budget.n_folds > 1 else "")
+    )
+
+
+def _kept(paces: Paces, sizes: Sizes, settings: Settings, epochs: int, budget: Budget) -> str:
+    """Say of the time into which so many epochs fit how much is for all but training."""
+    expected = whole_s(paces, sizes, settings, epochs, budget)
+    kept = (expected - budget.n_folds * training_s(paces, sizes, settings, epochs)) / 60
+    limit = f"{in_words(budget.minutes)}, " + ("" if budget.is_given else "the limit by default, ")
+    return f"{limit}of which {kept:.1f} are kept for all but training."

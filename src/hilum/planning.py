@@ -40,6 +40,7 @@ from hilum.rules import (
     SIDES,
     Choices,
     apply_rules,
+    images_wanted,
     pixel_ranges,
 )
 from hilum.settings import (
@@ -72,12 +73,15 @@ class Plan:
         The facts of the data that it was made from; None while it is being made.
     hardware : Hardware or None
         The machine that it was made for; None while it is being made.
+    minutes : float or None
+        Time for the whole command that it was fitted into; None where it takes what it takes.
     """
 
     settings: Settings
     reasons: dict[str, str]
     fingerprint: Fingerprint | None = None
     hardware: Hardware | None = None
+    minutes: float | None = None
 
     @property
     def resolution(self) -> Resolution | None:
@@ -138,7 +142,15 @@ def make_plan(
     plan = _choose(asked, budget)
     settings, reasons = as_used(plan.settings, plan.reasons, asked.given, by_rules=recipe is None)
     squared = dict.fromkeys(asked.given.keys() - chosen.keys(), SQUARE)
-    return Plan(settings, reasons | squared, asked.facts, hardware)
+    limit = _limit(settings, asked, budget)
+    return Plan(settings, reasons | squared, asked.facts, hardware, limit)
+
+
+def _limit(settings: Settings, asked: _Asked, budget: Budget | None) -> float | None:
+    """Return the minutes that epochs are fitted into, where they are free."""
+    if budget is None or settings.probe or "epochs" in asked.given:
+        return None
+    return budget.minutes if budget.is_given or asked.recipe is None else None
 
 
 def _looked_closer(asked: _Asked, budget: Budget, trial: Trial | None) -> _Asked:
@@ -228,7 +240,7 @@ def _within(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Plan:
         return _fit(plan, _time(plan, asked, sizes, budget), asked, sizes, budget).plan
     if not budget.is_given:
         members = FEW_MEMBERS if asked.leaves_members(plan.settings) else plan.settings.members
-        n_seen = members * plan.settings.epochs * sizes.n_train * budget.n_folds
+        n_seen = members * sizes.n_seen(plan.settings) * budget.n_folds
         n_read = sizes.n_train + sizes.n_val + sizes.n_test
         probed = probe(plan.settings, asked.n_classes, asked.hardware)
         if surely_fits(n_seen, n_read, probed, budget):
@@ -240,19 +252,20 @@ def _within(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Plan:
 
 @dataclass(frozen=True)
 class _Fitted:
-    """A plan within the time, and whether training gets most of the epochs that it wants there."""
+    """A plan within the time.
+
+    Attributes
+    ----------
+    is_starved : bool
+        A network gets less than most of the epochs, and of the images, that it wants.
+    """
 
     plan: Plan
-    wanted: int
+    is_starved: bool
 
     @property
     def is_ensemble(self) -> bool:
         return self.plan.settings.members >= LEAST_MEMBERS
-
-    @property
-    def is_starved(self) -> bool:
-        settings = self.plan.settings
-        return settings.epochs < enough(settings, settings.members) * self.wanted
 
 
 def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) -> Plan:
@@ -326,10 +339,30 @@ def _fit(plan: Plan, paces: Paces, asked: _Asked, sizes: Sizes, budget: Budget) 
         if plan.settings.members == 1:
             alone = {"members": "There is no time for several."}
             plan = replace(plan, reasons=plan.reasons | alone)
-    choice = choose_epochs(paces, sizes, plan.settings, budget)
+    is_said = "steps_per_epoch" in asked.given
+    choice = choose_epochs(paces, sizes, plan.settings, budget, whole=is_said)
     found = plan.settings.model_copy(update={"epochs": choice.epochs})
     reasons = plan.reasons | {"epochs": choice.reason}
-    return _Fitted(Plan(found, reasons), wanted=plan.settings.epochs)
+    if choice.steps_per_epoch is not None:
+        found = found.model_copy(update={"steps_per_epoch": choice.steps_per_epoch})
+        reasons["steps_per_epoch"] = _share_in_words(found, sizes)
+    share = enough(found, found.members)
+    lacks_epochs = choice.epochs < share * plan.settings.epochs
+    # Of large data few epochs are many images.
+    wanted = images_wanted(asked.n_classes, found.model_dump())
+    lacks_images = sizes.n_seen(found) < share * wanted
+    is_less = lacks_epochs or choice.steps_per_epoch is not None
+    return _Fitted(Plan(found, reasons), is_starved=is_less and lacks_images)
+
+
+def _share_in_words(settings: Settings, sizes: Sizes) -> str:
+    n_watched = sizes.n_watched(settings)
+    scored = f"; {n_watched:,} of {sizes.n_val:,} validation images are scored after each"
+    return (
+        f"There is no time for {settings.epochs} epochs of all {sizes.n_train:,} images: each sees "
+        f"{settings.n_seen(sizes.n_train):,}, others than before until all were seen"
+        f"{scored if n_watched < sizes.n_val else ''}."
+    )
 
 
 def _with_members(plan: Plan, members: int, asked: _Asked) -> Plan:

@@ -391,12 +391,17 @@ def _comes_much_larger(facts: Fingerprint, so_far: Mapping[str, Any]) -> bool:
 # -- training ------------------------------------------------------------------------------------
 
 
-def _steps(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
-    n, n_classes = facts.n_train, len(facts.class_counts)
+def images_wanted(n_classes: int, so_far: Mapping[str, Any]) -> int:
+    """Return how many images training is to see in all epochs; of large data it sees more."""
     seen, of_class = IMAGES_SEEN, SEEN_A_CLASS
     if begins_well(so_far):
         seen, of_class = PHOTO_IMAGES_SEEN, PHOTO_SEEN_A_CLASS
-    seen += of_class * max(0, n_classes - 2)
+    return seen + of_class * max(0, n_classes - 2)
+
+
+def _steps(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
+    n, n_classes = facts.n_train, len(facts.class_counts)
+    seen = images_wanted(n_classes, so_far)
     epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(seen / n)))
     batch = _batch(n, so_far)
     if so_far.get("probe"):
@@ -421,7 +426,7 @@ def _batch(n: int, so_far: Mapping[str, Any]) -> tuple[int, str]:
         )
     elif n < FEW_IMAGES:
         why = "Half of the customary 32: more steps with few images; not compared."
-    return batch, f"{why} {_steps_in_words(max(1, n // batch))} an epoch for {n:,} images."
+    return batch, f"{why} {_steps_in_words(max(1, n // batch))} an epoch of all {n:,} images."
 
 
 def _steps_in_words(n: int) -> str:

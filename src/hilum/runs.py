@@ -117,13 +117,14 @@ def train(
             )
             with _time_kept(run, clock):
                 try:
-                    _prepare(run, progress, clock)
+                    limit = _prepare(run, progress, clock)
                 except HilumError:
                     # Nothing worth keeping: once the data are mended, the same command should work.
                     (folder / "run.json").unlink()
                     raise
                 run = _go_on(run, progress, command, clock)
-            if late := overrun(minutes, time.monotonic() - clock.started):
+            took_s, is_given = time.monotonic() - clock.started, minutes is not None
+            if late := overrun(minutes or limit, took_s, is_given=is_given):
                 progress.say(late)
             return run
     except HilumError:
@@ -285,8 +286,14 @@ def _as_recorded(recipe: str | Path | None) -> str | None:
     return str(Path(recipe).absolute()) if is_folder else str(recipe)
 
 
-def _prepare(run: Run, progress: Progress, clock: Clock) -> None:
-    """Read, check, split and plan as run.json requests, and write down what came of it."""
+def _prepare(run: Run, progress: Progress, clock: Clock) -> float | None:
+    """Read, check, split and plan as run.json requests, and write down what came of it.
+
+    Returns
+    -------
+    float or None
+        Minutes that the plan was fitted into, where there was a limit.
+    """
     request = run.facts["request"]
     given = request["options"]
     options = DataOptions(
@@ -311,6 +318,7 @@ def _prepare(run: Run, progress: Progress, clock: Clock) -> None:
         if note:
             progress.say(note)
     save_prepared(run, prepared, options, validation_note=note, elapsed_s=clock.read_s())
+    return prepared.plan.minutes
 
 
 def _columns(given: dict[str, Any] | None) -> Columns | None:
@@ -411,7 +419,7 @@ def _learn(run: Run, progress: Progress, command: Sequence[str], clock: Clock) -
             trained.network,
             basis,
             progress,
-            n_trained=len(trained.history) * len(train_samples),
+            n_trained=len(trained.history) * settings.n_seen(len(train_samples)),
             curves="fold" not in run.facts,  # of a fold they would take time from its training
         )
         # Before the model: once that is whole, a run that is resumed does not come here again.

@@ -157,6 +157,12 @@ class Settings(BaseModel):
 
     # Training
     epochs: int = Field(20, ge=1, le=10_000)
+    steps_per_epoch: int | None = Field(
+        None,
+        ge=1,
+        description="steps of an epoch at most, which then sees other images than those before it "
+        "until all were seen; all images by default",
+    )
     batch_size: int = Field(32, ge=2, le=4096, description="images")
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0, le=10)
@@ -284,6 +290,8 @@ class Settings(BaseModel):
             raise ValueError("frozen_stages are known of Hilum's own backbones alone")
         if self.probe and self.dense_units:
             raise ValueError("probe fits one linear layer, so dense_units must be empty")
+        if self.probe and self.steps_per_epoch is not None:
+            raise ValueError("probe goes over all images once, so leave steps_per_epoch")
         if self.probe and self.members > 1:
             raise ValueError("probe fits one model, since each would be the same: leave members 1")
         if self.reductions[0] != 1:
@@ -353,6 +361,21 @@ class Settings(BaseModel):
             channels = (max(1, self.conv_channels[0] // 2), *self.conv_channels)
             changes |= {"stem_stride": 1, "conv_channels": channels}
         return self.model_copy(update=changes)
+
+    def n_steps(self, n_images: int) -> int:
+        """Return the steps of an epoch, where there are so many images."""
+        whole = self.steps_of_all(n_images)
+        return min(whole, self.steps_per_epoch or whole)
+
+    def steps_of_all(self, n_images: int) -> int:
+        """Return the steps in which so many images are seen once; a smaller last batch is left."""
+        return n_images // self.batch_size or 1
+
+    def n_seen(self, n_images: int) -> int:
+        """Return how many of so many images an epoch sees."""
+        n_steps = self.n_steps(n_images)
+        is_whole = n_steps == self.steps_of_all(n_images)
+        return n_images if is_whole else n_steps * self.batch_size
 
     @property
     def pixel_spec(self) -> PixelSpec:

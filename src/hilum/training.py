@@ -36,6 +36,7 @@ from torch.optim.lr_scheduler import (
 
 from hilum.augment import augment
 from hilum.backbones import Backbone
+from hilum.cache import subset
 from hilum.errors import RunError, SettingError
 from hilum.files import write_bytes, write_csv
 from hilum.fine_tuning import freeze, parameter_groups
@@ -58,6 +59,9 @@ MEMORY_FORMATS = {
 NOTE_EVERY_S = 0.5
 
 CHUNK = 256  # images copied to a device at once
+
+LEAST_WATCHED = 1000
+"""Validation images that are scored after each epoch, where an epoch is a share of the images."""
 
 HISTORY_COLUMNS = (
     *("member", "epoch", "train_loss", "val_loss", "val_auroc", "val_balanced_accuracy"),
@@ -89,6 +93,11 @@ class Samples:
     def reduced(self, factor: int) -> Samples:
         """Return the samples with their images made smaller."""
         return self if factor == 1 else replace(self, pixels=ReducedImages(self.pixels, factor))
+
+    def take(self, rows: NDArray[np.intp]) -> Samples:
+        """Return some of the samples, unread where they lie in a store."""
+        groups = None if self.groups is None else tuple(self.groups[row] for row in rows)
+        return Samples(subset(self.pixels, rows), self.labels[rows], groups)
 
 
 @dataclass
@@ -155,6 +164,7 @@ def train_network(
             raise SettingError(f"{unknown} No epoch can be chosen by it: set monitor=val_loss.")
         progress.say(unknown)
     statistics = cache(lambda: pixel_statistics(train.pixels))
+    val = watched(val, settings, len(train))
     members: list[Member] = []
     best_epochs: list[int] = []
     rows: list[dict[str, float]] = []
@@ -223,7 +233,7 @@ def _train_member(
     network = network.to(memory_format=memory_format)  # type: ignore[call-overload]
     optimizer = make_optimizer(network, settings)
     averaged = copy.deepcopy(network) if settings.weight_averaging else None
-    n_steps = len(train) // settings.batch_size or 1
+    n_steps = settings.n_steps(len(train))
     scheduler = make_scheduler(optimizer, settings, n_steps)
     model, fabric_optimizer = fabric.setup(network, optimizer)
     if averaged is not None:
@@ -239,11 +249,11 @@ def _train_member(
         while state.epoch < settings.epochs and not _is_stopped(state, settings):
             started, noted = time.monotonic(), 0.0
             loss_sum = torch.zeros((), device=fabric.device)
-            seed = _epoch_seed(settings, place.number, state.epoch)
-            torch.manual_seed(seed)
+            torch.manual_seed(_epoch_seed(settings, place.number, state.epoch))
             model.train()
             freeze(network, state.epoch, settings)
-            for step, batch in enumerate(batches(source, settings, seed)):
+            made = batches(source, settings, place.number, state.epoch)
+            for step, batch in enumerate(made):
                 with fabric.autocast():
                     logits = model(batch.images)
                 loss = batch.loss(compute_loss, logits.float())
@@ -443,27 +453,54 @@ class Batch:
         return self.share * loss + (1 - self.share) * compute(logits, self.others)
 
 
-def batches(source: Source, settings: Settings, seed: int) -> Iterator[Batch]:
-    """Yield shuffled, augmented batches; the last, smaller one is left for another epoch.
+def batches(source: Source, settings: Settings, member: int, epoch: int) -> Iterator[Batch]:
+    """Yield shuffled, augmented batches.
+
+    Lap after lap goes through the images, each in another order and without the last, smaller
+    batch. An epoch is a lap, or where it is a share of one goes on where the epoch before ended.
 
     The next batch is made while a GPU works on the one before. A processor that trains has no core
     to spare for that.
+
+    Parameters
+    ----------
+    member, epoch : int
+        From 1 and from 0. They alone say which images come and how they are changed, so that a
+        training can be taken up after any epoch.
     """
-    made = _batches(source, settings, seed)
+    made = _batches(source, settings, member, epoch)
     return made if source.device.type == "cpu" else ahead(made)
 
 
-def _batches(source: Source, settings: Settings, seed: int) -> Iterator[Batch]:
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(source), generator=generator)
+def _batches(source: Source, settings: Settings, member: int, epoch: int) -> Iterator[Batch]:
     size = min(settings.batch_size, len(source))
-    for start in range(0, len(source) - size + 1, size):
-        # Sorted, a map on disk is read forward; the order inside a batch does not matter.
-        rows = order[start : start + size].sort().values
-        images, labels = source.batch(rows)
-        changed = augment(images, settings, generator)
-        changed = changed.contiguous(memory_format=MEMORY_FORMATS[settings.layout])
-        yield mixed(changed, labels, settings, generator)
+    _, generator = _shuffled(len(source), _epoch_seed(settings, member, epoch))
+    for lap, places in _places(len(source), settings, epoch):
+        order, _ = _shuffled(len(source), _epoch_seed(settings, member, lap))
+        for place in places:
+            # Sorted, a map on disk is read forward; the order inside a batch does not matter.
+            rows = order[place * size : (place + 1) * size].sort().values
+            images, labels = source.batch(rows)
+            changed = augment(images, settings, generator)
+            changed = changed.contiguous(memory_format=MEMORY_FORMATS[settings.layout])
+            yield mixed(changed, labels, settings, generator)
+
+
+def _places(n: int, settings: Settings, epoch: int) -> Iterator[tuple[int, range]]:
+    """Yield the laps through the images that an epoch has a part in, and its batches of each."""
+    n_steps, of_all = settings.n_steps(n), settings.steps_of_all(n)
+    step, end = epoch * n_steps, (epoch + 1) * n_steps
+    while step < end:
+        lap, first = divmod(step, of_all)
+        last = min(of_all, first + end - step)
+        yield lap, range(first, last)
+        step += last - first
+
+
+def _shuffled(n: int, seed: int) -> tuple[Tensor, torch.Generator]:
+    """Draw an order of n images; the generator that drew it goes on with their augmentation."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(n, generator=generator), generator
 
 
 def mixed(images: Tensor, labels: Tensor, settings: Settings, generator: torch.Generator) -> Batch:
@@ -522,6 +559,31 @@ def network_logits(
         ]
     network.train(was_training)
     return np.concatenate(parts)
+
+
+def n_watched(n_train: int, n_val: int, settings: Settings) -> int:
+    """Return about how many validation images are scored after each epoch.
+
+    As great a share of them as the epoch is of the training images; `LEAST_WATCHED` at least.
+    """
+    share = settings.n_steps(n_train) / settings.steps_of_all(n_train)
+    return min(n_val, max(LEAST_WATCHED, math.ceil(share * n_val)))
+
+
+def watched(val: Samples, settings: Settings, n_train: int) -> Samples:
+    """Choose the validation images that are scored after each epoch; always the same ones.
+
+    Of each class, or combination of labels, the same share is drawn, and one image at least.
+    """
+    n = n_watched(n_train, len(val), settings)
+    if n == len(val):
+        return val
+    order = np.random.default_rng(settings.seed).permutation(len(val))
+    _, kind = np.unique(np.nan_to_num(val.labels[order], nan=-1), axis=0, return_inverse=True)
+    kinds = pd.Series(kind.ravel())
+    quota = np.ceil(n / len(val) * kinds.groupby(kinds).transform("size"))
+    chosen = order[kinds.groupby(kinds).cumcount() < quota]
+    return val.take(np.sort(chosen))
 
 
 def validate(

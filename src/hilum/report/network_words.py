@@ -289,7 +289,7 @@ def training(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
     if members > 1:
         begun = f"Its {members} networks, whose logits are averaged, were trained apart for "
     return (
-        f"{begun}{_span(_epochs(facts))} in batches of "
+        f"{begun}{_span(_epochs(facts))}{share_of_images(facts)} in batches of "
         f"{facts.setting('batch_size')} with {named}{source} (learning rate "
         f"{_rates(facts)}, {how}), {loss} loss{more}, in "
         f"{facts.run['hardware']['precision']} on {_device(facts)}."
@@ -300,6 +300,15 @@ def _span(epochs: Sequence[int]) -> str:
     """Write '50 epochs', or '20 to 50 epochs' where networks were trained for different ones."""
     least, most = min(epochs), max(epochs)
     return words.plural(most, "epoch") if least == most else f"{least} to {most} epochs"
+
+
+def share_of_images(facts: RunFacts) -> str:
+    """Say how many images an epoch saw, where it was not all; else ''."""
+    n = int(facts.run["splits"]["counts"]["train"]["n"])
+    size, n_steps = int(facts.setting("batch_size")), facts.setting("steps_per_epoch")
+    if n_steps is None or n_steps >= n // size:
+        return ""
+    return f", each on {words.count(n_steps * size)} of the {words.count(n)} training images,"
 
 
 def _rates(facts: RunFacts) -> str:

@@ -41,7 +41,8 @@ GROUPS = (
     (
         "Training",
         (
-            *("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "momentum"),
+            *("epochs", "steps_per_epoch", "batch_size", "optimizer"),
+            *("learning_rate", "weight_decay", "momentum"),
             *("schedule", "plateau_patience", "plateau_factor", "loss", "class_weights"),
             *("label_smoothing", "mixup", "gradient_clip", "weight_averaging", "members"),
             *("kinds", "reductions", "early_stopping", "monitor", "keep"),
@@ -107,6 +108,7 @@ NAMES = {
     "ranges": "Black and white by pixel type",
     "resize": "Resizing",
     "schedule": "Learning-rate schedule",
+    "steps_per_epoch": "Steps of an epoch, at most",
     "test_share": "Share drawn for test",
     "val_share": "Share drawn for validation",
     "weights_sha256": "SHA-256 of the weights",
