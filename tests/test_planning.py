@@ -158,8 +158,8 @@ def test_few_images_still_make_a_plan() -> None:
     plan = make_plan(fingerprint(n_train=2, class_counts={"a": 1, "b": 1}), CPU)
     assert plan.settings.epochs == MOST_EPOCHS
     assert plan.reasons["batch_size"] == (
-        "Half of the customary 32: more steps with few images; not compared. 1 step an epoch of all "
-        "2 images."
+        "Half of the customary 32: more steps with few images; not compared. 1 step an epoch of "
+        "all 2 images."
     )
 
 
