@@ -487,7 +487,7 @@ def _weights(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     return {
         "weight_averaging": (
             0.99,
-            "The mean of late weights, customary: nothing was gained or lost by it where it was tried.",
+            "The mean of late weights, customary: no gain and no loss was found by it here.",
         ),
         "keep": (
             "last",
