@@ -22,6 +22,7 @@ from hilum.auditing.alignment import (
 )
 from hilum.auditing.duplicates import find_near_duplicates, least_agreement
 from hilum.auditing.findings import Finding
+from hilum.auditing.likeness import LEAST_COSINE, neighbours
 from hilum.looks import LOOK_SIDE
 from hilum.phantom import draw_chest
 from hilum.preparation import prepare
@@ -148,6 +149,34 @@ def test_blank_images_are_not_copies_of_each_other() -> None:
     images = chests()
     images[3:6] = [np.full((160, 128), value, np.uint8) for value in (0, 90, 255)]
     assert find(table(N), images) is None
+
+
+@pytest.mark.parametrize(("n", "n_owners"), [(2, 1), (40, 40), (40, 1), (300, 300), (300, 20)])
+@pytest.mark.parametrize("n_to_bound", [16, 4096])
+def test_the_nearest_are_found_as_by_sorting_all(
+    n: int, n_owners: int, n_to_bound: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of a few rows, and bounds from few columns."""
+    monkeypatch.setattr("hilum.auditing.likeness.MOST_CELLS", 7 * n)
+    monkeypatch.setattr("hilum.auditing.likeness.N_TO_BOUND", n_to_bound)
+    rng = np.random.default_rng(n)
+    vectors = rng.standard_normal((n, 12)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    owners = rng.permutation(np.arange(n) % n_owners)
+    expected = set()
+    cosines = vectors @ vectors.T
+    for i in range(n):
+        order = [j for j in np.argsort(-cosines[i]) if j != i and cosines[i, j] > LEAST_COSINE]
+        others = [j for j in order if owners[j] != owners[i]][:5]
+        same = [j for j in order if owners[j] == owners[i]][:2]
+        expected |= {(min(i, j), max(i, j)) for j in (*others, *same)}
+    found = neighbours(vectors, owners, (5, 2), LogProgress())
+    assert [tuple(pair) for pair in found.tolist()] == sorted(expected)
+
+
+def test_no_images_have_no_neighbours() -> None:
+    empty = neighbours(np.empty((0, 12), np.float32), np.empty(0, int), (5, 2), LogProgress())
+    assert empty.shape == (0, 2)
 
 
 def test_threshold_follows_what_is_usual() -> None:

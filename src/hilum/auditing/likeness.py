@@ -33,6 +33,7 @@ N_SPREAD = 3000
 BLOCK = 1024
 MOST_CELLS = 2**22  # of the table of likenesses held at once, however many images there are
 LEAST_COSINE = 0.2  # hardly any copy has less; of unrelated images one in twenty has more
+N_TO_BOUND = 4096  # images among which it is seen how alike the nearest of all are at least
 
 
 @dataclass(frozen=True)
@@ -94,33 +95,63 @@ def neighbours(
     -------
     array of shape (n_pairs, 2)
     """
+    order = np.argsort(owners, kind="stable")
+    names, first = np.unique(owners[order], return_index=True)
+    groups = dict(zip(names.tolist(), np.split(order, first[1:]), strict=False))
+
+    def of(start: int) -> list[NDArray[np.int64]]:
+        block = vectors[start : start + size]
+        return list(_nearest(block @ vectors.T, start, owners, groups, n_nearest))
+
     with progress.task("Comparing images", len(vectors)) as task:
         found: list[NDArray[np.int64]] = []
         size = max(1, MOST_CELLS // len(vectors)) if len(vectors) else 1
-        for start in range(0, len(vectors), size):
-            block = vectors[start : start + size]
-            found += _nearest(block @ vectors.T, start, owners, n_nearest)
-            task.advance(len(block))
+        for pairs in in_threads(of, range(0, len(vectors), size), most=2):
+            found += pairs
+            task.advance(size)
     if not found:
         return np.empty((0, 2), np.int64)
     return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
 def _nearest(
-    cosines: Floats, start: int, owners: NDArray[np.int64], n_nearest: tuple[int, int]
+    cosines: Floats,
+    start: int,
+    owners: NDArray[np.int64],
+    groups: dict[int, NDArray[np.int64]],
+    n_nearest: tuple[int, int],
 ) -> Iterator[NDArray[np.int64]]:
-    """Give the pairs of each row of a block."""
+    """Give the pairs of each row of a block; `groups` holds the images of each patient."""
     inside = np.arange(len(cosines))
     cosines[inside, start + inside] = -1
-    rows, columns = np.nonzero(cosines > LEAST_COSINE)
-    for row, alike in enumerate(np.split(columns, np.searchsorted(rows, inside[1:]))):
-        same = owners[alike] == owners[start + row]
-        for others, n in zip((alike[~same], alike[same]), n_nearest, strict=True):
-            best = others
-            if len(others) > n:
-                best = others[np.argpartition(cosines[row, others], -n)[-n:]]
+    own = [groups[owner] for owner in owners[start : start + len(cosines)].tolist()]
+    n_other, n_own = n_nearest
+    least = _bounds(cosines, n_other + max(map(len, own)))
+    # Of the raveled table: the same places, fifteen times as fast.
+    rows, columns = np.divmod(np.flatnonzero(cosines >= least[:, None]), cosines.shape[1])
+    splits = np.searchsorted(rows, inside[1:])
+    for row, (alike, group) in enumerate(zip(np.split(columns, splits), own, strict=True)):
+        others = alike[owners[alike] != owners[start + row]]
+        same = group[cosines[row, group] > LEAST_COSINE]
+        for some, n in ((others, n_other), (same, n_own)):
+            best = some
+            if len(some) > n:
+                best = some[np.argpartition(cosines[row, some], -n)[-n:]]
             if len(best):
                 yield np.stack([np.full(len(best), start + row), best], axis=1)
+
+
+def _bounds(cosines: Floats, n: int) -> Floats:
+    """Return for each row what its `n` greatest reach, `LEAST_COSINE` or more.
+
+    The `n` greatest of some columns are no greater than those of all. Without this bound one image
+    in twenty would have to be looked at, for each image.
+    """
+    some = cosines[:, :: max(1, cosines.shape[1] // N_TO_BOUND)]
+    least = np.full(len(cosines), np.nextafter(np.float32(LEAST_COSINE), np.float32(1)), np.float32)
+    if n >= some.shape[1]:
+        return least
+    return np.maximum(least, np.partition(some, -n, axis=1)[:, -n])
 
 
 def _blocks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
