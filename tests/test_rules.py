@@ -237,7 +237,8 @@ def test_networks_that_begin_with_weights_learn_slowly() -> None:
     assert (mixed["learning_rate"], mixed["random_rate"]) == (7e-4, 3)
     assert (alone["learning_rate"], "random_rate" in alone) == (7e-4, False)
     few = values(n_train=299)
-    assert (few["learning_rate"], few["random_rate"]) == (1.2e-3, 1.75)
+    assert (few["learning_rate"], few["backbone_rate"]) == (1.2e-3, 0.25)
+    assert few["learning_rate"] * few["random_rate"] == pytest.approx(2.1e-3)
     given = values({"learning_rate": 1e-3})
     assert "random_rate" not in given, "who sets the rate sets it for all networks"
     at_random = values(AT_RANDOM)

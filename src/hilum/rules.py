@@ -197,7 +197,6 @@ def choose_start(given: Mapping[str, Any]) -> Choices:
             "Edges and textures stay as they are: faster, and learnt by heart less.",
         ),
         "frozen_norms": (True, "Few images at a time tell statistics worse than a million did."),
-        "backbone_rate": (0.5, "The weights begin well, and are to move less than the new head."),
     }
 
 
@@ -456,9 +455,12 @@ def _rates(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
         peak = "Tried as the peak of a one-cycle schedule alone"
     if not begins_well(so_far):
         return {"learning_rate": (RANDOM_RATE, f"{peak}.")}
+    moves = "The weights begin well, and are to move less than the new head"
     if facts.n_train < FEW_IMAGES:
         rate, why = FEW_RATE, f"{facts.n_train} images make few steps, which then go further."
+        share = 0.25, f"{moves}; at half of its rate so few images with faint signs taught nothing."
     else:
+        share = 0.5, f"{moves}."
         rate, why = (
             PHOTO_RATE,
             "With more, networks that begin with weights may lose what they know before faint or "
@@ -466,6 +468,7 @@ def _rates(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
         )
     rates: Choices = {
         "learning_rate": (rate, f"{peak}. {why}"),
+        "backbone_rate": share,
         "gradient_clip": (
             None,
             "Off: where such networks failed, at a rate of 0.002 with 24 ill blood cells, clipping "
@@ -647,12 +650,6 @@ RULES: tuple[Rule, ...] = (
                 "Partly measured: no loss on chest X-rays, the one pair that differs in nothing "
                 "else [Weights to begin with]. At the learning rate of before, where such networks "
                 "failed on a rare class, statistics that were learnt did better [How fast].",
-            ),
-            Case(
-                "it begins with weights",
-                "backbone_rate",
-                "Partly measured: smaller shares were tried at the learning rate of before alone, "
-                "and helped where it was too high [How fast].",
             ),
             Case(
                 "`network`, `conv_channels` or another setting of CNNs is given, and no backbone",
@@ -944,6 +941,20 @@ RULES: tuple[Rule, ...] = (
                 "learning_rate",
                 "Partly measured: better than 0.0007 on six of eight sets of 126 to 177 images, by "
                 "less than chance on most of them [How fast]. Where it ends is a guess.",
+                facts={"n_train": 299},
+            ),
+            Case(
+                "it begins with weights; 300 images to learn from or more",
+                "backbone_rate",
+                "Partly measured: smaller shares were tried at the learning rate of before alone, "
+                "and helped where it was too high [How fast].",
+                facts={"n_train": 300},
+            ),
+            Case(
+                "it begins with weights; fewer",
+                "backbone_rate",
+                "Partly measured: at 0.5 a network learnt nothing from 255 images with faint "
+                "shadows, at either rate [How fast].",
                 facts={"n_train": 299},
             ),
             Case(
