@@ -10,7 +10,9 @@ from hilum.auditing.labels import (
     confident_class,
     find_label_errors,
     fit_noise,
+    predict_labels,
 )
+from hilum.auditing.quick_model import Study
 from hilum.progress import LogProgress
 from looks_made import make_looks
 from test_auditing_shortcuts import Said
@@ -134,6 +136,30 @@ def test_a_weak_model_accuses_nobody() -> None:
     )
     why = find_label_errors(samples, looks, progress=said).not_looked_for["label_errors"]
     assert line == f"Wrong labels were not looked for: {why}."
+
+
+@pytest.mark.parametrize("contrast", [0, 80])
+def test_of_many_images_a_part_is_tried_first(
+    contrast: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hilum.auditing.labels.MANY_IMAGES", 300)
+    monkeypatch.setattr("hilum.auditing.labels.N_TRIED", 200)
+    asked: list[int] = []
+
+    def predict(looks: NDArray[np.uint8], study: Study) -> NDArray[np.float64]:
+        asked.append(len(study))
+        return predict_labels(looks, study)
+
+    monkeypatch.setattr("hilum.auditing.labels.predict_labels", predict)
+    samples, looks, _ = make_looks(200, contrast=contrast)
+    found = find_label_errors(samples, looks, progress=LogProgress())
+    if contrast:
+        assert asked == [200, 400]
+        assert found.not_looked_for == {}
+        return
+    assert asked == [200]
+    why = found.not_looked_for["label_errors"]
+    assert why.endswith(", less than 0.8, tried on 200 of 400 images")
 
 
 def test_too_few_images_are_not_judged() -> None:

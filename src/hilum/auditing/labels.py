@@ -32,6 +32,10 @@ from hilum.resampling import Floats, Ints
 LEAST_AUROC = 0.8
 """Of the small model, on patients not learnt from: a weaker one calls hard images wrong ones."""
 
+MANY_IMAGES, N_TRIED, LEAST_TRIED = 20_000, 10_000, 0.75
+"""Of many images so many are tried first: where the model has less on them, by all of its interval,
+it would not be strong enough on all."""
+
 LEAST_EVIDENCE = 2.0
 """Twice the gain in penalised log-likelihood by allowing for wrong labels; docs/audit.md says how
 often chance reaches it."""
@@ -117,21 +121,37 @@ def find_label_errors(samples: pd.DataFrame, looks: Looks, *, progress: Progress
     if isinstance(study, str):
         progress.say(f"Wrong labels were not looked for: {study}.")
         return Found(not_looked_for={"label_errors": study})
-    seen = looks if len(study) == len(looks) else looks[study.rows]
-    with early_stops():
-        probs = predict_labels(seen, study)
-    quality = area(study.y, probs, study.clusters)
+    if len(study) > MANY_IMAGES:
+        part = make_study(samples, samples["label"], most=N_TRIED)
+        assert isinstance(part, Study)
+        tried, _ = _try(looks, part)
+        if tried.ci_high < LEAST_TRIED:
+            return _too_weak(tried, part, progress)
+    quality, probs = _try(looks, study)
     if quality.value < LEAST_AUROC:
-        why = (
-            "the small model that would contradict them has an "
-            f"AUROC of {quality.value:.2f} on patients not learnt from, less than {LEAST_AUROC}"
-        )
-        progress.say(f"Wrong labels were not looked for: {why}.")
-        return Found(not_looked_for={"label_errors": why})
+        return _too_weak(quality, study, progress)
     suspects = find_suspects(study, probs)
     if suspects.noise.evidence < LEAST_EVIDENCE or not len(suspects.places):
         return Found()
     return Found((_finding(samples, study, suspects, quality),))
+
+
+def _try(looks: Looks, study: Study) -> tuple[Area, Floats]:
+    """Return how well the small model tells the labels, and what it predicts."""
+    seen = looks if len(study) == len(looks) else looks[study.rows]
+    with early_stops():
+        probs = predict_labels(seen, study)
+    return area(study.y, probs, study.clusters), probs
+
+
+def _too_weak(quality: Area, study: Study, progress: Progress) -> Found:
+    why = (
+        "the small model that would contradict them has an AUROC of "
+        f"{quality.value:.2f} on patients not learnt from, less than {LEAST_AUROC}"
+        + (f", tried on {len(study):,} of {study.n_all:,} images" if study.is_sample else "")
+    )
+    progress.say(f"Wrong labels were not looked for: {why}.")
+    return Found(not_looked_for={"label_errors": why})
 
 
 def predict_labels(seen: Looks, study: Study) -> Floats:
