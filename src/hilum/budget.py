@@ -518,7 +518,7 @@ def _fewer_steps(
             f"{epochs} epochs{share}, the least worth training, take about {expected / 60:.1f} "
             f"minutes in all and not {budget.minutes:g}."
         )
-        if budget.elapsed_s > 30 * budget.minutes:
+        if budget.elapsed_s > 6 * budget.minutes:  # a tenth
             why += f" Reading, checks and planning had taken {budget.elapsed_s / 60:.1f} by then."
     rate = _rate(paces, sizes, settings, budget) + (" of all images" if share else "")
     return Choice(epochs, f"{rate}: {why}", expected, n_steps if share else None)
