@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from hilum.pooling import POOLINGS, Target, pool_probabilities
+from hilum.calls import Target
+from hilum.pooling import POOLINGS, pool_probabilities
 
 CHANCES = (1.0, 0.8, 0.6, 0.4, 0.2)
 DISTANCES = (1.5, 3.0)  # of the means of positive and negative images, standard deviations

@@ -172,6 +172,42 @@ def test_what_the_user_asks_for_is_done() -> None:
         assert reason.endswith(", as the user asked, on 2,000 images.")
 
 
+def weighted(n: int = 4000) -> tuple[Floats, Any, Floats, Floats]:
+    """Logits as a network gives them that learnt all three classes as equally frequent."""
+    rng = np.random.default_rng(0)
+    shares = np.array([0.8, 0.15, 0.05])
+    y = rng.choice(3, size=n, p=shares)
+    seen = 1.5 * np.eye(3)[y] + rng.normal(size=(n, 3))
+    truth = np.exp(1.5 * seen) * shares  # Bayes: normal distributions of deviation 1
+    return 3 * seen, y, np.log(shares), truth / truth.sum(axis=1, keepdims=True)
+
+
+def test_what_weights_took_from_classes_is_given_back() -> None:
+    z, y, priors, truth = weighted()
+    groups = [str(i) for i in range(len(y))]
+    found, reason = choose_calibrator(z, y, groups, priors=priors)
+    assert found.slope == pytest.approx(0.5, abs=0.02)
+    assert np.abs(found.probabilities(z) - truth).max() < 0.05
+    assert reason.endswith("how frequent each one was is taken into account again.")
+    plain = choose_calibrator(z, y, groups).calibrator
+    assert np.abs(plain.probabilities(z) - truth).max() > 0.3
+
+
+@pytest.mark.parametrize("wanted", ["none", "temperature", "platt"])
+def test_what_weights_took_from_one_of_two_classes_is_given_back(wanted: str) -> None:
+    rng = np.random.default_rng(0)
+    y = (rng.random(4000) < 0.1).astype(int)
+    z = 2 * y + rng.normal(size=4000)
+    logit, prior = 2 * z - 2, np.log(0.1 / 0.9)
+    groups = [str(i) for i in range(4000)]
+    found = choose_calibrator(logit[:, None], y, groups, wanted, priors=[prior]).calibrator
+    assert found.method == wanted
+    assert (found.intercept, found.slope) == pytest.approx((prior, 1), abs=0.15)
+    # Too few images to fit anything still know how frequent the classes were.
+    few = choose_calibrator(logit[:5, None], y[:5], groups[:5], wanted, priors=[prior]).calibrator
+    assert few == Calibrator(intercept=prior)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -182,6 +218,7 @@ def test_what_the_user_asks_for_is_done() -> None:
         {"method": "isotonic", "knots": [(0, 1), (1, 1)]},
         {"method": "isotonic", "knots": [(0, float("nan"))]},
         {"method": "isotonic", "knots": [(i, i) for i in range(1001)]},
+        {"method": "isotonic", "knots": [(0, 1), (1, 2)], "priors": [-1.0, -2.0, -3.0]},
     ],
 )
 def test_calibrators_that_cannot_be_are_refused(fields: dict[str, Any]) -> None:
@@ -196,6 +233,10 @@ def test_each_label_is_calibrated_on_the_images_of_which_it_is_known() -> None:
     truth[:200, 1] = np.nan
     groups = [str(i) for i in range(400)]
     found, reasons = choose_label_calibrators(z, truth, groups, ["a", "b"], "temperature")
+    weighed, _ = choose_label_calibrators(
+        z, truth, groups, ["a", "b"], "temperature", priors=np.array([-1.0, -2.0])
+    )
+    assert [part.intercept for part in weighed.parts.values()] == [-1, -2]
     alone = choose_calibrator(z[200:, 1:], truth[200:, 1].astype(int), groups[200:], "temperature")
     assert found.parts["b"] == alone.calibrator
     assert reasons == {

@@ -11,6 +11,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from hilum.losses import (
     class_weights,
     classification_loss,
+    log_priors,
     make_loss,
     multilabel_loss,
     ordinal_loss,
@@ -83,6 +84,34 @@ def test_balanced_weights_make_every_class_count_alike() -> None:
     weights = class_weights(labels, 2, settings)
     assert 9 * weights[0] == pytest.approx(float(3 * weights[1]))
     assert class_weights(labels, 2, SETTINGS).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("target", ["classes", "ordinal"])
+def test_priors_make_the_best_outputs_those_of_the_images_as_they_come(
+    loss: str, target: str
+) -> None:
+    """Of images that look alike, each class has its share among them."""
+    labels = torch.tensor([0] * 12 + [1] * 3 + [2])
+    settings = Settings(loss=loss, target=target, class_weights="balanced")
+    priors = log_priors(labels.numpy(), 3, settings)
+    assert priors is not None
+    assert np.exp(priors) == pytest.approx([12 / 16, 3 / 16, 1 / 16])
+    compute = make_loss(settings, labels.numpy(), 3, torch.device("cpu"))
+    logits = (torch.tensor([12 / 16, 3 / 16, 1 / 16]).log() - torch.tensor(priors)).float()
+    logits.requires_grad_()
+    compute(logits.expand(16, 3), labels).backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert torch.allclose(logits.grad, torch.zeros(3), atol=1e-6)
+
+
+def test_priors_of_two_classes_and_of_labels() -> None:
+    balanced = Settings(class_weights="balanced")
+    assert log_priors(np.array([0] * 9 + [1] * 3), 2, balanced) == pytest.approx([np.log(3 / 9)])
+    several = Settings(target="multilabel", class_weights="balanced")
+    labels = np.array([[1, 0], [0, NAN], [0, 1], [0, 0], [NAN, NAN]], dtype=np.float32)
+    assert log_priors(labels, 2, several) == pytest.approx(np.log([1 / 3, 1 / 2]))
+    assert log_priors(labels, 2, Settings(target="multilabel")) is None
 
 
 def test_multilabel_weights_are_those_of_two_classes_among_the_known() -> None:

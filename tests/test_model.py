@@ -97,6 +97,9 @@ def test_a_damaged_part_is_refused(folder: Path) -> None:
         read_part(folder, load_facts(folder), "weights.safetensors")
 
 
+THREE = {"class_names": ["a", "b", "c"], "positive_class": None, "operating_point": None}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -111,6 +114,14 @@ def test_a_damaged_part_is_refused(folder: Path) -> None:
         (
             {"class_names": ["a", "b", "c"], "positive_class": None},
             "two classes need a threshold, and only two classes",
+        ),
+        ({"class_shares": [0.9, 0.1]}, "shares belong to more than two classes, or grades"),
+        (THREE | {"class_shares": [0.9, 0.1]}, "there is not one share above 0 for each class"),
+        (THREE | {"class_shares": [0.9, 0.1, 0]}, "there is not one share above 0 for each class"),
+        (THREE | {"class_shares": [0.5, 0.3, 0.2]}, "a calibrator has priors of all classes"),
+        (
+            {"calibration": {"priors": [-1.0, -2.0]}},
+            "a calibrator has priors of all classes where these have shares",
         ),
         (
             {"target": "ordinal", "positive_class": None, "operating_point": None},

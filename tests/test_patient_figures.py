@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from hilum.calls import Target
 from hilum.corruptions import middle_level
 from hilum.model import ModelFacts
 from hilum.operating_points import choose_operating_point
 from hilum.patient_figures import lock_patients, measure_patients, pool_predictions
-from hilum.pooling import Target
 from hilum.robust_threshold import CorruptedScores
 from hilum.robustness import CorruptedPredictions
 from hilum.settings import Settings

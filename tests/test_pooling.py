@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 import hilum
 from hilum.calibration import class_probabilities, sigmoid
+from hilum.calls import Target
 from hilum.pooling import (
     POOLINGS,
     LockedPooling,
     Pooling,
-    Target,
     choose_pooling,
     count_mixed,
-    decide,
     number_patients,
     pool_labels,
     pool_probabilities,
@@ -162,17 +161,6 @@ def test_several_labels_are_present_by_one_image_and_absent_by_all() -> None:
     np.testing.assert_equal(found, [[1, 0, nan], [nan, nan, 1]])
     assert count_mixed(labels, [0, 0, 1, 1]) == 1
     assert count_mixed([], []) == 0
-
-
-def test_what_a_patient_is_called() -> None:
-    probs = np.array([[0.6, 0.4], [0.8, 0.2]])
-    assert decide(probs, ("a", "b"), TWO, [0.4]) == ["b", "a"]
-    assert decide(probs, ("a", "b"), Target("classes", 0), [0.7]) == ["b", "a"]
-    assert decide(probs, ("a", "b"), SEVERAL, [0.5, 0.3]) == ["a|b", "a"]
-    assert decide(probs, ("a", "b"), SEVERAL, [0.9, 0.9]) == ["none", "none"]
-    three = np.array([[0.4, 0.3, 0.3]])
-    assert decide(three, ("x", "y", "z"), MANY, None) == ["x"]
-    assert decide(three, ("x", "y", "z"), GRADES, None) == ["y"]
 
 
 def test_pooling_is_chosen_by_how_many_images_show_what_the_patient_has() -> None:

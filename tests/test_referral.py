@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
+from hilum.calls import Target
 from hilum.errors import DataError
 from hilum.referral import (
     REASONS,
@@ -24,6 +25,8 @@ from hilum.referral import (
 
 Floats = NDArray[np.float64]
 
+TWO, MANY = Target("classes", 1), Target("classes")
+
 
 def draw(n: int, seed: int = 0) -> tuple[NDArray[np.intp], Floats, list[str]]:
     """Two images a patient."""
@@ -36,14 +39,14 @@ def draw(n: int, seed: int = 0) -> tuple[NDArray[np.intp], Floats, list[str]]:
 
 
 def margins(probs: ArrayLike, threshold: float = 0.5) -> Floats:
-    return certainty(np.atleast_2d(probs), positive=1, threshold=threshold)
+    return certainty(np.atleast_2d(probs), TWO, threshold)
 
 
 def choose(n: int = 400, seed: int = 0, **changes: Any) -> Ruling:
     y, probs, groups = draw(n, seed)
     strangeness = np.random.default_rng(seed + 1).gamma(2, size=n)
     values: dict[str, Any] = {
-        "positive": 1, "threshold": 0.4, "strangeness": strangeness,
+        "target": TWO, "threshold": 0.4, "strangeness": strangeness,
         "set_coverage": 0.95, "uncertain_share": 0.05, "unlike_share": 0.02,
     }  # fmt: skip
     return choose_rules(y, probs, groups, **values | changes)
@@ -59,16 +62,23 @@ def test_unknown_patients_are_not_counted() -> None:
 class TestCertainty:
     def test_two_classes_are_measured_from_the_threshold(self) -> None:
         probs = [[0.6, 0.4], [0.5, 0.5], [0.8, 0.2]]
-        found = certainty(probs, positive=1, threshold=0.2)
+        found = certainty(probs, TWO, 0.2)
         assert found == pytest.approx([math.log(4 * 2 / 3), math.log(4), 0])
 
     def test_more_classes_by_the_two_most_probable(self) -> None:
-        found = certainty([[0.6, 0.3, 0.1], [0.4, 0.4, 0.2]], positive=None, threshold=None)
+        found = certainty([[0.6, 0.3, 0.1], [0.4, 0.4, 0.2]], MANY, None)
         assert found == pytest.approx([math.log(2), 0])
 
+    def test_weighted_classes_by_their_probabilities_over_their_shares(self) -> None:
+        shares = (0.6, 0.3, 0.1)
+        found = certainty([[0.6, 0.3, 0.1], [0.6, 0.2, 0.2]], MANY._replace(shares=shares), None)
+        assert found == pytest.approx([0, math.log(2)])
+        grades = Target("ordinal", None, shares)
+        assert certainty([[0.6, 0.3, 0.1]], grades, None) == pytest.approx([math.log(2)])
+
     def test_certain_answers_are_finite(self) -> None:
-        assert np.isfinite(certainty([[0.0, 1.0]], positive=1, threshold=1.0)).all()
-        assert np.isfinite(certainty([[0.0, 1.0, 0.0]], positive=None, threshold=None)).all()
+        assert np.isfinite(certainty([[0.0, 1.0]], TWO, 1.0)).all()
+        assert np.isfinite(certainty([[0.0, 1.0, 0.0]], MANY, None)).all()
 
 
 class TestRules:
@@ -83,7 +93,7 @@ class TestRules:
                 rules,
                 probs,
                 called,
-                margins=certainty(probs, positive=1, threshold=0.4),
+                margins=certainty(probs, TWO, 0.4),
                 strangeness=strange,
             ).reasons
             for reason, values in shares.items():
@@ -229,7 +239,7 @@ class TestDescription:
     def test_the_curve_refers_the_least_certain_first(self) -> None:
         y, probs, groups = draw(400)
         called = (probs[:, 1] >= 0.5).astype(int)
-        margins = certainty(probs, positive=1, threshold=0.5)
+        margins = certainty(probs, TWO, 0.5)
         found = describe_referral(y, called, [""] * 400, margins, groups, positive=1)
         assert [point["share_referred"] for point in found["curve"]] == pytest.approx(
             [i / 20 for i in range(11)]

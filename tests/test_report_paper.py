@@ -256,6 +256,17 @@ def test_methods_of_many_classes(tmp_path: Path) -> None:
     assert "told the 3 classes apart" in text
 
 
+def test_methods_tell_that_a_rare_class_is_called_by_its_share(tmp_path: Path) -> None:
+    run = make_run(tmp_path, ["a", "b", "c"], None)
+    plan = json.loads((run / "plan.json").read_text())
+    plan["class_weights"] = {"value": "balanced", "reason": "One is rare."}
+    (run / "plan.json").write_text(json.dumps(plan))
+    found = make_methods(read_run(run))
+    text = " ".join(paragraph.text for paragraph in found.paragraphs)
+    assert "highest probability, divided by its share of the training images" in text
+    assert any(line.startswith("Saerens") for line in found.references)
+
+
 # -- cards -----------------------------------------------------------------------------------------
 
 

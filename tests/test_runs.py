@@ -514,6 +514,26 @@ def test_several_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unreported")
+def test_weighted_classes_are_called_over_their_shares(tmp_path: Path) -> None:
+    data = tiny.make_folder(tmp_path / "data", classes=("a", "b", "c"), n_patients=20)
+    for path in (data / "c").glob("case2[01]*"):
+        if int(path.name[5:7]) > 5:
+            path.unlink()
+    run = tiny.train_tiny(data, tmp_path / "run", class_weights="balanced")
+    facts = hilum.load(run.folder).facts
+    trained = pd.read_csv(run.folder / "samples.csv").query("split == 'train'")["label"]
+    shares = trained.value_counts(normalize=True)[["a", "b", "c"]].to_numpy()
+    assert facts.class_shares == pytest.approx(shares)
+    assert facts.calibration is not None
+    assert np.exp(facts.calibration.priors) == pytest.approx(shares)
+    (opening,) = (run.folder / "openings.jsonl").read_text().splitlines()
+    assert json.loads(opening)["class_shares"] == list(facts.class_shares)
+    table = predictions_of(run)
+    leads = (table[["p_a", "p_b", "p_c"]] / shares).idxmax(axis=1)
+    assert list(table["predicted"]) == [str(name).removeprefix("p_") for name in leads]
+
+
+@pytest.mark.usefixtures("unreported")
 def test_table_with_a_patient_column_and_metadata(tmp_path: Path) -> None:
     folder = tiny.make_folder(tmp_path / "data", n_images=1)
     files = sorted(folder.rglob("*.png"))

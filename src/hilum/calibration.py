@@ -133,7 +133,7 @@ def log_probability(probs: ArrayLike) -> Floats:
     return np.log(np.where(p > 0, p, SINGLE_LEAST))
 
 
-def fit_temperature(logits: ArrayLike, y_true: ArrayLike) -> float:
+def fit_temperature(logits: ArrayLike, y_true: ArrayLike, priors: ArrayLike = 0.0) -> float:
     """Find the temperature whose probabilities fit the labels best (least mean log loss).
 
     Parameters
@@ -141,6 +141,8 @@ def fit_temperature(logits: ArrayLike, y_true: ArrayLike) -> float:
     logits : float array of shape (n_samples,) or (n_samples, n_classes)
         One column: logit of class 1.
     y_true : int array of shape (n_samples,)
+    priors : float, or float array of shape (n_classes,)
+        Added to logits once they are divided by the temperature.
 
     Returns
     -------
@@ -166,7 +168,7 @@ def fit_temperature(logits: ArrayLike, y_true: ArrayLike) -> float:
     low, high = 1 / MOST_TEMPERATURE, 1 / LEAST_TEMPERATURE
     for _ in range(60):
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if _slope(z, y, middle) < 0 else (low, middle)
+        low, high = (middle, high) if _slope(z, y, middle, priors) < 0 else (low, middle)
     return min(max(1 / math.sqrt(low * high), LEAST_TEMPERATURE), MOST_TEMPERATURE)
 
 
@@ -222,9 +224,9 @@ def log_losses(scores: Floats, labels: NDArray[Any]) -> Floats:
     return np.asarray(-log_probs(scores)[np.arange(len(labels)), labels])
 
 
-def _slope(z: Floats, y: Ints, sharpness: float) -> float:
+def _slope(z: Floats, y: Ints, sharpness: float, priors: ArrayLike) -> float:
     """Derivative of the mean log loss by 1 / temperature."""
-    probs = np.exp(log_probs(z * sharpness))
+    probs = np.exp(log_probs(z * sharpness + priors))
     if z.ndim == 1:
         return float((z * (probs - y)).mean())
     return float(((probs * z).sum(axis=1) - z[np.arange(len(y)), y]).mean())

@@ -28,6 +28,7 @@ from hilum.calibration import (
     too_few,
 )
 from hilum.resampling import mean_error
+from hilum.targets import MOST_CLASSES
 
 Method = Literal["none", "temperature", "platt", "isotonic"]
 
@@ -54,6 +55,9 @@ class Calibrator(BaseModel):
     method : str
     slope, intercept : float
         The calibrated logit is slope · logit + intercept; slope is 1 / temperature.
+    priors : tuple of float
+        Of more than two classes that were weighted in training, the logarithm of each one's share,
+        which is added too; empty where none was.
     knots : tuple of (logit, calibrated logit)
         'isotonic' only, in place of the line: straight between knots, rising throughout; beyond
         the outermost ones it goes on with a slope of 1/20, so that equal probabilities come of
@@ -65,16 +69,24 @@ class Calibrator(BaseModel):
     method: Method = "none"
     slope: float = Field(1.0, gt=0)
     intercept: float = 0.0
+    priors: tuple[float, ...] = Field((), max_length=MOST_CLASSES)
     knots: tuple[tuple[float, float], ...] = Field((), max_length=MAX_KNOTS)
 
     @model_validator(mode="after")
     def _fits_its_method(self) -> Self:
         if bool(self.knots) != (self.method == "isotonic"):
             raise ValueError("knots belong to an isotonic curve, and only to one")
+        if self.priors and self.method == "isotonic":
+            raise ValueError("priors are of more than two classes, and an isotonic curve of two")
         steps = np.diff(np.array(self.knots), axis=0) if self.knots else np.ones((0, 2))
         if not (steps > 0).all():
             raise ValueError("the isotonic curve does not rise throughout")
         return self
+
+    @property
+    def added(self) -> float | Floats:
+        """What is added to logits; of weighted classes, to each its own (n_classes,)."""
+        return self.intercept + np.array(self.priors) if self.priors else self.intercept
 
     @property
     def tail_slope(self) -> float:
@@ -91,7 +103,7 @@ class Calibrator(BaseModel):
         """Calibrate logits of any shape."""
         z = np.asarray(raw, dtype=np.float64)
         if self.method != "isotonic":
-            return np.asarray(self.slope * z + self.intercept)
+            return np.asarray(self.slope * z + self.added)
         first, level = self.knots[0]
         curve = level + self.tail_slope * (z - first)
         for at, bend in self.bends:
@@ -134,7 +146,12 @@ class Calibration(NamedTuple):
 
 
 def choose_calibrator(
-    logits: ArrayLike, y_true: ArrayLike, groups: ArrayLike, wanted: str = "auto"
+    logits: ArrayLike,
+    y_true: ArrayLike,
+    groups: ArrayLike,
+    wanted: str = "auto",
+    *,
+    priors: ArrayLike | None = None,
 ) -> Calibration:
     """Fit the wanted calibrator, or the one that cross-validation prefers.
 
@@ -147,6 +164,9 @@ def choose_calibrator(
         Patient of each sample; one is never on both sides of a fold.
     wanted : str
         'auto', 'temperature', 'platt', 'isotonic' or 'none'.
+    priors : float array of shape (n_outputs,), optional
+        Where classes were weighted in training, what the weights took from each logit, as
+        `losses.log_priors` returns it. It is given back whatever is wanted.
 
     Returns
     -------
@@ -169,23 +189,53 @@ def choose_calibrator(
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     z, y = checked_logits(array, y_true)
+    basis = _Basis(z, y, None if priors is None else np.asarray(priors, dtype=np.float64))
+    found = _chosen(basis, np.asarray(groups).astype(str), wanted)
+    if priors is None:
+        return found
+    return found._replace(
+        reason=f"{found.reason} Classes were weighted in training, and how frequent each one was "
+        "is taken into account again."
+    )
+
+
+class _Basis(NamedTuple):
+    """Logits and labels that a calibrator is fitted on, and what weights took from the logits."""
+
+    z: Floats
+    y: Ints
+    priors: Floats | None
+
+    def of(self, inside: NDArray[np.bool_]) -> _Basis:
+        return _Basis(self.z[inside], self.y[inside], self.priors)
+
+    def straight(self, slope: float, method: Method = "none") -> Calibrator:
+        """Make a calibrator that gives back what the weights took, and bends nothing."""
+        if self.priors is None:
+            return Calibrator(method=method, slope=slope)
+        if self.z.ndim == 1:
+            return Calibrator(method=method, slope=slope, intercept=float(self.priors[0]))
+        return Calibrator(method=method, slope=slope, priors=tuple(self.priors.tolist()))
+
+
+def _chosen(basis: _Basis, groups: NDArray[np.str_], wanted: str) -> Calibration:
     if wanted == "none":
-        return Calibration(Calibrator(), "Calibration is off.")
-    plain = _temperature(z, y)
+        return Calibration(basis.straight(1.0), "Calibration is off.")
+    y, plain = basis.y, _temperature(basis)
     if too_few(y) or wanted == "temperature":
         return plain
-    if z.ndim == 2:
+    if basis.z.ndim == 2:
         if wanted == "auto":
             return plain
-        return _instead(plain, wanted, f"it is for two classes, and there are {z.shape[1]}")
+        return _instead(plain, wanted, f"it is for two classes, and there are {basis.z.shape[1]}")
     smaller = int(np.bincount(y, minlength=2).min())
     if wanted == "auto":
-        return _preferred(z, y, np.asarray(groups).astype(str), smaller, plain)
+        return _preferred(basis, groups, smaller, plain)
     least = LEAST_OF_CLASS[wanted]
     if smaller < least:
         why = f"it needs {least} validation images of each class, and there are {smaller}"
         return _instead(plain, wanted, why)
-    fitted = _fit(wanted, z, y)
+    fitted = _fit(wanted, basis)
     return Calibration(fitted, f"{_shown(fitted)}, as the user asked, on {len(y):,} images.")
 
 
@@ -195,6 +245,8 @@ def choose_label_calibrators(
     groups: ArrayLike,
     names: Sequence[str],
     wanted: str = "auto",
+    *,
+    priors: NDArray[np.floating] | None = None,
 ) -> tuple[LabelCalibrators, dict[str, str]]:
     """Fit a calibrator for each label, on the images of which it is known.
 
@@ -203,7 +255,7 @@ def choose_label_calibrators(
     logits : float array of shape (n_samples, n_labels)
     truth : float array of shape (n_samples, n_labels)
         0, 1, or NaN where unknown.
-    groups, wanted
+    groups, wanted, priors
         As in `choose_calibrator`.
 
     Returns
@@ -216,7 +268,10 @@ def choose_label_calibrators(
     for k, name in enumerate(names):
         known = ~np.isnan(truth[:, k])
         y = truth[known, k].astype(np.int64)
-        found[name] = choose_calibrator(logits[known, k : k + 1], y, owners[known], wanted)
+        taken = None if priors is None else priors[k : k + 1]
+        found[name] = choose_calibrator(
+            logits[known, k : k + 1], y, owners[known], wanted, priors=taken
+        )
     parts = {name: each.calibrator for name, each in found.items()}
     return LabelCalibrators(parts), {name: each.reason for name, each in found.items()}
 
@@ -321,19 +376,21 @@ def _drawn_in(y: Ints) -> Floats:
     return np.where(y == 1, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
 
 
-def _fit(kind: str, z: Floats, y: Ints) -> Calibrator:
+def _fit(kind: str, basis: _Basis) -> Calibrator:
+    z, y, priors = basis
     if kind == "platt":
         return fit_platt(z, y)
     if kind == "isotonic":
         return fit_isotonic(z, y)
-    return Calibrator(method="temperature", slope=1 / fit_temperature(z, y))
+    temperature = fit_temperature(z, y, 0.0 if priors is None else priors)
+    return basis.straight(1 / temperature, "temperature")
 
 
-def _temperature(z: Floats, y: Ints) -> Calibration:
-    calibrator = _fit("temperature", z, y)
-    if too_few(y):
-        return Calibration(Calibrator(), temperature_reason(1.0, y))
-    reason = temperature_reason(1 / calibrator.slope, y)
+def _temperature(basis: _Basis) -> Calibration:
+    if too_few(basis.y):
+        return Calibration(basis.straight(1.0), temperature_reason(1.0, basis.y))
+    calibrator = _fit("temperature", basis)
+    reason = temperature_reason(1 / calibrator.slope, basis.y)
     return Calibration(calibrator, f"{_shown(calibrator)}. {reason}")
 
 
@@ -342,11 +399,12 @@ def _instead(plain: Calibration, wanted: str, why: str) -> Calibration:
 
 
 def _preferred(
-    z: Floats, y: Ints, groups: NDArray[np.str_], smaller: int, plain: Calibration
+    basis: _Basis, groups: NDArray[np.str_], smaller: int, plain: Calibration
 ) -> Calibration:
     """Try what there are images enough for, the stiffest first."""
     from hilum.splits import folds  # brings pandas, which prediction need not wait for
 
+    y = basis.y
     kinds = [kind for kind, least in LEAST_OF_CLASS.items() if smaller >= least]
     if not kinds:
         needed = LEAST_OF_CLASS["platt"]
@@ -359,7 +417,7 @@ def _preferred(
             plain, "platt or isotonic", f"only {n_patients} patients are there to try them on"
         )
     fold = folds(y.astype(str).tolist(), groups.tolist(), N_FOLDS, seed=0)
-    losses = {kind: _losses(kind, z, y, fold) for kind in ("temperature", *kinds)}
+    losses = {kind: _losses(kind, basis, fold) for kind in ("temperature", *kinds)}
     best = "temperature"
     for kind in kinds:
         gain = losses[best] - losses[kind]
@@ -373,7 +431,7 @@ def _preferred(
             f"{plain.reason} Nothing that bends more was better by more than its standard error "
             f"({judged}).",
         )
-    fitted = _fit(best, z, y)
+    fitted = _fit(best, basis)
     return Calibration(
         fitted,
         f"{_shown(fitted)}, on {len(y):,} validation images: it was better than what bends less by "
@@ -381,13 +439,13 @@ def _preferred(
     )
 
 
-def _losses(kind: str, z: Floats, y: Ints, fold: NDArray[np.int_]) -> Floats:
+def _losses(kind: str, basis: _Basis, fold: NDArray[np.int_]) -> Floats:
     """Log loss of each sample by a calibrator that has not seen its patient."""
-    losses = np.empty(len(y))
+    losses = np.empty(len(basis.y))
     for k in range(N_FOLDS):
         out = fold == k
-        calibrated = _fit(kind, z[~out], y[~out]).logits(z[out])
-        losses[out] = log_losses(calibrated[:, None], y[out])
+        calibrated = _fit(kind, basis.of(~out)).logits(basis.z[out])
+        losses[out] = log_losses(calibrated[:, None], basis.y[out])
     return losses
 
 

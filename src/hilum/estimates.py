@@ -26,7 +26,6 @@ from hilum.metrics import (
     checked_probs,
     confusion_matrix,
     equal_bins,
-    hits_and_stated,
     kappa_of,
     kappa_parts,
     rank_losses,
@@ -224,6 +223,10 @@ class Study:
             block=None if self.block is None else self.block[present],
         )
 
+    def called(self, pred: Ints) -> Study:
+        """The same with other decisions (n_samples,), as those of folds."""
+        return replace(self, pred=pred)
+
     def describe(self, threshold: float | None, prevalences: tuple[float, ...]) -> dict[str, Any]:
         classes, top = self.classes, self.figures
         tally = np.bincount(self.true, minlength=len(classes))
@@ -344,10 +347,8 @@ class Study:
     def hits_and_stated(self) -> tuple[Floats, Floats]:
         """What was right of each answer, and the probability stated for it.
 
-        The median grade need not be the most probable one.
+        What is called need not be the most probable.
         """
-        if not self.ordinal:
-            return hits_and_stated(self.true, self.probs)
         stated = np.take_along_axis(self.probs, self.pred[:, None], axis=1)[:, 0]
         return (self.true == self.pred).astype(np.float64), stated
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hilum.calls import Target
 from hilum.conformal import describe_sets, prediction_sets
 from hilum.dataset import Dataset
 from hilum.errors import DataError
@@ -94,7 +95,7 @@ def lock_referral(
     groups: Sequence[str],
     settings: Settings,
     *,
-    positive: int | None,
+    target: Target,
     threshold: float | Sequence[float] | None,
     strangeness: NDArray[np.float64] | None,
     patients_known: bool,
@@ -108,9 +109,8 @@ def lock_referral(
     probs : float array of shape (n_samples, n_classes)
     groups : sequence of str
         Patient of each sample.
-    positive, threshold
-        Two classes: the positive one and the threshold that is locked. Several labels: the
-        threshold of each.
+    threshold : float, sequence of float or None
+        Two classes: the threshold that is locked. Several labels: that of each.
     strangeness : float array of shape (n_samples,) or None
         Distance to the training images.
     patients_known : bool
@@ -120,11 +120,10 @@ def lock_referral(
         y_true,
         probs,
         groups,
-        positive=positive,
+        target=target,
         threshold=threshold,
         strangeness=strangeness,
         patients_known=patients_known,
-        target=settings.target,
         set_coverage=settings.set_coverage,
         uncertain_share=settings.refer_uncertain,
         unlike_share=settings.refer_unlike,
@@ -146,6 +145,7 @@ def open_test(folder: Path, n: int, facts: ModelFacts, *, command: str) -> None:
         "operating_point_sha256": _hashes(facts.operating_points or facts.operating_point),
         "pooling_sha256": pooling.sha256 if pooling else None,
         "patient_point_sha256": _hashes(facts.patient_points or facts.patient_point),
+        "class_shares": facts.class_shares,
         "referral_sha256": referral.sha256 if referral else None,
     }
     append_line(folder / OPENINGS_FILE, json.dumps(entry, ensure_ascii=False))

@@ -627,9 +627,10 @@ def _calibrate_text(calibrator: Calibrator) -> tuple[str, str]:
     steep and flat parts of a curve cancel, single would leave their rounding.
     """
     if calibrator.method != "isotonic":
-        slope, intercept = calibrator.slope, calibrator.intercept
+        added = np.atleast_1d(calibrator.added).tolist()
+        each = ", ".join(map(repr, added))
         return (
-            f"double slope = {{{slope!r}}}, double intercept = {{{intercept!r}}}",
+            f"double slope = {{{calibrator.slope!r}}}, double[{len(added)}] intercept = {{{each}}}",
             """raw_double = Cast <to = 11> (raw_logits_in)
         sharpened = Mul (raw_double, slope)
         calibrated = Add (sharpened, intercept)""",

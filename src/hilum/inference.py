@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from hilum.calls import decide
 from hilum.errors import DataError, ModelError, UnreadableError
 from hilum.model import (
     FACTS_FILE,
@@ -29,7 +30,6 @@ from hilum.model import (
 from hilum.names import REFER, REFUSED, SET_SEPARATOR, quoted
 from hilum.neighbours import Outline, References, outline, see, views_of
 from hilum.pixels import Images, Opener, load_prepared
-from hilum.pooling import Target, decide
 from hilum.readers import AtLeast, Facts, Picture, read
 from hilum.referral import judge
 from hilum.targets import members
@@ -225,8 +225,8 @@ class Model:
     def decide(self, probs: Sequence[float]) -> str:
         """Return the class: by the locked threshold for two classes, else the most probable.
 
-        Of grades the median one; of several labels those at their thresholds, joined by '|', or
-        'none'.
+        Of classes that were weighted, the most probable over its share; of grades the median one;
+        of several labels those at their thresholds, joined by '|', or 'none'.
         """
         cuts = self.facts.thresholds
         thresholds: list[float] | None = None
@@ -235,8 +235,7 @@ class Model:
         elif cuts is not None:
             thresholds = [cuts]
         row = np.asarray([probs], dtype=np.float64)
-        target = Target(self.facts.target, self.facts.positive_index)
-        return decide(row, self.class_names, target, thresholds)[0]
+        return decide(row, self.class_names, self.facts.meaning, thresholds)[0]
 
     def confidence(self, probs: Sequence[float], predicted: str) -> float:
         """Return the probability of the class that is called.

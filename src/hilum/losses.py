@@ -76,6 +76,28 @@ def class_weights(labels: Labels, n_classes: int, settings: Settings) -> Tensor:
     return torch.tensor(len(labels) / (n_classes * np.maximum(counts, 1)), dtype=torch.float32)
 
 
+def log_priors(labels: Labels, n_classes: int, settings: Settings) -> NDArray[np.float64] | None:
+    """Say what weights take from the logits of a network that learns with them.
+
+    Where each image counts w times, outputs become those of data in which the odds of its class
+    are w times as high.
+
+    Returns
+    -------
+    float array of shape (n_outputs,), or None
+        To be added to logits for the probabilities of the training images as they come. Of more
+        than two classes, the logarithm of each one's share. None where no class is weighted.
+    """
+    if settings.class_weights == "none":
+        return None
+    weights = class_weights(labels, n_classes, settings).double().numpy()
+    if settings.target == "multilabel":
+        return np.log(weights[:, 0] / weights[:, 1])
+    if n_classes == 2:
+        return np.log(weights[:1] / weights[1:])
+    return -np.log(weights * (1 / weights).sum())
+
+
 def classification_loss(
     logits: Tensor, labels: Tensor, weights: Tensor, settings: Settings
 ) -> Tensor:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hilum.calibrators import Calibrator
+from hilum.calls import Target
 from hilum.errors import ModelError, SettingError
 from hilum.files import write_bytes, write_text
 from hilum.operating_points import OperatingPoint, lock
@@ -118,6 +119,9 @@ class ModelFacts(BaseModel):
         How logits are calibrated before they become probabilities.
     calibrations : dict or None
         Of several labels, the calibrator of each.
+    class_shares : tuple of float or None
+        Of more than two classes, or grades, that were weighted in training: the share of each that
+        its probability is held against when one is called.
     operating_point : LockedPoint or None
         Of two classes, the threshold of the positive one.
     operating_points : dict or None
@@ -152,6 +156,7 @@ class ModelFacts(BaseModel):
     pixel_path_version: int = PIXEL_PATH_VERSION
     calibration: Calibrator | None
     calibrations: dict[str, Calibrator] | None = None
+    class_shares: tuple[float, ...] | None = None
     operating_point: LockedPoint | None
     operating_points: dict[str, LockedPoint] | None = None
     patient_pooling: LockedPooling | None = None
@@ -173,6 +178,7 @@ class ModelFacts(BaseModel):
         if (self.positive_class is not None) != two:
             raise ValueError("a positive class belongs to two classes, and only to two")
         self._check_labels()
+        self._check_shares()
         if self.positive_class is not None and self.positive_class not in self.class_names:
             raise ValueError("the positive class is not one of the classes")
         if (self.positive_class is None) != (self.operating_point is None):
@@ -198,6 +204,18 @@ class ModelFacts(BaseModel):
         if not len(self.mean) == len(self.std) in (0, spec.channels):
             raise ValueError("mean and deviation are not one for each channel")
 
+    def _check_shares(self) -> None:
+        """Check that weighted classes are called by the shares that their probabilities have."""
+        n = len(self.class_names)
+        if self.class_shares is not None:
+            if self.target == "multilabel" or n == 2:
+                raise ValueError("shares belong to more than two classes, or grades")
+            if len(self.class_shares) != n or min(self.class_shares) <= 0:
+                raise ValueError("there is not one share above 0 for each class")
+        priors = self.calibration.priors if self.calibration is not None else ()
+        if len(priors) != (0 if self.class_shares is None else n):
+            raise ValueError("a calibrator has priors of all classes where these have shares")
+
     def _check_labels(self) -> None:
         """Check that what is kept by label is kept of every label, and of labels alone."""
         names = set(self.class_names) if self.target == "multilabel" else None
@@ -217,9 +235,8 @@ class ModelFacts(BaseModel):
         cut = self.thresholds
         return certainty(
             probs,
-            positive=self.positive_index,
-            threshold=[cut[name] for name in self.class_names] if isinstance(cut, dict) else cut,
-            target=self.target,
+            self.meaning,
+            [cut[name] for name in self.class_names] if isinstance(cut, dict) else cut,
         )
 
     def _check_patients(self) -> None:
@@ -247,6 +264,11 @@ class ModelFacts(BaseModel):
         if self.patient_points is not None:
             return tuple(self.patient_points[name].threshold for name in self.class_names)
         return None if self.patient_point is None else (self.patient_point.threshold,)
+
+    @property
+    def meaning(self) -> Target:
+        """What the probabilities mean, and how one is called."""
+        return Target(self.target, self.positive_index, self.class_shares)
 
     @property
     def positive_index(self) -> int | None:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hilum.calls import Target, decide
 from hilum.estimates import Study, study_of
 from hilum.model import LockedPoint, ModelFacts, PatientRules
 from hilum.multilabel import LabelStudy, label_study
@@ -21,10 +22,8 @@ from hilum.pooling import (
     NO_LABEL,
     LockedPooling,
     Pooling,
-    Target,
     choose_pooling,
     count_mixed,
-    decide,
     number_patients,
     pool_labels,
     pool_probabilities,
@@ -155,7 +154,7 @@ def pool_predictions(predictions: pd.DataFrame, facts: ModelFacts) -> pd.DataFra
         of its image after '#'.
     """
     assert facts.patient_pooling is not None
-    class_names, target = facts.class_names, Target(facts.target, facts.positive_index)
+    class_names, target = facts.class_names, facts.meaning
     names, index = number_patients(patient_names(predictions))
     columns = [f"p_{name}" for name in class_names]
     probs = pool_probabilities(
@@ -208,7 +207,7 @@ def measure_patients(
     rows = pd.concat([table for table, _ in parts], ignore_index=True)
     pooled = pd.concat([pool_predictions(*part) for part in parts], ignore_index=True)
     facts = parts[0][1]
-    target = Target(facts.target, facts.positive_index)
+    target = facts.meaning
     n_mixed = _n_mixed(parts)
     undefined = pooled["label"] == "" if target.kind != "multilabel" else pooled["label"].isna()
     if undefined.mean() > MOST_MIXED:
@@ -313,7 +312,7 @@ def _study(
         ordinal=target.kind == "ordinal",
     )
     called = truths(pooled.assign(label=pooled["predicted"]), class_names, target.kind)
-    return replace(study, pred=called, unit="patient")
+    return replace(study.called(called), unit="patient")
 
 
 def _described(

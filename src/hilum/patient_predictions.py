@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hilum.calls import decide
 from hilum.errors import DataError, ModelError
 from hilum.inference import TABLE_SUFFIXES, Model, Prediction, load, name_among, open_inputs
 from hilum.model import ModelFacts
 from hilum.names import REFER, REFUSED
-from hilum.pooling import Floats, Target, decide, number_patients, pool_probabilities
+from hilum.pooling import Floats, number_patients, pool_probabilities
 
 Inputs = str | Path | Iterable[str | Path]
 
@@ -221,7 +222,7 @@ def pool_images(
     patients, index = number_patients([names[number] for number in file_of.tolist()])
     answered = np.array([not image.error for image in images], dtype=bool)
     present, place = np.unique(index[answered], return_inverse=True)
-    target = Target(facts.target, facts.positive_index)
+    target = facts.meaning
     probs = pool_probabilities(
         np.array([image.probabilities for image in images if not image.error]).reshape(
             -1, len(facts.class_names)

@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hilum.calibration import ROUNDING, keep_order, log_odds, log_probability, sigmoid, softmax
+from hilum.calls import Target
 from hilum.errors import DataError, SettingError, did_you_mean
-from hilum.targets import TargetKind, joined_cells, median_grade
+from hilum.targets import TargetKind
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -78,26 +79,6 @@ _SHOW: dict[TargetKind, str] = {
     "ordinal": "have the grade of their patient",
     "multilabel": "have a label that their patient has (mean over patients and labels)",
 }
-
-
-class Target(NamedTuple):
-    """What the columns of probabilities mean.
-
-    Attributes
-    ----------
-    kind : str
-        'classes', 'ordinal' or 'multilabel'.
-    positive : int or None
-        Two classes: the one to be found.
-    """
-
-    kind: TargetKind = "classes"
-    positive: int | None = None
-
-    @property
-    def is_ranked(self) -> bool:
-        """Whether one class says more than another: what one image shows, its patient has."""
-        return self.kind != "classes" or self.positive is not None
 
 
 class Chosen(NamedTuple):
@@ -210,35 +191,6 @@ def count_mixed(labels: ArrayLike, patients: ArrayLike) -> int:
     np.fmin.at(low, index, y)  # what is unknown differs from nothing
     np.fmax.at(high, index, y)
     return int((low < high).any(axis=1).sum())
-
-
-def decide(
-    probs: Floats, class_names: Sequence[str], target: Target, thresholds: Sequence[float] | None
-) -> list[str]:
-    """Say what each patient is called.
-
-    Parameters
-    ----------
-    probs : float array of shape (n_patients, n_classes)
-        Pooled.
-    thresholds : sequence of float or None
-        Of two classes that of the positive one; of several labels one each.
-
-    Returns
-    -------
-    list of str
-        A class; the median grade; or labels joined by '|', 'none' without any.
-    """
-    if target.kind == "multilabel":
-        assert thresholds is not None
-        return joined_cells(probs >= np.asarray(thresholds), class_names)
-    if target.positive is not None:
-        assert thresholds is not None
-        found = probs[:, target.positive] >= thresholds[0]
-        called = np.where(found, target.positive, 1 - target.positive)
-    else:
-        called = median_grade(probs) if target.kind == "ordinal" else probs.argmax(axis=1)
-    return [class_names[k] for k in called.tolist()]
 
 
 def choose_pooling(

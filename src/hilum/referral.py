@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hilum.calibration import log_odds, log_probability
+from hilum.calls import Target, over_shares
 from hilum.conformal import (
     Bools,
     Floats,
@@ -27,7 +28,6 @@ from hilum.conformal import (
 from hilum.errors import DataError
 from hilum.metrics import above_cuts
 from hilum.resampling import Clusters
-from hilum.targets import TargetKind
 
 UNLIKE = "unlike the training data"
 SEVERAL = "several classes fit"
@@ -117,23 +117,22 @@ def lock_rules(rules: Rules) -> str:
 
 def certainty(
     probs: ArrayLike,
-    *,
-    positive: int | None,
+    target: Target,
     threshold: float | Sequence[float] | None,
-    target: TargetKind = "classes",
 ) -> Floats:
     """Say how far an answer is from changing, in log-odds.
+
+    Two classes: the distance of the positive class's log-odds from the threshold's. More: the
+    logarithm of the ratio of the two greatest probabilities. Grades: the least distance of the odds
+    that a grade is reached from even. Where a target has shares, probabilities are first made those
+    of classes as frequent. Several labels: the least distance of a label from its threshold.
 
     Parameters
     ----------
     probs : float array of shape (n_samples, n_classes)
-    positive : int or None
+    target : Target
     threshold : float, sequence of float or None
-        Two classes: the distance of the positive class's log-odds from the threshold's. More: the
-        logarithm of the ratio of the two greatest probabilities. Several labels: of each label,
-        and the least distance counts.
-    target : str
-        Of grades, the least distance of the odds that a grade is reached from even.
+        Of two classes, or of each of several labels.
 
     Returns
     -------
@@ -141,15 +140,16 @@ def certainty(
         At least 0.
     """
     p = np.asarray(probs, dtype=np.float64)
-    if target == "multilabel":
+    if target.kind == "multilabel":
         return np.asarray(np.abs(log_odds(p) - log_odds(np.asarray(threshold))).min(axis=1))
-    if target == "ordinal":
-        return np.asarray(np.abs(log_odds(above_cuts(p))).min(axis=1))
-    if positive is None or threshold is None:
-        second, first = np.sort(p, axis=1)[:, -2:].T
-        return np.asarray(log_probability(first) - log_probability(second))
-    assert isinstance(threshold, float | int)
-    return np.asarray(np.abs(log_odds(p[:, positive]) - log_odds(threshold)))
+    if target.positive is not None:
+        assert isinstance(threshold, float | int)
+        return np.asarray(np.abs(log_odds(p[:, target.positive]) - log_odds(threshold)))
+    even = over_shares(p, target.shares)
+    if target.kind == "ordinal":
+        return np.asarray(np.abs(log_odds(above_cuts(even))).min(axis=1))
+    second, first = np.sort(even, axis=1)[:, -2:].T
+    return np.asarray(log_probability(first) - log_probability(second))
 
 
 class Ruling(NamedTuple):
@@ -164,10 +164,9 @@ def choose_rules(
     probs: ArrayLike,
     groups: ArrayLike,
     *,
-    positive: int | None,
+    target: Target,
     threshold: float | Sequence[float] | None,
     strangeness: ArrayLike | None,
-    target: TargetKind = "classes",
     set_coverage: float | None,
     uncertain_share: float | None,
     unlike_share: float | None,
@@ -182,7 +181,7 @@ def choose_rules(
     probs : float array of shape (n_samples, n_classes)
     groups : array of shape (n_samples,)
         Patient of each sample.
-    positive, threshold, target
+    target, threshold
         As in `certainty`.
     strangeness : float array of shape (n_samples,) or None
         Distance to the training images, without which that rule is off.
@@ -202,7 +201,7 @@ def choose_rules(
     on = f"{len(y):,} validation images{of_whom}"
     reasons = []
     values: dict[str, Any] = {}
-    if set_coverage is not None and target == "multilabel":
+    if set_coverage is not None and target.kind == "multilabel":
         reasons.append(
             "There are no prediction sets: they are of classes, and each label is called alone."
         )
@@ -214,7 +213,7 @@ def choose_rules(
             values |= {"set_coverage": set_coverage, "set_thresholds": thresholds}
         reasons.append(_set_reason(n_least, set_coverage, on))
     if uncertain_share is not None:
-        margins = certainty(p, positive=positive, threshold=threshold, target=target)
+        margins = certainty(p, target, threshold)
         margin = max(0.0, -patient_quantile(-margins, names, 1 - uncertain_share))
         values |= {"uncertain_share": uncertain_share, "margin": margin}
         reasons.append(_margin_reason(margin, uncertain_share, on))

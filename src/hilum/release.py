@@ -7,6 +7,7 @@ what is returned, before any of them is read.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from hilum.calibrators import (
     choose_calibrator,
     choose_label_calibrators,
 )
+from hilum.calls import Target
 from hilum.dataset import Dataset
 from hilum.evaluation import lock_referral, now
 from hilum.export import (
@@ -37,12 +39,12 @@ from hilum.export import (
     to_graph,
     to_onnx,
 )
+from hilum.losses import log_priors
 from hilum.model import LockedPoint, ModelFacts, PatientRules, TrainingData, write_model
 from hilum.neighbours import References, choose_references, make_references, see
 from hilum.networks import NETWORK_SETTINGS, Classifier, members_of, n_parameters
 from hilum.patient_figures import lock_patients
 from hilum.patients import count_named
-from hilum.pooling import Target
 from hilum.progress import Progress
 from hilum.referral import LockedRules
 from hilum.robustness import (
@@ -91,6 +93,23 @@ class Basis:
     @property
     def positive_index(self) -> int | None:
         return None if self.positive is None else self.names.index(self.positive)
+
+    @cached_property
+    def log_priors(self) -> NDArray[np.float64] | None:
+        """What weighting took from each logit; None where no class was weighted."""
+        return log_priors(self.train.labels, len(self.names), self.settings)
+
+    @property
+    def meaning(self) -> Target:
+        """What probabilities mean, and how one is called.
+
+        Weighted classes are called as if they were as frequent, for which they were weighted; of
+        two, and of several labels, thresholds see to that.
+        """
+        shares = None
+        if self.log_priors is not None and not self.has_thresholds:
+            shares = tuple(np.exp(self.log_priors).tolist())
+        return Target(self.settings.target, self.positive_index, shares)
 
     @property
     def has_thresholds(self) -> bool:
@@ -204,6 +223,7 @@ def make_release(
         preprocessing=settings.pixel_spec,
         calibration=calibrator if isinstance(calibrator, Calibrator) else None,
         calibrations=calibrator.parts if isinstance(calibrator, LabelCalibrators) else None,
+        class_shares=basis.meaning.shares,
         operating_point=thresholds.point,
         operating_points=thresholds.points,
         patient_pooling=patients.pooling,
@@ -255,10 +275,13 @@ def _calibrate(
 ) -> tuple[Calibrator | LabelCalibrators, dict[str, Any]]:
     """Fit the calibrator, or that of each label, and describe it for run.json."""
     labels, groups, wanted = basis.val.labels, basis.val_rows["group"], basis.settings.calibration
+    priors = basis.log_priors
     if basis.settings.target != "multilabel":
-        calibrator, why = choose_calibrator(logits, labels, groups, wanted)
+        calibrator, why = choose_calibrator(logits, labels, groups, wanted, priors=priors)
         return calibrator, _describe(calibrator, why)
-    several, reasons = choose_label_calibrators(logits, labels, groups, basis.names, wanted)
+    several, reasons = choose_label_calibrators(
+        logits, labels, groups, basis.names, wanted, priors=priors
+    )
     parts = {name: _describe(each, reasons[name]) for name, each in several.parts.items()}
     reason = " ".join(f"'{name}': {text}" for name, text in reasons.items())
     return several, {"method": "by label", "temperature": None, "reason": reason, "labels": parts}
@@ -308,7 +331,7 @@ def _lock_rules(
         found.probabilities,
         list(basis.val_rows["group"]),
         basis.settings,
-        positive=basis.positive_index,
+        target=basis.meaning,
         threshold=thresholds.cuts,
         strangeness=strangeness,
         patients_known=basis.patients_known,
@@ -322,9 +345,14 @@ def _lock_patients(
     """Lock the rules for patients with several images, where patients are known."""
     if not basis.patients_known:
         return PatientRules(None, None, None)
-    target = Target(basis.settings.target, basis.positive_index)
     return lock_patients(
-        basis.table, probs, basis.names, target, basis.settings, corrupted=corrupted, now=now()
+        basis.table,
+        probs,
+        basis.names,
+        basis.meaning,
+        basis.settings,
+        corrupted=corrupted,
+        now=now(),
     )
 
 

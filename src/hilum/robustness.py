@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hilum.calls import called_classes
 from hilum.corruptions import CORRUPTIONS, Pixels, corrupt, middle_level
 from hilum.estimates import Study, mean_of, study_of
 from hilum.intervals import Estimate
@@ -266,6 +267,8 @@ def _figures(
         groups=groups,
         ordinal=facts.target == "ordinal",
     )
+    if facts.class_shares is not None:
+        study = study.called(called_classes(probs, facts.meaning, None))
     found = _three_figures(study)
     return found | {"quadratic_kappa": study.kappa().as_json()} if study.ordinal else found
 

@@ -513,7 +513,8 @@ def _imbalance(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
             "class_weights": (
                 "balanced",
                 f"The largest class has {ratio:.0f} times the images of the smallest, which would "
-                "hardly be called. Probabilities are then as though all were as frequent.",
+                "hardly be called. So each is called by its probability over its share; the "
+                "probabilities themselves stay those of the images as they come.",
             )
         }
     else:

@@ -6,7 +6,6 @@ What the table calls stands: it was decided at the locked threshold, in folds at
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -66,7 +65,7 @@ def study_predictions(
     )
     index = {name: k for k, name in enumerate(class_names)}
     pred = np.array([index[name] for name in predictions["predicted"]], dtype=np.intp)
-    return replace(study, pred=pred)
+    return study.called(pred)
 
 
 def describe_study(

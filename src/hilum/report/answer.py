@@ -384,6 +384,11 @@ def _decision(facts: RunFacts) -> Markup:
             if facts.target == "ordinal"
             else "the class of highest probability"
         )
+        if facts.calls_over_shares:
+            how += (
+                ", once each is divided by the share of the training images that had it, so that "
+                "rare ones are found too"
+            )
         return Markup(
             "Each image gets {}; no threshold was chosen. The test images were first opened on {}."
         ).format(

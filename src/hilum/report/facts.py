@@ -185,6 +185,12 @@ class RunFacts:
         return self.target == "multilabel"
 
     @property
+    def calls_over_shares(self) -> bool:
+        """Whether a class is called by its probability over its share, since it was weighted."""
+        among = self.positive_class is None and not self.is_multilabel
+        return among and self.setting("class_weights") == "balanced"
+
+    @property
     def class_names(self) -> list[str]:
         return [str(name) for name in self.run["class_names"]]
 

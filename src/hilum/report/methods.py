@@ -50,6 +50,8 @@ SOURCES = {
     ),
     "imagenet": "Deng et al. ImageNet: a large-scale hierarchical image database. CVPR 2009.",
     "resnet": "He et al. Deep residual learning for image recognition. CVPR 2016.",
+    "saerens": "Saerens, Latinne, Decaestecker. Adjusting the outputs of a classifier to new a "
+    "priori probabilities. Neural Computation 2002.",
     "temperature": "Guo et al. On calibration of modern neural networks. ICML 2017.",
     "wilson": "Wilson. Probable inference, the law of succession, and statistical inference. "
     "JASA 1927.",
@@ -262,12 +264,16 @@ def threshold(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
         return _thresholds(facts, cite)
     point = facts.run.get("operating_point")
     if not point or facts.positive_class is None:
+        divided = ""
+        if facts.calls_over_shares:
+            divided = f", divided by its share of the training images{cite('saerens')}"
         if facts.target == "ordinal":
+            each = divided.replace(",", ", each", 1)
             return (
-                "Each image was given the median grade of its probabilities, which has the least "
-                "expected distance from the truth."
+                f"Each image was given the median grade of its probabilities{each}, which has the "
+                "least expected distance from the truth."
             )
-        return "Each image was given the class of highest probability."
+        return f"Each image was given the class of highest probability{divided}."
     source = _rule_sources([point], cite)
     cut = words.threshold(float(point["threshold"]))
     if str(point["rule"]).startswith("fixed:"):

@@ -273,8 +273,7 @@ def training(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
         f"label smoothing {facts.setting('label_smoothing'):g}"
         if facts.setting("label_smoothing")
         else "",
-        "classes weighted by the inverse of their frequency, so that probabilities are as though "
-        "all were as frequent"
+        "classes weighted by the inverse of their frequency, which probabilities then account for"
         if facts.setting("class_weights") == "balanced"
         else "",
         f"gradients clipped at norm {facts.setting('gradient_clip'):g}"

@@ -297,9 +297,7 @@ def _prediction(_: RunFacts) -> Evidence:
 
 def _imbalance(facts: RunFacts) -> Evidence:
     if facts.setting("class_weights") == "balanced":
-        text = (
-            "Classes weighted by the inverse of their frequency; probabilities not corrected for it"
-        )
+        text = "Classes weighted by the inverse of their frequency; probabilities corrected for it"
         return Evidence(text, "plan")
     return Evidence("None was used", "plan")
 
