@@ -18,7 +18,10 @@ from hilum.calibrators import LEAST_OF_CLASS, N_FOLDS
 from hilum.fingerprint import Fingerprint
 from hilum.pretrained import LEAST_SIDE, PRETRAINED_IMAGES_SEEN, choose_for_backbone
 from hilum.probing import LEAST_GAIN
-from hilum.rules import EVIDENCE, FULL_RESOLUTION, LARGER_SIDES, RULES, SIDES, Case, apply_rules
+from hilum.rules import RULES, apply_rules
+from hilum.rules.networks import FULL_RESOLUTION
+from hilum.rules.pixels import LARGER_SIDES, SIDES
+from hilum.rules.rule import EVIDENCE, Case
 
 PAGE = Path(__file__).with_name("rules.md")
 MEASURED = "../benchmarks/README.md"

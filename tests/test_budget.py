@@ -383,7 +383,7 @@ def facts(n_train: int = 960) -> Fingerprint:
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Time nothing, and tell what was to be timed; networks begin at random."""
     calls: list[str] = []
-    monkeypatch.setattr("hilum.rules.installed_file", lambda _: None)
+    monkeypatch.setattr("hilum.rules.start.installed_file", lambda _: None)
 
     def answer(settings: Settings, *_: object, **__: object) -> Paces:
         calls.append("training")
@@ -592,7 +592,7 @@ def test_plans_for_any_size_end_in_time_or_say_that_none_does(
 ) -> None:
     monkeypatch.setattr("hilum.planning._check_network", lambda *_: None)  # takes long
     if begins_at_random:
-        monkeypatch.setattr("hilum.rules.installed_file", lambda _: None)
+        monkeypatch.setattr("hilum.rules.start.installed_file", lambda _: None)
     for n_train in (60, 960, 5_000, 20_000, 78_000, 200_000, 1_000_000):
         images = replace(facts(n_train), n_val=n_train // 7, median_short=short)
         budget = Budget(

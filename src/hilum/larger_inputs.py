@@ -11,7 +11,8 @@ from hilum.fingerprint import Fingerprint, Resolution
 from hilum.hardware import Hardware
 from hilum.probing import probe
 from hilum.resolution import Trial
-from hilum.rules import LARGER_SIDES, begins_well
+from hilum.rules.pixels import LARGER_SIDES
+from hilum.rules.start import begins_well
 from hilum.settings import Settings
 
 TRIED = (40, 64, 96, 128, 192, 256)

@@ -35,14 +35,11 @@ from hilum.presets import Preset
 from hilum.pretrained import IMAGENET, choose_for_backbone, find_weights
 from hilum.probing import probe
 from hilum.resolution import Trial
-from hilum.rules import (
-    FULL_RESOLUTION,
-    SIDES,
-    Choices,
-    apply_rules,
-    images_wanted,
-    pixel_ranges,
-)
+from hilum.rules import apply_rules
+from hilum.rules.networks import FULL_RESOLUTION
+from hilum.rules.pixels import SIDES, pixel_ranges
+from hilum.rules.rule import Choices
+from hilum.rules.training import images_wanted
 from hilum.settings import (
     MOST_NETWORKS,
     SIDES_OF_INPUT,

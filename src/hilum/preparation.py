@@ -28,7 +28,7 @@ from hilum.presets import load_preset
 from hilum.pretrained import find_weights, read_tensors
 from hilum.progress import LogProgress, Progress
 from hilum.resolution import try_sides
-from hilum.rules import choose_start
+from hilum.rules.start import choose_start
 from hilum.scan import scan
 from hilum.settings import Settings, make_settings, with_both_sides
 from hilum.splits import OUT_OF_FOLD, Split, join_groups, make_folds, make_split, make_strata

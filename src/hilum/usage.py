@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import Any
 
-from hilum.rules import sides_in_words
+from hilum.rules.networks import sides_in_words
 from hilum.settings import DEFAULT_REASON, Settings, Turn, default_reason
 
 ALONE = {
