@@ -18,7 +18,7 @@ from hilum.export import (
     Outputs,
     check_agreement,
     check_resizing,
-    decide,
+    probabilities_of,
     run_exported,
     run_graph,
     to_graph,
@@ -154,7 +154,7 @@ def test_the_parts_of_a_model_give_what_the_whole_gives(n_classes: int) -> None:
     seen, whole = run_graph(graph, pixels), run_exported(data, pixels)
     np.testing.assert_array_equal(seen.raw_logits, whole.raw_logits)
     np.testing.assert_array_equal(seen.features, whole.features)
-    np.testing.assert_array_equal(decide(data, seen.raw_logits), whole.probabilities)
+    np.testing.assert_array_equal(probabilities_of(data, seen.raw_logits), whole.probabilities)
 
 
 @pytest.mark.parametrize("falling", [False, True])
@@ -226,7 +226,7 @@ def test_what_is_no_number_stays_none(n_classes: int) -> None:
     _, _, data = make("letterbox", 1, n_classes)
     raw = np.zeros((70, 1 if n_classes == 2 else n_classes), dtype=np.float32)
     raw[::3, 0] = np.nan
-    is_whole = np.isfinite(decide(data, raw)).all(axis=1)
+    is_whole = np.isfinite(probabilities_of(data, raw)).all(axis=1)
     assert np.array_equal(is_whole, np.isfinite(raw).all(axis=1))
 
 
@@ -251,7 +251,7 @@ def test_no_ranking_is_lost_from_logits_to_predictions(kind: str, tmp_path: Path
     settings = Settings(input_height=16, input_width=16, conv_channels=(4,), target=target)
     network = build_network(settings, len(names), mean=[90.0], std=[60.0]).eval()
     graph = to_graph(network, settings, len(names))
-    probs = decide(to_onnx(graph, settings.pixel_spec, names, calibrator=calibrator), raw)
+    probs = probabilities_of(to_onnx(graph, settings.pixel_spec, names, calibrator=calibrator), raw)
     np.testing.assert_allclose(probs, calibrator.probabilities(raw), rtol=1e-9)
 
     table = pd.DataFrame({f"p_{name}": probs[:, k] for k, name in enumerate(names)})
@@ -291,7 +291,9 @@ def test_what_is_added_to_each_of_several_classes_is_in_the_graph() -> None:
     graph = to_graph(network, settings, 3)
     data = to_onnx(graph, settings.pixel_spec, ["a", "b", "c"], calibrator=calibrator)
     raw = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32) * 5
-    np.testing.assert_allclose(decide(data, raw), calibrator.probabilities(raw), rtol=1e-9)
+    np.testing.assert_allclose(
+        probabilities_of(data, raw), calibrator.probabilities(raw), rtol=1e-9
+    )
     pixels = np.random.default_rng(1).integers(0, 256, (5, 16, 16, 1), dtype=np.uint8)
     check_agreement(run_exported(data, pixels), torch_logits(network, pixels), calibrator)
 

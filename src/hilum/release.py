@@ -32,8 +32,8 @@ from hilum.export import (
     Outputs,
     check_agreement,
     check_resizing,
-    decide,
     predictor,
+    probabilities_of,
     run_exported,
     run_graph,
     to_graph,
@@ -201,7 +201,7 @@ def make_release(
     seen = run_graph(graph, val.pixels)
     calibrator, calibration = _calibrate(seen.raw_logits, basis)
     onnx = to_onnx(graph, settings.pixel_spec, basis.names, calibrator=calibrator)
-    found = Outputs(seen.raw_logits, decide(onnx, seen.raw_logits), seen.features)
+    found = Outputs(seen.raw_logits, probabilities_of(onnx, seen.raw_logits), seen.features)
     _compare(network, onnx, found, calibrator, val)
     originals = [basis.dataset.picture(path) for path in basis.val_rows["path"][:N_ORIGINALS]]
     check_resizing(onnx, originals, settings.pixel_spec)
