@@ -6,15 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hilum.batches import MEMORY_FORMATS
 from hilum.losses import make_loss
 from hilum.memory import keep_pages
 from hilum.networks import Network, build_network
 from hilum.settings import Settings
-from hilum.training import (
-    MEMORY_FORMATS,
-    make_fabric,
-    make_optimizer,
-)
+from hilum.training import make_fabric, make_optimizer
 
 
 class Step:

@@ -28,6 +28,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from hilum.batches import Samples
 from hilum.calibration import apply_temperature
 from hilum.corruptions import CORRUPTIONS, corrupt, middle_level
 from hilum.dataset import Dataset, load_dataset
@@ -46,7 +47,7 @@ from hilum.settings import Settings, parse_assignments
 from hilum.splits import assign, join_groups
 from hilum.targets import Labels
 from hilum.thresholds import Scored, lock_point
-from hilum.training import Samples, network_logits, train_network
+from hilum.training import network_logits, train_network
 
 MOST_SCORED = 1500
 MOST_CORRUPTED = 500

@@ -18,13 +18,14 @@ import numpy as np
 from benchmarks._timing import command_line, parser
 from scipy import stats
 
+from hilum.batches import Samples
 from hilum.console import make_progress
 from hilum.decoded_samples import split_samples
 from hilum.metrics import auroc
 from hilum.networks import log_probabilities
 from hilum.preparation import prepare
 from hilum.settings import Settings
-from hilum.training import Samples, network_logits, train_network
+from hilum.training import network_logits, train_network
 
 
 def score(

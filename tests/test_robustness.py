@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from hilum.batches import Samples
 from hilum.corruptions import CORRUPTIONS, corrupt, middle_level
 from hilum.model import ModelFacts
 from hilum.pixels import Images
@@ -18,7 +19,6 @@ from hilum.robustness import (
     measure_robustness,
     predict_corrupted,
 )
-from hilum.training import Samples
 from making import pictures
 
 ALL_LEVELS = choose_levels(10**6, for_curves=True, for_threshold=False)

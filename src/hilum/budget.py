@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from hilum import map_checks, robustness
+from hilum.batches import Samples
 from hilum.cache import StoredImages
 from hilum.cache_rooms import cache_room
 from hilum.errors import SettingError
@@ -32,7 +33,7 @@ from hilum.probing import Probe
 from hilum.progress import Task
 from hilum.settings import Settings, Turn
 from hilum.targets import Labels
-from hilum.training import Samples, n_watched, network_logits, train_network
+from hilum.training import n_watched, network_logits, train_network
 
 DEFAULT_MINUTES: dict[Device, float] = {"cpu": 10.0, "mps": 10.0, "cuda": 10.0}
 """Of the whole command, where the user gives none: what a person waits for without planning to."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
+from hilum.batches import Samples
 from hilum.cache import stored_images
 from hilum.dataset import Dataset
 from hilum.progress import Progress
 from hilum.settings import Settings
 from hilum.targets import truths
-from hilum.training import Samples
 
 
 def split_samples(

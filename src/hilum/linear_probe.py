@@ -26,6 +26,7 @@ from torch import nn
 
 from hilum.augment import augment
 from hilum.backbones import Backbone
+from hilum.batches import Samples, to_tensor
 from hilum.errors import SettingError
 from hilum.files import write_csv
 from hilum.losses import validation_loss, validation_scores, why_no_auroc
@@ -38,13 +39,11 @@ from hilum.settings import Settings
 from hilum.targets import Labels
 from hilum.training import (
     HISTORY_COLUMNS,
-    Samples,
     Trained,
     constants_of,
     make_fabric,
     network_logits,
     pixel_statistics,
-    to_tensor,
 )
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)

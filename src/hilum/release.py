@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 import hilum
+from hilum.batches import Samples
 from hilum.cache import subset
 from hilum.calibrators import (
     Calibrator,
@@ -55,7 +56,7 @@ from hilum.robustness import (
 )
 from hilum.settings import Settings
 from hilum.thresholds import Scored, lock_point
-from hilum.training import Samples, network_logits
+from hilum.training import network_logits
 
 N_COMPARED = 64
 """Validation images, evenly chosen, on which exported and trained model must agree."""

@@ -28,7 +28,7 @@ from hilum.targets import Labels
 
 if TYPE_CHECKING:
     # Figures by patient come here too, and shall not wait for PyTorch.
-    from hilum.training import Samples
+    from hilum.batches import Samples
 
 Probs = NDArray[np.float64]
 
