@@ -21,22 +21,25 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from hilum import metrics
 from hilum.batches import Samples
 from hilum.calibration import apply_temperature
+from hilum.calibrators import choose_calibrator
+from hilum.calls import Target, called_classes
 from hilum.corruptions import CORRUPTIONS, corrupt, middle_level
 from hilum.dataset import Dataset, load_dataset
 from hilum.decoded_samples import split_samples
 from hilum.fingerprint import take_fingerprint
 from hilum.hardware import find_hardware
 from hilum.linear_probe import train_probe
-from hilum.losses import validation_scores
+from hilum.losses import log_priors, validation_scores
 from hilum.networks import Classifier
 from hilum.pixels import Images
 from hilum.planning import make_plan
@@ -45,7 +48,7 @@ from hilum.robustness import choose_levels, predict_corrupted
 from hilum.scan import scan
 from hilum.settings import Settings, parse_assignments
 from hilum.splits import assign, join_groups
-from hilum.targets import Labels
+from hilum.targets import Labels, TargetKind
 from hilum.thresholds import Scored, lock_point
 from hilum.training import network_logits, train_network
 
@@ -62,9 +65,9 @@ class Cohort:
     looks: Any
 
 
-def read_cohort(data: str, pattern: str | None) -> Cohort:
+def read_cohort(data: str, pattern: str | None, target: TargetKind | None) -> Cohort:
     """Read all that is no test image of its source."""
-    dataset = load_dataset(data, patient_pattern=pattern)
+    dataset = load_dataset(data, patient_pattern=pattern, target=target)
     scanned = scan(dataset, LogProgress())
     usable = (~scanned.samples["excluded"]) & (scanned.samples["given_split"] != "test")
     samples = scanned.samples[usable].reset_index(drop=True)
@@ -151,9 +154,50 @@ def try_variant(
         "AUROC changed": float(np.mean(worse)),
         "worst change": float(min(worse)),
         **views,
+        **as_stated(trained.network, settings, train, val, scored),
         **at_thresholds(trained.network, val, scored, some, blind),
         "minutes": (time.monotonic() - started) / 60,
     }
+
+
+def as_stated(
+    network: Classifier, settings: Settings, train: Samples, val: Samples, scored: Samples
+) -> dict[str, float]:
+    """Score what a model folder would state and call, calibrated on validation images.
+
+    Of more than two classes, or of grades. "weights left in" is of probabilities that do not give
+    back what weights of classes took; "likeliest" calls the class of the greatest probability.
+    """
+    logits, y = network_logits(network, scored.pixels), scored.labels
+    if settings.target == "multilabel" or logits.shape[1] == 1:
+        return {}
+    val_logits = network_logits(network, val.pixels)
+    groups = val.groups or [str(number) for number in range(len(val))]
+    priors = log_priors(train.labels, logits.shape[1], settings)
+
+    def calibrated(given: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        found = choose_calibrator(val_logits, val.labels, groups, priors=given).calibrator
+        return found.probabilities(logits)
+
+    probs, left_in = calibrated(priors), calibrated(None)
+    shares = None if priors is None else tuple(np.exp(priors).tolist())
+    called, likeliest = (
+        called_classes(probs, Target(settings.target, None, given), None)
+        for given in (shares, None)
+    )
+    rows = np.arange(len(y))
+    found = {
+        "log loss, calibrated": float(-np.log(probs[rows, y]).mean()),
+        "weights left in": float(-np.log(left_in[rows, y]).mean()),
+        "balanced accuracy, called": metrics.balanced_accuracy(y, called),
+        "likeliest": metrics.balanced_accuracy(y, likeliest),
+    }
+    if settings.target == "ordinal":
+        found |= {
+            "kappa": metrics.quadratic_kappa(y, called),
+            "RPS": metrics.ranked_probability_score(y, probs),
+        }
+    return found
 
 
 def of_views(
@@ -270,6 +314,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="images to learn from, at most")
     parser.add_argument("--shift", help="score the images whose path matches, learn from the rest")
     parser.add_argument("--patient-pattern")
+    parser.add_argument("--target", choices=get_args(TargetKind))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument(
         "--blind",
@@ -282,7 +327,7 @@ def main() -> None:
         "--views", action="store_true", help="score means over views of an image too"
     )
     arguments = parser.parse_args()
-    cohort = read_cohort(arguments.data, arguments.patient_pattern)
+    cohort = read_cohort(arguments.data, arguments.patient_pattern, arguments.target)
     head = ""
     for seed in arguments.seeds:
         samples = divide(cohort, arguments.images, arguments.shift, seed)

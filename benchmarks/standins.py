@@ -177,6 +177,22 @@ def blood_cell(case: Case) -> Pixels:
     return _bytes(small)
 
 
+def retina(case: Case) -> Pixels:
+    """A fundus with ever more dark spots: five grades that overlap, the mildest the commonest."""
+    side, own, rng = 96, case.own, case.rng
+    n = rng.poisson((0.4, 1.5, 4.0, 8.0, 14.0)[case.label] * np.exp(own.normal(0, 0.15)))
+    spots = np.zeros((side, side))
+    for _ in range(n):
+        away, angle = 36 * np.sqrt(rng.uniform(0, 1)), rng.uniform(0, 2 * np.pi)
+        centre = 48 + away * np.array([np.sin(angle), np.cos(angle)])
+        spots = np.maximum(spots, _disc(side, centre, rng.uniform(1.2, 2.6), 0.6))
+    fundus = _disc(side, np.array([48.0, 48.0]), 44, 1.0)
+    colour = own.uniform((150, 60, 20), (220, 110, 60))
+    patchy = 1 + 0.12 * texture((side, side), 16, rng)
+    image = (fundus * patchy * (1 - 0.5 * spots))[..., None] * colour
+    return _bytes(image + rng.normal(0, 5, image.shape))
+
+
 def mole(case: Case) -> Pixels:
     """A brown spot with an even or a ragged edge; wider than high, and lit by lamps that differ."""
     height, width, own, rng = 180, 240, case.own, case.rng
@@ -259,6 +275,10 @@ STANDINS: dict[str, Standin] = {
         "blood cells at 28 pixels, colour, NPZ",
         tuple(str(n) for n in range(8)),
         *(blood_cell, 2000, 800, 20, None, True, "npz"),
+    ),
+    "grades": Standin(
+        "a fundus with ever more spots, colour",
+        *(tuple("01234"), retina, 1080, 400, 1, (45, 12, 19, 18, 6)),
     ),
     "mole": Standin(
         "skin, wider than high, colour", ("even", "ragged"), mole, 300, 400, 1, form="jpg"

@@ -232,9 +232,8 @@ def _wrong(facts: RunFacts) -> list[WrongPatient]:
     if facts.is_multilabel:
         return _wrong_labels(facts, rows)
     rows = rows[rows["label"] != rows["predicted"]]
-    columns = [f"p_{name}" for name in facts.class_names]
-    probs = rows[columns].to_numpy(dtype=float)
-    rows = rows.assign(sure=probs.max(axis=1)).sort_values("sure", ascending=False, kind="stable")
+    sure = [row[f"p_{row['predicted']}"] for _, row in rows.iterrows()]
+    rows = rows.assign(sure=sure).sort_values("sure", ascending=False, kind="stable")
     shown = f"p_{facts.positive_class}" if facts.positive_class else "sure"
     return [
         WrongPatient(
