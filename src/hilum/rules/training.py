@@ -141,11 +141,9 @@ def _weights(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
 def _imbalance(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     n_classes, ratio = len(facts.class_counts), facts.imbalance
     if so_far.get("target") == "multilabel":
-        why = "Each label has a threshold of its own, and weights would distort its probabilities."
+        why = "Each label has a threshold of its own, which does what weights would."
     elif n_classes == 2:
-        why = (
-            "Weights would distort the probabilities, and the threshold is set on validation data."
-        )
+        why = "The threshold, which is set on validation data, does what weights would."
     elif ratio > 5:
         return {
             "class_weights": (
