@@ -284,20 +284,6 @@ def test_no_ranking_is_lost_from_logits_to_predictions(kind: str, tmp_path: Path
             assert row["value"] == pytest.approx(auroc(y >= cut, above), abs=1e-12)
 
 
-def test_what_is_added_to_each_of_several_classes_is_in_the_graph() -> None:
-    settings = Settings(input_height=16, input_width=16, conv_channels=(4,))
-    network = build_network(settings, 3, mean=[90.0], std=[20.0]).eval()
-    calibrator = Calibrator(method="temperature", slope=0.7, priors=(-0.1, -2.5, -6.0))
-    graph = to_graph(network, settings, 3)
-    data = to_onnx(graph, settings.pixel_spec, ["a", "b", "c"], calibrator=calibrator)
-    raw = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32) * 5
-    np.testing.assert_allclose(
-        probabilities_of(data, raw), calibrator.probabilities(raw), rtol=1e-9
-    )
-    pixels = np.random.default_rng(1).integers(0, 256, (5, 16, 16, 1), dtype=np.uint8)
-    check_agreement(run_exported(data, pixels), torch_logits(network, pixels), calibrator)
-
-
 def test_a_steep_calibrator_does_not_turn_the_last_bits_into_a_disagreement() -> None:
     steep = Calibrator(method="isotonic", knots=((0.0, -4.0), (1e-5, 4.0)))
     raw = np.array([[0.0], [1e-5]], dtype=np.float32)

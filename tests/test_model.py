@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hilum.calibrators import Calibrator
@@ -120,6 +121,11 @@ THREE = {"class_names": ["a", "b", "c"], "positive_class": None, "operating_poin
         (THREE | {"class_shares": [0.9, 0.1, 0]}, "there is not one share above 0 for each class"),
         (THREE | {"class_shares": [0.5, 0.3, 0.2]}, "a calibrator has priors of all classes"),
         (
+            THREE
+            | {"class_shares": [0.5, 0.3, 0.2], "calibration": {"priors": [-1.0, -1.0, -1.0]}},
+            "shares of classes are not those that the calibrator accounts for",
+        ),
+        (
             {"calibration": {"priors": [-1.0, -2.0]}},
             "a calibrator has priors of all classes where these have shares",
         ),
@@ -149,6 +155,15 @@ def test_facts_that_cannot_be_are_refused(
         load_facts(folder)
     assert str(folder / "model.json") in str(error.value)
     assert message in str(error.value)
+
+
+def test_the_margin_of_weighted_classes_is_that_of_their_shares() -> None:
+    shares = (0.6, 0.3, 0.1)
+    calibrator = Calibrator(priors=tuple(np.log(shares).tolist()))
+    weighted = facts(**THREE, class_shares=shares, calibration=calibrator)
+    probs = np.array([[0.6, 0.3, 0.1], [0.6, 0.2, 0.2]])
+    assert weighted.margins(probs) == pytest.approx([0, np.log(2)])
+    assert facts(**THREE).margins(probs) == pytest.approx([np.log(2), np.log(3)])
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 99, b"[" * 20_000, b'{"a": NaN}', b"\xff\xfe"])

@@ -181,7 +181,7 @@ class TestJudge:
             "unlike the training data; several classes fit",
             "",
             "",
-            "threshold and prediction set disagree; low confidence",
+            "answer and prediction set disagree; low confidence",
             "low confidence",
         ]
         assert found.sets is not None

@@ -85,6 +85,17 @@ def test_many_classes_give_one_whole_file(many: Path) -> None:
     assert sum(tag == "svg" for tag, _ in page.tags) == 8 + 8 + 1 + 2
 
 
+def test_the_answer_tells_that_rare_classes_are_called_by_their_share(tmp_path: Path) -> None:
+    run = make_run(tmp_path, ["a", "b", "c"], None)
+    told = "once each is divided by the share of the training images that had it"
+    assert told not in page_of(run).text
+    facts = json.loads((run / "run.json").read_text())
+    priors = np.log([0.9, 0.08, 0.02]).tolist()
+    facts["calibration"] = {"method": "none", "reason": "Off.", "priors": priors}
+    (run / "run.json").write_text(json.dumps(facts))
+    assert told in page_of(run).text
+
+
 def test_same_run_gives_same_bytes(binary: Path) -> None:
     first = write_report(binary).read_bytes()
     assert write_report(binary).read_bytes() == first

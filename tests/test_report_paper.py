@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hilum.dataset import RESERVED
@@ -258,13 +259,21 @@ def test_methods_of_many_classes(tmp_path: Path) -> None:
 
 def test_methods_tell_that_a_rare_class_is_called_by_its_share(tmp_path: Path) -> None:
     run = make_run(tmp_path, ["a", "b", "c"], None)
-    plan = json.loads((run / "plan.json").read_text())
-    plan["class_weights"] = {"value": "balanced", "reason": "One is rare."}
-    (run / "plan.json").write_text(json.dumps(plan))
-    found = make_methods(read_run(run))
+    facts = read_run(run)
+    facts.plan["class_weights"] = {"value": "balanced", "reason": "One is rare."}
+    plain = " ".join(paragraph.text for paragraph in make_methods(facts).paragraphs)
+    assert "highest probability." in plain
+    assert "account" not in plain
+    facts.run["calibration"] = {"method": "none", "priors": np.log([0.9, 0.08, 0.02]).tolist()}
+    found = make_methods(facts)
     text = " ".join(paragraph.text for paragraph in found.paragraphs)
     assert "highest probability, divided by its share of the training images" in text
+    assert "which probabilities account for" in text
+    assert "not calibrated, beyond accounting for the weights of classes" in text
     assert any(line.startswith("Saerens") for line in found.references)
+    facts.metrics["test"]["quadratic_kappa"] = {"value": 0.5}
+    graded = " ".join(paragraph.text for paragraph in make_methods(facts).paragraphs)
+    assert "median grade of its probabilities, each divided by its share of the" in graded
 
 
 # -- cards -----------------------------------------------------------------------------------------

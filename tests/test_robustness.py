@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from hilum.batches import Samples
+from hilum.calls import Target
 from hilum.corruptions import CORRUPTIONS, corrupt, middle_level
 from hilum.model import ModelFacts
 from hilum.pixels import Images
@@ -26,7 +27,11 @@ ALL_LEVELS = choose_levels(10**6, for_curves=True, for_threshold=False)
 FACTS = cast(
     ModelFacts,
     SimpleNamespace(
-        positive_index=1, class_names=("clear", "opacity"), target="classes", thresholds=0.5
+        positive_index=1,
+        class_names=("clear", "opacity"),
+        target="classes",
+        thresholds=0.5,
+        class_shares=None,
     ),
 )
 
@@ -57,6 +62,30 @@ def test_figures_at_the_locked_threshold() -> None:
             called = score >= 0.5
             assert point["sensitivity"]["value"] == pytest.approx(called[labels == 1].mean())
             assert point["specificity"]["value"] == pytest.approx((~called)[labels == 0].mean())
+
+
+def test_weighted_classes_are_called_over_their_shares() -> None:
+    """Probabilities that say nothing else call the common class never, and the rare one always."""
+    shares = (0.8, 0.15, 0.05)
+    facts = cast(
+        ModelFacts,
+        SimpleNamespace(
+            positive_index=None, class_names=("a", "b", "c"), target="classes", thresholds=None,
+            class_shares=shares, meaning=Target("classes", None, shares),
+        ),
+    )  # fmt: skip
+    labels = (np.arange(30) % 3).astype(np.int64)
+    val = Samples(pictures(30, seed=1), labels)
+
+    def say(pixels: Images) -> NDArray[np.float64]:
+        return np.tile([0.7, 0.2, 0.1], (len(pixels), 1))
+
+    few = choose_levels(0, for_curves=True, for_threshold=False)
+    predictions = predict_corrupted(say, say(val.pixels), val, few, LogProgress())
+    for points in measure_robustness(predictions, facts, val)["robustness"].values():
+        for point in points:  # all are called c: right for a third
+            assert point["sensitivity"]["value"] == pytest.approx(1 / 3)
+            assert point["specificity"]["value"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(

@@ -531,6 +531,18 @@ def test_weighted_classes_are_called_over_their_shares(tmp_path: Path) -> None:
     table = predictions_of(run)
     leads = (table[["p_a", "p_b", "p_c"]] / shares).idxmax(axis=1)
     assert list(table["predicted"]) == [str(name).removeprefix("p_") for name in leads]
+    likeliest = table[["p_a", "p_b", "p_c"]].idxmax(axis=1)
+    assert (likeliest != leads).any()
+    patients = pd.read_csv(run.folder / "patients.csv")
+    of_patients = (patients[["p_a", "p_b", "p_c"]] / shares).idxmax(axis=1)
+    assert list("p_" + patients["predicted"]) == list(of_patients)
+    test = table[table["split"] == "test"]
+    counts = pd.crosstab(test["label"], test["predicted"]).reindex(
+        index=["a", "b", "c"], columns=["a", "b", "c"], fill_value=0
+    )
+    assert run.metrics["test"]["confusion_matrix"] == counts.to_numpy().tolist()
+    answered = hilum.load(run.folder).predict([data / path for path in test["path"]])
+    assert [each.predicted for each in answered] == list(test["predicted"])
 
 
 @pytest.mark.usefixtures("unreported")

@@ -166,7 +166,8 @@ def choose_calibrator(
         'auto', 'temperature', 'platt', 'isotonic' or 'none'.
     priors : float array of shape (n_outputs,), optional
         Where classes were weighted in training, what the weights took from each logit, as
-        `losses.log_priors` returns it. It is given back whatever is wanted.
+        `losses.log_priors` returns it. It is given back, and no less where calibration is off;
+        Platt's line and the curve find it on their own.
 
     Returns
     -------

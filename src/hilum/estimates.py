@@ -62,8 +62,8 @@ def describe(
     class_names : sequence of str
     positive : int or None
         Two classes: the one whose figures are given, called where its probability is at least
-        `threshold`. More: None; the most probable class is called, and figures are means over the
-        classes that are present.
+        `threshold`. More: None; the most probable class is called (`Study.called` takes other
+        decisions), and figures are means over the classes that are present.
     threshold : float or None
     groups : array of shape (n_samples,), optional
         Patient of each sample. None where no patient is known: then samples are taken for

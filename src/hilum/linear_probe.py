@@ -29,7 +29,7 @@ from hilum.backbones import Backbone
 from hilum.batches import Samples, to_tensor
 from hilum.errors import SettingError
 from hilum.files import write_csv
-from hilum.losses import validation_loss, validation_scores, why_no_auroc
+from hilum.losses import log_priors, validation_loss, validation_scores, why_no_auroc
 from hilum.memory import keep_pages
 from hilum.networks import Network, build_network
 from hilum.pixels import Images
@@ -100,8 +100,9 @@ def train_probe(
     progress.say(reason)
     if unknown := why_no_auroc(val.labels, class_names):
         progress.say(unknown)
+    priors = log_priors(train.labels, len(class_names), settings)
     train_scores, scores = (
-        validation_scores(network_logits(network, part.pixels), part.labels, settings)
+        validation_scores(network_logits(network, part.pixels), part.labels, settings, priors)
         for part in (train, val)
     )
     elapsed_s = time.monotonic() - started
@@ -199,7 +200,8 @@ def choose_strength(
         for rest, out in folds:
             line = fit_line(x[rest], y[rest], strength, settings, size_of_outputs(y, settings))
             scores = (x[out] @ line.weights.T + line.intercepts).astype(np.float32)
-            held_out.append((validation_loss(scores, y[out], settings), len(out)))
+            priors = log_priors(y[rest], n_classes_of(y, settings), settings)
+            held_out.append((validation_loss(scores, y[out], settings, priors), len(out)))
         values, counts = zip(*held_out, strict=True)
         losses.append(float(np.average(values, weights=counts)))
     if not np.isfinite(losses).any():
@@ -232,10 +234,13 @@ def holds_every_class(part: Labels, whole: Labels) -> bool:
 
 def size_of_outputs(labels: Labels, settings: Settings) -> int:
     """Return how many scores tell these labels apart: one for two classes."""
-    if settings.target == "multilabel":
-        return int(labels.shape[1])
-    n_classes = int(labels.max()) + 1
-    return 1 if n_classes == 2 else n_classes
+    n_classes = n_classes_of(labels, settings)
+    return 1 if n_classes == 2 and settings.target != "multilabel" else n_classes
+
+
+def n_classes_of(labels: Labels, settings: Settings) -> int:
+    """Count the classes, grades or labels that these are."""
+    return int(labels.shape[1] if settings.target == "multilabel" else labels.max() + 1)
 
 
 def fit_line(

@@ -45,7 +45,11 @@ def make_loss(settings: Settings, labels: Labels, n_classes: int, device: torch.
 
 
 def loss_of(logits: Tensor, labels: Tensor, weights: Tensor, settings: Settings) -> Tensor:
-    """Compute the loss of a batch by the kind of target; parameters are those of its functions."""
+    """Compute the loss of a batch by the kind of target; parameters are those of its functions.
+
+    Weighted or not, losses are divided by their number: divided by the sum of a batch's weights,
+    common classes would count more in batches that hold no rare one.
+    """
     match settings.target:
         case "multilabel":
             return multilabel_loss(logits, labels, weights, settings)
@@ -117,17 +121,21 @@ def classification_loss(
     log_probs = log_probabilities(logits)
     if settings.loss == "cross_entropy":
         # Log-probabilities are their own log-softmax, so the usual function applies.
-        return F.cross_entropy(
-            log_probs, labels, weight=weights, label_smoothing=settings.label_smoothing
+        total = F.cross_entropy(
+            log_probs,
+            labels,
+            weight=weights,
+            label_smoothing=settings.label_smoothing,
+            reduction="sum",
         )
+        return total / len(labels)
     n_classes = log_probs.shape[1]
     smoothing = settings.label_smoothing
     targets = F.one_hot(labels, n_classes) * (1 - smoothing) + smoothing / n_classes
     # log(1 - p), kept finite where p is 1.
     log_rest = torch.log1p(-log_probs.exp().clamp(max=1 - 1e-7))
     by_image = -(targets * log_probs + (1 - targets) * log_rest).mean(dim=1)
-    chosen = weights[labels]
-    return (by_image * chosen).sum() / chosen.sum()
+    return (by_image * weights[labels]).mean()
 
 
 def ordinal_loss(logits: Tensor, labels: Tensor, weights: Tensor, settings: Settings) -> Tensor:
@@ -154,8 +162,7 @@ def ordinal_loss(logits: Tensor, labels: Tensor, weights: Tensor, settings: Sett
     cuts = torch.arange(reached.shape[1], device=labels.device)
     is_reached = (labels[:, None] <= cuts).to(reached.dtype)
     by_image = (reached - is_reached).square().mean(dim=1)
-    chosen = weights[labels]
-    return plain + (by_image * chosen).sum() / chosen.sum()
+    return plain + (by_image * weights[labels]).mean()
 
 
 def multilabel_loss(logits: Tensor, labels: Tensor, weights: Tensor, settings: Settings) -> Tensor:
@@ -179,11 +186,14 @@ def multilabel_loss(logits: Tensor, labels: Tensor, weights: Tensor, settings: S
     smoothing = settings.label_smoothing
     targets = truth * (1 - smoothing) + smoothing / 2
     by_label = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return (by_label * chosen).sum() / chosen.sum().clamp_min(1e-12)
+    return (by_label * chosen).sum() / known.sum().clamp_min(1)
 
 
 def validation_scores(
-    logits: NDArray[np.float32], labels: Labels, settings: Settings
+    logits: NDArray[np.float32],
+    labels: Labels,
+    settings: Settings,
+    priors: NDArray[np.float64] | None = None,
 ) -> dict[str, float]:
     """Score validation samples: loss, AUROC, balanced accuracy; NaN once diverged.
 
@@ -192,16 +202,18 @@ def validation_scores(
     logits : float array of shape (n, n_outputs)
     labels : array
         Of the same samples.
+    priors : float array of shape (n_outputs,), optional
+        What weights took from the logits in training, as `log_priors` returns it.
 
     Returns
     -------
     dict
-        'val_loss' (all classes alike, without smoothing), 'val_auroc' (of the positive class; the
-        mean over classes, over cuts between grades, or over labels with both outcomes) and
+        'val_loss' (of the images as they come, without smoothing), 'val_auroc' (of the positive
+        class; the mean over classes, over cuts between grades, or over labels with both outcomes),
         'val_balanced_accuracy' (of the most probable class, of the median grade, or the mean over
-        labels at a probability of 0.5).
+        labels at a probability of 0.5; of those that are as frequent, where they were weighted).
     """
-    loss = validation_loss(logits, labels, settings)
+    loss = validation_loss(logits, labels, settings, priors)
     if not math.isfinite(loss):
         return {"val_loss": math.nan, "val_auroc": math.nan, "val_balanced_accuracy": math.nan}
     score = {"classes": _score_classes, "ordinal": _score_grades, "multilabel": _score_labels}
@@ -209,8 +221,18 @@ def validation_scores(
     return {"val_loss": loss, "val_auroc": ranked, "val_balanced_accuracy": balanced}
 
 
-def validation_loss(logits: NDArray[np.float32], labels: Labels, settings: Settings) -> float:
-    """Compute the loss of samples, all classes alike and without smoothing."""
+def validation_loss(
+    logits: NDArray[np.float32],
+    labels: Labels,
+    settings: Settings,
+    priors: NDArray[np.float64] | None = None,
+) -> float:
+    """Compute the loss of samples as they come, without weights and smoothing.
+
+    Parameters are those of `validation_scores`.
+    """
+    if priors is not None:
+        logits = logits + priors.astype(np.float32)
     plain = settings.model_copy(update={"label_smoothing": 0.0, "class_weights": "none"})
     n_classes = 2 if logits.shape[1] == 1 else logits.shape[1]
     if settings.target == "multilabel":

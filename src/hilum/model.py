@@ -215,6 +215,10 @@ class ModelFacts(BaseModel):
         priors = self.calibration.priors if self.calibration is not None else ()
         if len(priors) != (0 if self.class_shares is None else n):
             raise ValueError("a calibrator has priors of all classes where these have shares")
+        if self.class_shares is not None and not np.allclose(np.exp(priors), self.class_shares):
+            raise ValueError("shares of classes are not those that the calibrator accounts for")
+        if any(each.priors for each in (self.calibrations or {}).values()):
+            raise ValueError("priors belong to more than two classes, or grades")
 
     def _check_labels(self) -> None:
         """Check that what is kept by label is kept of every label, and of labels alone."""

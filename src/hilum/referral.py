@@ -32,7 +32,7 @@ from hilum.resampling import Clusters
 UNLIKE = "unlike the training data"
 SEVERAL = "several classes fit"
 NONE_FITS = "no class fits"
-DISAGREE = "threshold and prediction set disagree"
+DISAGREE = "answer and prediction set disagree"
 UNCERTAIN = "low confidence"
 REASONS = (UNLIKE, SEVERAL, NONE_FITS, DISAGREE, UNCERTAIN)
 SEPARATOR = "; "

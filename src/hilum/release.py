@@ -277,15 +277,17 @@ def _calibrate(
     """Fit the calibrator, or that of each label, and describe it for run.json."""
     labels, groups, wanted = basis.val.labels, basis.val_rows["group"], basis.settings.calibration
     priors = basis.log_priors
+    told = {"priors": None if priors is None else priors.tolist()}
     if basis.settings.target != "multilabel":
         calibrator, why = choose_calibrator(logits, labels, groups, wanted, priors=priors)
-        return calibrator, _describe(calibrator, why)
+        return calibrator, _describe(calibrator, why) | told
     several, reasons = choose_label_calibrators(
         logits, labels, groups, basis.names, wanted, priors=priors
     )
     parts = {name: _describe(each, reasons[name]) for name, each in several.parts.items()}
     reason = " ".join(f"'{name}': {text}" for name, text in reasons.items())
-    return several, {"method": "by label", "temperature": None, "reason": reason, "labels": parts}
+    described = {"method": "by label", "temperature": None, "reason": reason, "labels": parts}
+    return several, described | told
 
 
 def _describe(calibrator: Calibrator, why: str) -> dict[str, Any]:

@@ -34,9 +34,11 @@ from hilum.linear_probe import (
     find_features,
     fit_line,
     holds_every_class,
+    n_classes_of,
     probe_network,
     size_of_outputs,
 )
+from hilum.losses import log_priors
 from hilum.progress import Progress
 from hilum.resampling import mean_error
 from hilum.settings import Settings
@@ -216,7 +218,9 @@ def held_out_losses(
     n_outputs = size_of_outputs(labels, settings)
     for rest, out in folds:
         line = fit_line(features[rest], labels[rest], PLAIN_STRENGTH, settings, n_outputs)
-        losses[out] = log_losses(features[out] @ line.weights.T + line.intercepts, labels[out])
+        priors = log_priors(labels[rest], n_classes_of(labels, settings), settings)
+        scores = features[out] @ line.weights.T + line.intercepts
+        losses[out] = log_losses(scores if priors is None else scores + priors, labels[out])
     return losses
 
 

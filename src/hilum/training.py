@@ -39,7 +39,7 @@ from hilum.batches import MEMORY_FORMATS, Samples, batches, epoch_seed, make_sou
 from hilum.errors import RunError, SettingError
 from hilum.files import write_bytes, write_csv
 from hilum.fine_tuning import freeze, parameter_groups
-from hilum.losses import make_loss, validation_scores, why_no_auroc
+from hilum.losses import log_priors, make_loss, validation_scores, why_no_auroc
 from hilum.memory import keep_pages
 from hilum.networks import Classifier, Ensemble, Member, Network, build_network
 from hilum.pixels import Images
@@ -198,6 +198,7 @@ def _train_member(
     if averaged is not None:
         averaged.to(fabric.device)
     compute_loss = make_loss(settings, train.labels, len(class_names), fabric.device)
+    priors = log_priors(train.labels, len(class_names), settings)
     state = load_checkpoint(place, network, averaged, optimizer, scheduler)
     source = make_source(train, fabric.device)
 
@@ -238,7 +239,7 @@ def _train_member(
                     task.advance(0, note=_note(state, loss_sum.item() / (step + 1), rate))
             train_loss = loss_sum.item() / n_steps
             trained_s = time.monotonic() - started
-            scores = validate(averaged or network, val, settings, fabric)
+            scores = validate(averaged or network, val, settings, fabric, priors)
             check_finite((train_loss, scores["val_loss"]), state, settings, place)
             state.epoch += 1
             state.history.append(
@@ -411,12 +412,16 @@ def watched(val: Samples, settings: Settings, n_train: int) -> Samples:
 
 
 def validate(
-    network: nn.Module, val: Samples, settings: Settings, fabric: Fabric
+    network: nn.Module,
+    val: Samples,
+    settings: Settings,
+    fabric: Fabric,
+    priors: NDArray[np.float64] | None,
 ) -> dict[str, float]:
     """Score the validation samples: loss, AUROC, balanced accuracy; NaN once diverged."""
     with fabric.autocast():
         logits = network_logits(network, val.pixels)
-    return validation_scores(logits, val.labels, settings)
+    return validation_scores(logits, val.labels, settings, priors)
 
 
 def check_finite(losses: Sequence[float], state: State, settings: Settings, place: Place) -> None:

@@ -384,7 +384,7 @@ def _decision(facts: RunFacts) -> Markup:
             if facts.target == "ordinal"
             else "the class of highest probability"
         )
-        if facts.calls_over_shares:
+        if facts.class_shares:
             how += (
                 ", once each is divided by the share of the training images that had it, so that "
                 "rare ones are found too"

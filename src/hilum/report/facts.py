@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hilum.calls import over_shares
 from hilum.errors import RunError
 from hilum.estimates import target_of
 from hilum.files import read_json
@@ -185,10 +186,23 @@ class RunFacts:
         return self.target == "multilabel"
 
     @property
-    def calls_over_shares(self) -> bool:
-        """Whether a class is called by its probability over its share, since it was weighted."""
-        among = self.positive_class is None and not self.is_multilabel
-        return among and self.setting("class_weights") == "balanced"
+    def accounts_for_weights(self) -> bool:
+        """Whether classes were weighted in training, and probabilities are corrected for it."""
+        return bool((self.run.get("calibration") or {}).get("priors"))
+
+    @property
+    def class_shares(self) -> tuple[float, ...] | None:
+        """The shares that probabilities are held against when a class or grade is called."""
+        if not self.accounts_for_weights or self.positive_class is not None or self.is_multilabel:
+            return None
+        return tuple(np.exp(self.run["calibration"]["priors"]).tolist())
+
+    def sureness(self, rows: pd.DataFrame) -> pd.Series[float]:
+        """Say how sure each answer is: the probability of what is called, with even shares."""
+        columns = [f"p_{name}" for name in self.class_names]
+        even = over_shares(rows[columns].to_numpy(dtype=float), self.class_shares)
+        called = [self.class_names.index(name) for name in rows["predicted"]]
+        return pd.Series(even[np.arange(len(rows)), called], index=rows.index, dtype=float)
 
     @property
     def class_names(self) -> list[str]:

@@ -190,6 +190,10 @@ def _training(facts: RunFacts, sources: _Bibliography) -> list[str]:
 def _calibration(facts: RunFacts, sources: _Bibliography) -> str:
     """Say how probabilities were calibrated; of several labels one by one."""
     if _is_uncalibrated(facts):
+        if facts.accounts_for_weights:
+            return (
+                "Probabilities were not calibrated, beyond accounting for the weights of classes."
+            )
         return "Probabilities were not calibrated."
     found = facts.run.get("calibration") or {}
     if not found:
@@ -237,7 +241,7 @@ REFERRED = {
     UNLIKE: "unlike those it learnt from",
     SEVERAL: "that several answers fitted",
     NONE_FITS: "that no answer fitted",
-    DISAGREE: "on which threshold and prediction set disagreed",
+    DISAGREE: "whose answer was not in their prediction set",
 }
 
 
@@ -265,13 +269,15 @@ def threshold(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
     point = facts.run.get("operating_point")
     if not point or facts.positive_class is None:
         divided = ""
-        if facts.calls_over_shares:
+        if facts.class_shares:
             divided = f", divided by its share of the training images{cite('saerens')}"
         if facts.target == "ordinal":
-            each = divided.replace(",", ", each", 1)
+            if divided:
+                each = divided.replace(",", ", each", 1)
+                return f"Each image was given the median grade of its probabilities{each}."
             return (
-                f"Each image was given the median grade of its probabilities{each}, which has the "
-                "least expected distance from the truth."
+                "Each image was given the median grade of its probabilities, which has the least "
+                "expected distance from the truth."
             )
         return f"Each image was given the class of highest probability{divided}."
     source = _rule_sources([point], cite)

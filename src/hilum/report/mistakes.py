@@ -104,11 +104,7 @@ def by_cost(facts: RunFacts) -> pd.DataFrame:
     table = facts.predicted("test")
     wrong = table["label"] != table["predicted"]
     missed = wrong & (table["label"] == facts.positive_class)
-    confidence = pd.Series(
-        [row[f"p_{row['predicted']}"] for row in table.to_dict("records")],
-        index=table.index,
-        dtype=float,
-    )
+    confidence = facts.sureness(table)
     cost = wrong.astype(int) + missed.astype(int)
     if facts.target == "ordinal":
         grade = {name: i for i, name in enumerate(facts.class_names)}

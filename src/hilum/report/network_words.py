@@ -273,7 +273,8 @@ def training(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
         f"label smoothing {facts.setting('label_smoothing'):g}"
         if facts.setting("label_smoothing")
         else "",
-        "classes weighted by the inverse of their frequency, which probabilities then account for"
+        "classes weighted by the inverse of their frequency"
+        + (", which probabilities account for" if facts.accounts_for_weights else "")
         if facts.setting("class_weights") == "balanced"
         else "",
         f"gradients clipped at norm {facts.setting('gradient_clip'):g}"

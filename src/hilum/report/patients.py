@@ -165,7 +165,7 @@ def _measure(facts: RunFacts) -> str:
     """Name what is shown of a patient who was called wrongly."""
     if facts.is_multilabel:
         return "Labels wrong"
-    return f"p({facts.positive_class})" if facts.positive_class else "Highest probability"
+    return f"p({facts.positive_class})" if facts.positive_class else "p(called)"
 
 
 def _how(facts: RunFacts, found: Mapping[str, Any]) -> list[str]:
@@ -232,16 +232,18 @@ def _wrong(facts: RunFacts) -> list[WrongPatient]:
     if facts.is_multilabel:
         return _wrong_labels(facts, rows)
     rows = rows[rows["label"] != rows["predicted"]]
-    sure = [row[f"p_{row['predicted']}"] for _, row in rows.iterrows()]
-    rows = rows.assign(sure=sure).sort_values("sure", ascending=False, kind="stable")
-    shown = f"p_{facts.positive_class}" if facts.positive_class else "sure"
+    rows = rows.assign(sure=facts.sureness(rows)).sort_values(
+        "sure", ascending=False, kind="stable"
+    )
     return [
         WrongPatient(
             name=str(row["patient"]),
             n_images=words.count(int(row["n_images"])),
             label=str(row["label"]),
             predicted=str(row["predicted"]),
-            measure=words.number(float(row[shown]), percent=False),
+            measure=words.number(
+                float(row[f"p_{facts.positive_class or row['predicted']}"]), percent=False
+            ),
         )
         for _, row in rows.iterrows()
     ]

@@ -297,8 +297,12 @@ def _prediction(_: RunFacts) -> Evidence:
 
 def _imbalance(facts: RunFacts) -> Evidence:
     if facts.setting("class_weights") == "balanced":
-        text = "Classes weighted by the inverse of their frequency; probabilities corrected for it"
-        return Evidence(text, "plan")
+        corrected = "" if facts.accounts_for_weights else "not "
+        return Evidence(
+            "Classes weighted by the inverse of their frequency; probabilities "
+            f"{corrected}corrected for it",
+            "plan",
+        )
     return Evidence("None was used", "plan")
 
 
