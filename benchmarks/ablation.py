@@ -123,6 +123,7 @@ def try_variant(
     """Train as the plan says, but for what was chosen, and score."""
     started = time.monotonic()
     facts = take_fingerprint(samples, cohort.looks)
+    chosen = {"target": cohort.dataset.target_kind} | chosen
     settings = make_plan(facts, find_hardware(), chosen=chosen).settings
     train, val, scored = (
         split_samples(cohort.dataset, samples, split, settings, LogProgress())
@@ -166,7 +167,8 @@ def as_stated(
     """Score what a model folder would state and call, calibrated on validation images.
 
     Of more than two classes, or of grades. "weights left in" is of probabilities that do not give
-    back what weights of classes took; "likeliest" calls the class of the greatest probability.
+    back what weights of classes took; "over shares" calls the class of the greatest probability
+    over its share (of grades, the median), "likeliest" of the greatest.
     """
     logits, y = network_logits(network, scored.pixels), scored.labels
     if settings.target == "multilabel" or logits.shape[1] == 1:
@@ -180,7 +182,8 @@ def as_stated(
         return found.probabilities(logits)
 
     probs, left_in = calibrated(priors), calibrated(None)
-    shares = None if priors is None else tuple(np.exp(priors).tolist())
+    counts = np.bincount(train.labels, minlength=logits.shape[1])
+    shares = tuple((np.maximum(counts, 1) / counts.sum()).tolist())
     called, likeliest = (
         called_classes(probs, Target(settings.target, None, given), None)
         for given in (shares, None)
@@ -189,7 +192,7 @@ def as_stated(
     found = {
         "log loss, calibrated": float(-np.log(probs[rows, y]).mean()),
         "weights left in": float(-np.log(left_in[rows, y]).mean()),
-        "balanced accuracy, called": metrics.balanced_accuracy(y, called),
+        "balanced accuracy, over shares": metrics.balanced_accuracy(y, called),
         "likeliest": metrics.balanced_accuracy(y, likeliest),
     }
     if settings.target == "ordinal":

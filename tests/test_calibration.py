@@ -95,11 +95,30 @@ class TestTemperature:
     def test_equals_a_grid_search(self, n_classes: int, factor: float) -> None:
         logits, y = overconfident(n_classes, factor)
         grid = np.geomspace(LEAST_TEMPERATURE, MOST_TEMPERATURE, 2000)
-        losses = [log_loss(logits, y, t) for t in grid]
-        found = fit_temperature(logits, y)
-        assert found == pytest.approx(grid[int(np.argmin(losses))], rel=5e-3)
-        assert log_loss(logits, y, found) <= min(losses) + 1e-12
+
+        def cost(temperature: float, n: int) -> float:
+            loss = n * log_loss(logits[:n], y[:n], temperature)
+            return loss + math.log(temperature) ** 2 / (2 * 0.5**2)
+
+        for n in (20, len(y)):
+            costs = [cost(t, n) for t in grid]
+            found = fit_temperature(logits[:n], y[:n])
+            assert found == pytest.approx(grid[int(np.argmin(costs))], rel=5e-3)
+            assert cost(found, n) <= min(costs) + 1e-9
         assert found == pytest.approx(factor, rel=0.25)
+
+    def test_many_images_have_their_say(self) -> None:
+        """A hundred times the same images: as if nothing were thought beforehand."""
+        logits, y = overconfident(2, 3.0)
+        grid = np.geomspace(LEAST_TEMPERATURE, MOST_TEMPERATURE, 2000)
+        best = grid[int(np.argmin([log_loss(logits, y, t) for t in grid]))]
+        found = fit_temperature(np.tile(logits, (100, 1)), np.tile(y, 100))
+        assert found == pytest.approx(best, rel=5e-3)
+
+    def test_few_images_without_a_mistake_do_not_make_certain(self) -> None:
+        y = np.repeat([0, 1], 12)
+        found = fit_temperature(np.where(y == 1, 2.0, -2.0), y)
+        assert 0.4 < found < 0.7
 
     def test_one_column_is_the_difference_of_two(self) -> None:
         logits, y = overconfident(2, 2.0)
@@ -108,30 +127,31 @@ class TestTemperature:
         )
 
     def test_perfect_separation_stays_bounded(self) -> None:
-        y = np.repeat([0, 1], 15)
+        y = np.repeat([0, 1], 1500)
         found = fit_temperature(np.where(y == 1, 2.0, -2.0), y)
         assert found == pytest.approx(LEAST_TEMPERATURE)
         assert temperature_reason(found, y) == (
-            "Hardly any of the 30 validation images is on the wrong side; the probabilities are "
+            "Hardly any of the 3,000 validation images is on the wrong side; the probabilities are "
             "sharpened only as far as the bound allows."
         )
 
     def test_logits_that_mean_nothing_are_flattened(self) -> None:
-        y = np.tile([0, 1], 20)
+        y = np.tile([0, 1], 200)
         assert fit_temperature(np.where(y == 1, -5.0, 5.0), y) == pytest.approx(MOST_TEMPERATURE)
 
-    @pytest.mark.parametrize("y", [[1] * 30, [0] * 30 + [1] * 9, []])
+    @pytest.mark.parametrize("y", [[1] * 30, [0] * 30 + [1] * 2, []])
     def test_too_few_samples_change_nothing(self, y: list[int]) -> None:
         assert fit_temperature(np.linspace(-1, 1, len(y)), y) == 1.0
         assert temperature_reason(1.0, y) == (
-            "Probabilities are left as they are: fewer than two classes have 10 validation images "
+            "Probabilities are left as they are: fewer than two classes have 3 validation images "
             "to correct them by."
         )
 
     def test_reasons(self) -> None:
         y = np.repeat([0, 1], 20)
         assert temperature_reason(1.7, y) == (
-            "Fitted on 40 validation images (least log loss): the network was too confident there."
+            "Fitted on 40 validation images (least log loss, the nearer to 1 the fewer they are): "
+            "the network was too confident there."
         )
         assert temperature_reason(0.7, y).endswith("too cautious there.")
 
