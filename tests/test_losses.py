@@ -87,15 +87,17 @@ def test_balanced_weights_make_every_class_count_alike() -> None:
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
 @pytest.mark.parametrize("target", ["classes", "ordinal"])
+@pytest.mark.parametrize("rarity", ["balanced", "root"])
 def test_priors_make_the_best_outputs_those_of_the_images_as_they_come(
-    loss: str, target: str
+    loss: str, target: str, rarity: str
 ) -> None:
     """Of images that look alike, each class has its share among them; few of a batch are rare."""
     labels = torch.tensor([0] * 12 + [1] * 3 + [2])
-    settings = Settings(loss=loss, target=target, class_weights="balanced")
+    settings = Settings(loss=loss, target=target, class_weights=rarity)
     priors = log_priors(labels.numpy(), 3, settings)
     assert priors is not None
-    assert np.exp(priors) == pytest.approx([12 / 16, 3 / 16, 1 / 16])
+    taken = np.array([12, 3, 1]) ** {"balanced": 1, "root": 0.5}[rarity]
+    assert np.exp(priors) == pytest.approx(taken / taken.sum())
     compute = make_loss(settings, labels.numpy(), 3, torch.device("cpu"))
     logits = (torch.tensor([12 / 16, 3 / 16, 1 / 16]).log() - torch.tensor(priors)).float()
     logits.requires_grad_()
@@ -112,6 +114,13 @@ def test_priors_of_two_classes_and_of_labels() -> None:
     labels = np.array([[1, 0], [0, NAN], [0, 1], [0, 0], [NAN, NAN]], dtype=np.float32)
     assert log_priors(labels, 2, several) == pytest.approx(np.log([1 / 3, 1 / 2]))
     assert log_priors(labels, 2, Settings(target="multilabel")) is None
+
+
+def test_root_weights_lie_between() -> None:
+    labels = np.array([0] * 9 + [1])
+    weights = class_weights(labels, 2, Settings(class_weights="root")).numpy()
+    assert weights[1] / weights[0] == pytest.approx(3)
+    assert weights[labels].mean() == pytest.approx(1)
 
 
 def test_multilabel_weights_are_those_of_two_classes_among_the_known() -> None:

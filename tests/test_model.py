@@ -121,11 +121,6 @@ THREE = {"class_names": ["a", "b", "c"], "positive_class": None, "operating_poin
         (THREE | {"class_shares": [0.9, 0.1, 0]}, "there is not one share above 0 for each class"),
         (THREE | {"class_shares": [0.5, 0.3, 0.2]}, "a calibrator has priors of all classes"),
         (
-            THREE
-            | {"class_shares": [0.5, 0.3, 0.2], "calibration": {"priors": [-1.0, -1.0, -1.0]}},
-            "shares of classes are not those that the calibrator accounts for",
-        ),
-        (
             {"calibration": {"priors": [-1.0, -2.0]}},
             "a calibrator has priors of all classes where these have shares",
         ),

@@ -145,7 +145,7 @@ def test_channels_follow_the_images() -> None:
     ("class_counts", "weights"),
     [
         ({"a": 900, "b": 10}, "none"),
-        ({"a": 500, "b": 400, "c": 90}, "balanced"),
+        ({"a": 500, "b": 400, "c": 90}, "root"),
         ({"a": 500, "b": 400, "c": 300}, "none"),
     ],
 )

@@ -90,8 +90,7 @@ def test_the_answer_tells_that_rare_classes_are_called_by_their_share(tmp_path: 
     told = "once each is divided by the share of the training images that had it"
     assert told not in page_of(run).text
     facts = json.loads((run / "run.json").read_text())
-    priors = np.log([0.9, 0.08, 0.02]).tolist()
-    facts["calibration"] = {"method": "none", "reason": "Off.", "priors": priors}
+    facts["class_shares"] = [0.9, 0.08, 0.02]
     (run / "run.json").write_text(json.dumps(facts))
     assert told in page_of(run).text
 

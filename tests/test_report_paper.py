@@ -265,6 +265,7 @@ def test_methods_tell_that_a_rare_class_is_called_by_its_share(tmp_path: Path) -
     assert "highest probability." in plain
     assert "account" not in plain
     facts.run["calibration"] = {"method": "none", "priors": np.log([0.9, 0.08, 0.02]).tolist()}
+    facts.run["class_shares"] = [0.9, 0.08, 0.02]
     found = make_methods(facts)
     text = " ".join(paragraph.text for paragraph in found.paragraphs)
     assert "highest probability, divided by its share of the training images" in text

@@ -56,8 +56,8 @@ class Calibrator(BaseModel):
     slope, intercept : float
         The calibrated logit is slope · logit + intercept; slope is 1 / temperature.
     priors : tuple of float
-        Of more than two classes that were weighted in training, the logarithm of each one's share,
-        which is added too; empty where none was.
+        Of more than two classes that were weighted in training, what the weights took from each
+        one's logit, which is added too; empty where none was.
     knots : tuple of (logit, calibrated logit)
         'isotonic' only, in place of the line: straight between knots, rising throughout; beyond
         the outermost ones it goes on with a slope of 1/20, so that equal probabilities come of

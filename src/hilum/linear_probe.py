@@ -29,7 +29,7 @@ from hilum.backbones import Backbone
 from hilum.batches import Samples, to_tensor
 from hilum.errors import SettingError
 from hilum.files import write_csv
-from hilum.losses import log_priors, validation_loss, validation_scores, why_no_auroc
+from hilum.losses import class_weights, log_priors, validation_loss, validation_scores, why_no_auroc
 from hilum.memory import keep_pages
 from hilum.networks import Network, build_network
 from hilum.pixels import Images
@@ -292,10 +292,14 @@ def _fit_label(x: Floats, y: Labels, strength: float, settings: Settings) -> Lin
 
 
 def _regression(x: Floats, y: Labels, strength: float, settings: Settings) -> LogisticRegression:
-    balanced = "balanced" if settings.class_weights == "balanced" else None
+    weights = None
+    if settings.class_weights != "none":  # of several labels each is as two classes
+        as_classes = settings.model_copy(update={"target": "classes"})
+        by_class = class_weights(y, int(y.max()) + 1, as_classes).tolist()
+        weights = {k: by_class[k] for k in np.unique(y).tolist()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # near the optimum is near enough
-        return LogisticRegression(C=strength, max_iter=300, class_weight=balanced).fit(x, y)
+        return LogisticRegression(C=strength, max_iter=300, class_weight=weights).fit(x, y)
 
 
 def _all_classes(found: LogisticRegression, n_outputs: int) -> tuple[Floats, Floats]:

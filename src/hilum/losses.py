@@ -24,6 +24,9 @@ from hilum.targets import Labels, median_grade
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
+POWERS = {"none": 0.0, "root": 0.5, "balanced": 1.0}
+"""To what power of its rarity a class is weighted."""
+
 
 def make_loss(settings: Settings, labels: Labels, n_classes: int, device: torch.device) -> Loss:
     """Make the loss that the settings ask for.
@@ -60,24 +63,22 @@ def loss_of(logits: Tensor, labels: Tensor, weights: Tensor, settings: Settings)
 
 
 def class_weights(labels: Labels, n_classes: int, settings: Settings) -> Tensor:
-    """Weigh each class by the inverse of its frequency, or all alike.
+    """Weigh each class by the inverse of its frequency, by the root of that, or all alike.
 
     Returns
     -------
     float tensor of shape (n_classes,)
-        For multi-label data (n_labels, 2): of absence and of presence, by label, among the images
-        of which it is known.
+        With a mean of 1 over the images. For multi-label data (n_labels, 2): of absence and of
+        presence, by label, among the images of which it is known.
     """
     if settings.target == "multilabel":
-        if settings.class_weights == "none":
-            return torch.ones(n_classes, 2)
-        present, absent = (labels == 1).sum(axis=0), (labels == 0).sum(axis=0)
-        counts = np.maximum(np.stack([absent, present], axis=1), 1)
-        return torch.tensor((present + absent)[:, None] / (2 * counts), dtype=torch.float32)
-    if settings.class_weights == "none":
-        return torch.ones(n_classes)
-    counts = np.bincount(labels, minlength=n_classes)
-    return torch.tensor(len(labels) / (n_classes * np.maximum(counts, 1)), dtype=torch.float32)
+        counts = np.stack([(labels == 0).sum(axis=0), (labels == 1).sum(axis=0)], axis=1)
+    else:
+        counts = np.bincount(labels, minlength=n_classes)
+    counts = np.maximum(counts, 1).astype(np.float64)
+    weights = counts ** -POWERS[settings.class_weights]
+    mean = (weights * counts).sum(axis=-1, keepdims=True) / counts.sum(axis=-1, keepdims=True)
+    return torch.tensor(weights / mean, dtype=torch.float32)
 
 
 def log_priors(labels: Labels, n_classes: int, settings: Settings) -> NDArray[np.float64] | None:
@@ -90,7 +91,8 @@ def log_priors(labels: Labels, n_classes: int, settings: Settings) -> NDArray[np
     -------
     float array of shape (n_outputs,), or None
         To be added to logits for the probabilities of the training images as they come. Of more
-        than two classes, the logarithm of each one's share. None where no class is weighted.
+        than two classes, the logarithm of what each is divided by, scaled to sum to 1. None where
+        no class is weighted.
     """
     if settings.class_weights == "none":
         return None

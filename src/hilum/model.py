@@ -120,8 +120,8 @@ class ModelFacts(BaseModel):
     calibrations : dict or None
         Of several labels, the calibrator of each.
     class_shares : tuple of float or None
-        Of more than two classes, or grades, that were weighted in training: the share of each that
-        its probability is held against when one is called.
+        Of more than two classes, or grades, that were weighted in training: the share that each
+        had of the images, which its probability is held against when one is called.
     operating_point : LockedPoint or None
         Of two classes, the threshold of the positive one.
     operating_points : dict or None
@@ -215,8 +215,6 @@ class ModelFacts(BaseModel):
         priors = self.calibration.priors if self.calibration is not None else ()
         if len(priors) != (0 if self.class_shares is None else n):
             raise ValueError("a calibrator has priors of all classes where these have shares")
-        if self.class_shares is not None and not np.allclose(np.exp(priors), self.class_shares):
-            raise ValueError("shares of classes are not those that the calibrator accounts for")
         if any(each.priors for each in (self.calibrations or {}).values()):
             raise ValueError("priors belong to more than two classes, or grades")
 

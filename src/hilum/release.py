@@ -104,13 +104,13 @@ class Basis:
     def meaning(self) -> Target:
         """What probabilities mean, and how one is called.
 
-        Weighted classes are called as if they were as frequent, for which they were weighted; of
+        Weighted classes are called as if they were as frequent, so that rare ones are found; of
         two, and of several labels, thresholds see to that.
         """
-        shares = None
-        if self.log_priors is not None and not self.has_thresholds:
-            shares = tuple(np.exp(self.log_priors).tolist())
-        return Target(self.settings.target, self.positive_index, shares)
+        if self.log_priors is None or self.has_thresholds:
+            return Target(self.settings.target, self.positive_index)
+        counts = np.maximum(np.bincount(self.train.labels, minlength=len(self.names)), 1)
+        return Target(self.settings.target, None, tuple((counts / counts.sum()).tolist()))
 
     @property
     def has_thresholds(self) -> bool:

@@ -499,6 +499,7 @@ def _evaluate(
         else None,
         referral=rules.model_dump(mode="json") if rules else None,
         patient_rules=_patient_rules(model),
+        class_shares=model.facts.class_shares,
     )
 
 

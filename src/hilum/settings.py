@@ -172,7 +172,7 @@ class Settings(BaseModel):
     plateau_patience: int = Field(3, ge=0, description="epochs")
     plateau_factor: float = Field(0.2, gt=0, lt=1)
     loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy"
-    class_weights: Literal["none", "balanced"] = "none"
+    class_weights: Literal["none", "root", "balanced"] = "none"
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
     gradient_clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
     mixup: float = Field(

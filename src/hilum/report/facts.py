@@ -193,9 +193,8 @@ class RunFacts:
     @property
     def class_shares(self) -> tuple[float, ...] | None:
         """The shares that probabilities are held against when a class or grade is called."""
-        if not self.accounts_for_weights or self.positive_class is not None or self.is_multilabel:
-            return None
-        return tuple(np.exp(self.run["calibration"]["priors"]).tolist())
+        shares = self.run.get("class_shares")
+        return tuple(shares) if shares else None
 
     def sureness(self, rows: pd.DataFrame) -> pd.Series[float]:
         """Say how sure each answer is: the probability of what is called, with even shares."""

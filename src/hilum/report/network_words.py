@@ -28,6 +28,10 @@ SCHEDULES = {
     "one_cycle": "a one-cycle schedule",
     "cosine": "a cosine schedule",
 }
+WEIGHED = {
+    "root": "the root of the inverse of their frequency",
+    "balanced": "the inverse of their frequency",
+}
 RESIZING = {
     "stretch": "stretched to {size} pixels, which does not keep the aspect ratio",
     "crop": "scaled and cropped to {size} pixels with the aspect ratio kept",
@@ -273,9 +277,9 @@ def training(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
         f"label smoothing {facts.setting('label_smoothing'):g}"
         if facts.setting("label_smoothing")
         else "",
-        "classes weighted by the inverse of their frequency"
+        f"classes weighted by {WEIGHED[str(facts.setting('class_weights'))]}"
         + (", which probabilities account for" if facts.accounts_for_weights else "")
-        if facts.setting("class_weights") == "balanced"
+        if facts.setting("class_weights") in WEIGHED
         else "",
         f"gradients clipped at norm {facts.setting('gradient_clip'):g}"
         if facts.setting("gradient_clip")

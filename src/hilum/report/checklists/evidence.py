@@ -296,11 +296,11 @@ def _prediction(_: RunFacts) -> Evidence:
 
 
 def _imbalance(facts: RunFacts) -> Evidence:
-    if facts.setting("class_weights") == "balanced":
+    if facts.setting("class_weights") in network_words.WEIGHED:
         corrected = "" if facts.accounts_for_weights else "not "
         return Evidence(
-            "Classes weighted by the inverse of their frequency; probabilities "
-            f"{corrected}corrected for it",
+            f"Classes weighted by {network_words.WEIGHED[str(facts.setting('class_weights'))]}; "
+            f"probabilities {corrected}corrected for it",
             "plan",
         )
     return Evidence("None was used", "plan")
