@@ -101,7 +101,7 @@ def test_priors_make_the_best_outputs_those_of_the_images_as_they_come(
     compute = make_loss(settings, labels.numpy(), 3, torch.device("cpu"))
     logits = (torch.tensor([12 / 16, 3 / 16, 1 / 16]).log() - torch.tensor(priors)).float()
     logits.requires_grad_()
-    for batch in labels.split(4):
+    for batch in torch.split(labels, 4):
         compute(logits.expand(4, 3), batch).backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert torch.allclose(logits.grad, torch.zeros(3), atol=1e-5)

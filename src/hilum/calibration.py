@@ -177,9 +177,10 @@ def fit_temperature(logits: ArrayLike, y_true: ArrayLike, priors: ArrayLike = 0.
     if too_few(y):
         return 1.0
     columns = z[:, None] if z.ndim == 1 else z
+    added = np.asarray(priors, dtype=np.float64)
 
     def cost(log_temperature: float) -> float:
-        losses = log_losses(columns * math.exp(-log_temperature) + priors, y)
+        losses = log_losses(columns * math.exp(-log_temperature) + added, y)
         return float(losses.sum()) + (log_temperature / TEMPERATURE_SPREAD) ** 2 / 2
 
     # There may be two valleys, so that the lowest is looked for among places close together.

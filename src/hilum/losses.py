@@ -98,10 +98,12 @@ def log_priors(labels: Labels, n_classes: int, settings: Settings) -> NDArray[np
         return None
     weights = class_weights(labels, n_classes, settings).double().numpy()
     if settings.target == "multilabel":
-        return np.log(weights[:, 0] / weights[:, 1])
-    if n_classes == 2:
-        return np.log(weights[:1] / weights[1:])
-    return -np.log(weights * (1 / weights).sum())
+        taken = weights[:, 0] / weights[:, 1]
+    elif n_classes == 2:
+        taken = weights[:1] / weights[1:]
+    else:
+        taken = 1 / (weights * (1 / weights).sum())
+    return np.asarray(np.log(taken), dtype=np.float64)
 
 
 def classification_loss(
