@@ -32,7 +32,7 @@ from hilum import metrics
 from hilum.batches import Samples
 from hilum.calibration import apply_temperature
 from hilum.calibrators import choose_calibrator
-from hilum.calls import Target, called_classes
+from hilum.calls import Target, called_classes, over_shares
 from hilum.corruptions import CORRUPTIONS, corrupt, middle_level
 from hilum.dataset import Dataset, load_dataset
 from hilum.decoded_samples import split_samples
@@ -184,9 +184,9 @@ def as_stated(
     probs, left_in = calibrated(priors), calibrated(None)
     counts = np.bincount(train.labels, minlength=logits.shape[1])
     shares = tuple((np.maximum(counts, 1) / counts.sum()).tolist())
+    target = Target(settings.target)
     called, likeliest = (
-        called_classes(probs, Target(settings.target, None, given), None)
-        for given in (shares, None)
+        called_classes(over_shares(probs, given), target, None) for given in (shares, None)
     )
     rows = np.arange(len(y))
     found = {
@@ -197,7 +197,10 @@ def as_stated(
     }
     if settings.target == "ordinal":
         found |= {
-            "kappa": metrics.quadratic_kappa(y, called),
+            "kappa, over shares": metrics.quadratic_kappa(y, called),
+            "kappa": metrics.quadratic_kappa(y, likeliest),
+            "mean error, over shares": float(np.abs(y - called).mean()),
+            "mean error": float(np.abs(y - likeliest).mean()),
             "RPS": metrics.ranked_probability_score(y, probs),
         }
     return found

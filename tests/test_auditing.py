@@ -161,6 +161,14 @@ def test_small_class_and_a_slip_of_the_pen(tmp_path: Path) -> None:
     assert found.examples == ("bening",)
 
 
+def test_a_class_is_small_by_what_there_is_to_learn_from(tmp_path: Path) -> None:
+    folders = {"train/a": 60, "train/b": 9, "test/a": 60, "test/b": 60}
+    write_folder(tmp_path, folders)
+    assert finding(audit(tmp_path), "small_class").message == (
+        "Classes with few images to learn from: 'b' (9). Their figures will have wide intervals."
+    )
+
+
 def test_grades_are_no_slips(tmp_path: Path) -> None:
     write_folder(tmp_path, {"grade 1": 51, "grade 2": 2})
     assert "meant to be" not in finding(audit(tmp_path), "small_class").message

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hilum.calibration import softmax
-from hilum.calls import Target, called_classes, decide, over_shares
+from hilum.calls import Target, called_classes, decide, over_shares, shares_in_words
 
 TWO, MANY = Target("classes", 1), Target("classes")
 GRADES, SEVERAL = Target("ordinal"), Target("multilabel")
@@ -29,7 +29,6 @@ def test_a_rare_class_is_called_at_a_low_probability() -> None:
     probs = np.array([[0.75, 0.05, 0.2], [0.97, 0.02, 0.01]])
     shares = (0.9, 0.08, 0.02)
     assert decide(probs, ("x", "y", "z"), Target("classes", None, shares), None) == ["z", "x"]
-    assert decide(probs, ("x", "y", "z"), Target("ordinal", None, shares), None) == ["z", "x"]
     assert decide(probs, ("x", "y", "z"), GRADES, None) == ["x", "x"]
 
 
@@ -42,6 +41,12 @@ def test_over_shares_is_bayes_with_even_priors(pairs: list[tuple[int, int]]) -> 
     expected = [float(part / sum(even)) for part in even]
     assert over_shares(found, shares)[0] == pytest.approx(expected)
     assert over_shares(found, None) is found
+
+
+def test_shares_in_words() -> None:
+    assert shares_in_words(("a", "b", "c"), (0.9, 0.08, 0.02)) == "c 0.02, b 0.08, a 0.9"
+    many = shares_in_words([f"c{k}" for k in range(9)], [(k + 1) / 45 for k in range(9)])
+    assert many.endswith("c5 0.13 and 3 more frequent")
 
 
 def test_what_weighted_logits_lead_with_is_called() -> None:

@@ -150,8 +150,10 @@ def test_channels_follow_the_images() -> None:
     ],
 )
 def test_class_weights(class_counts: dict[str, int], weights: str) -> None:
-    plan = make_plan(fingerprint(class_counts=class_counts), CPU)
-    assert plan.settings.class_weights == weights
+    facts = fingerprint(class_counts=class_counts)
+    assert make_plan(facts, CPU).settings.class_weights == weights
+    graded = make_plan(facts, CPU, chosen={"target": "ordinal"})
+    assert graded.settings.class_weights == "none"
 
 
 def test_few_images_still_make_a_plan() -> None:

@@ -73,8 +73,6 @@ class TestCertainty:
         shares = (0.6, 0.3, 0.1)
         found = certainty([[0.6, 0.3, 0.1], [0.6, 0.2, 0.2]], MANY._replace(shares=shares), None)
         assert found == pytest.approx([0, math.log(2)])
-        grades = Target("ordinal", None, shares)
-        assert certainty([[0.6, 0.3, 0.1]], grades, None) == pytest.approx([math.log(2)])
 
     def test_certain_answers_are_finite(self) -> None:
         assert np.isfinite(certainty([[0.0, 1.0]], TWO, 1.0)).all()

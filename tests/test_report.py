@@ -87,7 +87,7 @@ def test_many_classes_give_one_whole_file(many: Path) -> None:
 
 def test_the_answer_tells_that_rare_classes_are_called_by_their_share(tmp_path: Path) -> None:
     run = make_run(tmp_path, ["a", "b", "c"], None)
-    told = "once each is divided by the share of the training images that had it"
+    told = "once each is divided by its share of the training images (c 0.02, b 0.08, a 0.9)"
     assert told not in page_of(run).text
     facts = json.loads((run / "run.json").read_text())
     facts["class_shares"] = [0.9, 0.08, 0.02]
@@ -378,6 +378,13 @@ def test_each_reason_shows_when_it_applies(clean: RunFacts, kind: str, change: C
     assert kind in [reason.kind for reason in verdict.reasons]
     weights = [reason.weight for reason in verdict.reasons]
     assert weights == sorted(weights, reverse=True)
+
+
+def test_a_falling_slope_is_not_called_extreme(clean: RunFacts) -> None:
+    facts = copy.deepcopy(clean)
+    _more(calibration_slope=figure(-0.4, -0.6, -0.2))(facts)
+    (reason,) = [each for each in judge(facts).reasons if each.kind == "calibration_slope"]
+    assert reason.title == "Surer answers are not more often right on test"
 
 
 def test_what_so_few_images_cannot_tell_is_not_found_in_order(clean: RunFacts) -> None:

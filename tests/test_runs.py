@@ -16,12 +16,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 import hilum
 import hilum.evaluation
 import hilum.runs
 import tiny
 from hilum.calibrators import Calibrator
+from hilum.cli import app
 from hilum.model import write_model
 from hilum.networks import build_network
 from hilum.preparation import prepare
@@ -543,6 +545,9 @@ def test_weighted_classes_are_called_over_their_shares(tmp_path: Path) -> None:
     assert run.metrics["test"]["confusion_matrix"] == counts.to_numpy().tolist()
     answered = hilum.load(run.folder).predict([data / path for path in test["path"]])
     assert [each.predicted for each in answered] == list(test["predicted"])
+    image = str(data / test["path"].iloc[0])
+    said = CliRunner().invoke(app, ["predict", str(run.folder), image]).stderr
+    assert "Called is the class whose probability most exceeds its share" in said
 
 
 @pytest.mark.usefixtures("unreported")

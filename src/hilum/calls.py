@@ -12,6 +12,9 @@ from hilum.targets import TargetKind, joined_cells, median_grade
 
 Floats = NDArray[np.float64]
 
+MOST_NAMED = 6
+"""Classes whose shares are told in a sentence."""
+
 
 class Target(NamedTuple):
     """What the columns of probabilities mean, and how one of them is called.
@@ -23,8 +26,8 @@ class Target(NamedTuple):
     positive : int or None
         Two classes: the one to be found.
     shares : tuple of float, or None
-        More classes or grades, where rare ones are to be found as well as common ones: the share
-        of each that a probability is held against. None: the probability alone counts.
+        More classes, where rare ones are to be found as well as common ones: the share of each
+        that a probability is held against. None: the probability alone counts.
     """
 
     kind: TargetKind = "classes"
@@ -62,6 +65,14 @@ def over_shares(probs: Floats, shares: Sequence[float] | None) -> Floats:
     return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
 
 
+def shares_in_words(class_names: Sequence[str], shares: Sequence[float]) -> str:
+    """Name the shares of classes, the rarest first: 'c 0.02, b 0.08, a 0.9'."""
+    ordered = sorted(zip(shares, class_names, strict=True))
+    told = [f"{name} {share:.2g}" for share, name in ordered[:MOST_NAMED]]
+    more = len(ordered) - len(told)
+    return ", ".join(told) + (f" and {more} more frequent" if more else "")
+
+
 def called_classes(
     probs: Floats, target: Target, thresholds: Sequence[float] | None
 ) -> NDArray[np.intp]:
@@ -77,15 +88,15 @@ def called_classes(
     -------
     int array of shape (n,)
         Of two classes by the threshold; the median grade; else the class of the greatest
-        probability, or of the greatest over its share. Where a target has shares, the median is
-        that of grades as frequent.
+        probability, or of the greatest over its share.
     """
     if target.positive is not None:
         assert thresholds is not None
         found = probs[:, target.positive] >= thresholds[0]
         return np.where(found, target.positive, 1 - target.positive).astype(np.intp)
-    even = over_shares(probs, target.shares)
-    return median_grade(even) if target.kind == "ordinal" else even.argmax(axis=1)
+    if target.kind == "ordinal":
+        return median_grade(probs)
+    return np.asarray(over_shares(probs, target.shares).argmax(axis=1))
 
 
 def decide(

@@ -518,6 +518,15 @@ def predict_command(
     if out is not None:
         _check_outputs(Path(out), inputs, patients=patients)
     loaded = hilum.load(model)
+    if loaded.facts.class_shares is not None:
+        from hilum.calls import shares_in_words
+
+        shares = shares_in_words(loaded.class_names, loaded.facts.class_shares)
+        typer.echo(
+            "Called is the class whose probability most exceeds its share of the training images "
+            f"({shares}); it need not be the most probable.",
+            err=True,
+        )
     if patients:
         from hilum.patient_predictions import find_patients
 

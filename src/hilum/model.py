@@ -120,7 +120,7 @@ class ModelFacts(BaseModel):
     calibrations : dict or None
         Of several labels, the calibrator of each.
     class_shares : tuple of float or None
-        Of more than two classes, or grades, that were weighted in training: the share that each
+        Of more than two classes that were weighted in training: the share that each
         had of the images, which its probability is held against when one is called.
     operating_point : LockedPoint or None
         Of two classes, the threshold of the positive one.
@@ -208,13 +208,15 @@ class ModelFacts(BaseModel):
         """Check that weighted classes are called by the shares that their probabilities have."""
         n = len(self.class_names)
         if self.class_shares is not None:
-            if self.target == "multilabel" or n == 2:
-                raise ValueError("shares belong to more than two classes, or grades")
+            if self.target != "classes" or n == 2:
+                raise ValueError("shares belong to more than two classes")
             if len(self.class_shares) != n or min(self.class_shares) <= 0:
                 raise ValueError("there is not one share above 0 for each class")
         priors = self.calibration.priors if self.calibration is not None else ()
-        if len(priors) != (0 if self.class_shares is None else n):
-            raise ValueError("a calibrator has priors of all classes where these have shares")
+        if len(priors) not in (0, n) or (self.class_shares is not None and not priors):
+            raise ValueError("a calibrator has not one prior for each class")
+        if priors and n == 2:
+            raise ValueError("priors belong to more than two classes, or grades")
         if any(each.priors for each in (self.calibrations or {}).values()):
             raise ValueError("priors belong to more than two classes, or grades")
 

@@ -123,9 +123,9 @@ def certainty(
     """Say how far an answer is from changing, in log-odds.
 
     Two classes: the distance of the positive class's log-odds from the threshold's. More: the
-    logarithm of the ratio of the two greatest probabilities. Grades: the least distance of the odds
-    that a grade is reached from even. Where a target has shares, probabilities are first made those
-    of classes as frequent. Several labels: the least distance of a label from its threshold.
+    logarithm of the ratio of the two greatest probabilities, each over its share where a target has
+    shares. Grades: the least distance of the odds that a grade is reached from even. Several
+    labels: the least distance of a label from its threshold.
 
     Parameters
     ----------
@@ -145,10 +145,9 @@ def certainty(
     if target.positive is not None:
         assert isinstance(threshold, float | int)
         return np.asarray(np.abs(log_odds(p[:, target.positive]) - log_odds(threshold)))
-    even = over_shares(p, target.shares)
     if target.kind == "ordinal":
-        return np.asarray(np.abs(log_odds(above_cuts(even))).min(axis=1))
-    second, first = np.sort(even, axis=1)[:, -2:].T
+        return np.asarray(np.abs(log_odds(above_cuts(p))).min(axis=1))
+    second, first = np.sort(over_shares(p, target.shares), axis=1)[:, -2:].T
     return np.asarray(log_probability(first) - log_probability(second))
 
 

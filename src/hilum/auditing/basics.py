@@ -170,9 +170,11 @@ def _patients(samples: pd.DataFrame) -> Clusters:
 
 
 def find_small_classes(samples: pd.DataFrame) -> list[Finding]:
-    """Find classes with few images."""
+    """Find classes with few images, or few that are not of a test split that came with the data."""
     counts = samples["label"].value_counts()
-    small = counts[counts < 50]
+    given = samples["given_split"] if "given_split" in samples else pd.Series("", samples.index)
+    learnt = samples["label"][given != "test"].value_counts().reindex(counts.index, fill_value=0)
+    small = learnt[learnt < 50]
     if small.empty:
         return []
     return [
@@ -180,7 +182,8 @@ def find_small_classes(samples: pd.DataFrame) -> list[Finding]:
             "small_class",
             "medium",
             len(small),
-            "Classes with few images: "
+            "Classes with few images"
+            + (" to learn from: " if (counts > learnt).any() else ": ")
             + ", ".join(f"'{name}' ({n})" for name, n in small.items())
             + ". Their figures will have wide intervals."
             + _slip_of_the_pen(counts),

@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from hilum.calls import shares_in_words
 from hilum.report import labels, words
 from hilum.report.decisions import VAGUE
 from hilum.report.facts import Estimate, RunFacts, figures_on, main_figures, n_of_equal_name
@@ -386,8 +387,9 @@ def _decision(facts: RunFacts) -> Markup:
         )
         if facts.class_shares:
             how += (
-                ", once each is divided by the share of the training images that had it, so that "
-                "rare ones are found too"
+                ", once each is divided by its share of the training images "
+                f"({shares_in_words(facts.class_names, facts.class_shares)}), so that rare classes "
+                "are found too; it need not be the most probable"
             )
         return Markup(
             "Each image gets {}; no threshold was chosen. The test images were first opened on {}."

@@ -201,8 +201,19 @@ def _model(facts: RunFacts) -> tuple[Entry, ...]:
         *_weights(facts),
         Entry("Parameters", words.count(int(facts.run["n_parameters"]))),
         Entry("Made", f"{words.day(str(facts.run['finished']))}, by Hilum {facts.run['hilum']}"),
-        Entry("Files", "model.json, weights.safetensors, model.onnx; data only, no code"),
+        Entry("Files", _model_files(facts)),
     )
+
+
+def _model_files(facts: RunFacts) -> str:
+    """Name the files of the model folder, and what of patients is in them."""
+    text = "model.json, weights.safetensors, model.onnx; data only, no code"
+    if (facts.folder / "model" / "references.safetensors").exists():
+        text += (
+            "; references.safetensors, made from training images (their features and 16×16 "
+            "pictures): to be kept as the images are"
+        )
+    return text
 
 
 def _weights(facts: RunFacts) -> tuple[Entry, ...]:
@@ -294,7 +305,7 @@ def formats(facts: RunFacts) -> str:
 
 def _columns(facts: RunFacts) -> str:
     found = [str(name) for name in facts.samples.columns if name not in RESERVED]
-    return words.join(found) if found else "None beside the labels"
+    return words.join(found) if found else "None beside labels, patients and splits"
 
 
 def _demographics(facts: RunFacts) -> str:

@@ -362,9 +362,12 @@ def check_slope(facts: RunFacts, found: Found) -> None:
         return
     if not slope.ci_low <= 1 <= slope.ci_high and abs(slope.value - 1) >= OFF_SLOPE:
         kind = "too extreme" if slope.value < 1 else "too cautious"
+        what = f"Probabilities are {kind} on test"
+        if slope.value <= 0:
+            what = "Surer answers are not more often right on test"
         found.add(
             "calibration_slope",
-            f"Probabilities are {kind} on test",
+            what,
             f"Calibration slope {words.with_interval(slope, percent=False)}, where 1 is right.",
             anchor="calibration",
         )

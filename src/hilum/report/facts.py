@@ -192,7 +192,7 @@ class RunFacts:
 
     @property
     def class_shares(self) -> tuple[float, ...] | None:
-        """The shares that probabilities are held against when a class or grade is called."""
+        """The shares that probabilities are held against when a class is called."""
         shares = self.run.get("class_shares")
         return tuple(shares) if shares else None
 

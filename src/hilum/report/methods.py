@@ -268,18 +268,17 @@ def threshold(facts: RunFacts, cite: Callable[..., str] = lambda *_: "") -> str:
         return _thresholds(facts, cite)
     point = facts.run.get("operating_point")
     if not point or facts.positive_class is None:
-        divided = ""
-        if facts.class_shares:
-            divided = f", divided by its share of the training images{cite('saerens')}"
         if facts.target == "ordinal":
-            if divided:
-                each = divided.replace(",", ", each", 1)
-                return f"Each image was given the median grade of its probabilities{each}."
             return (
                 "Each image was given the median grade of its probabilities, which has the least "
                 "expected distance from the truth."
             )
-        return f"Each image was given the class of highest probability{divided}."
+        if facts.class_shares:
+            return (
+                "Each image was given the class whose probability, divided by the share that the "
+                f"class had of the training images{cite('saerens')}, was highest."
+            )
+        return "Each image was given the class of highest probability."
     source = _rule_sources([point], cite)
     cut = words.threshold(float(point["threshold"]))
     if str(point["rule"]).startswith("fixed:"):

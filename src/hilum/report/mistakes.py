@@ -161,6 +161,8 @@ def _summary(facts: RunFacts, n_wrong: int, n: int) -> str:
         )
     what = "grade" if facts.target == "ordinal" else "class"
     text = f"{words.count(n_wrong)} of {images} got the wrong {what}"
+    if facts.class_shares:
+        text += " (called by probability over share, which also says how sure an answer is)"
     if not n_wrong:
         return f"{text}."
     if facts.positive_class is not None:

@@ -135,6 +135,11 @@ def _robustness_key(facts: RunFacts) -> str:
     """Say what the lines of the plots are."""
     if facts.target == "ordinal":
         return f"Solid: quadratic kappa with its 95{words.THIN}% band; dashed: AUROC."
+    if facts.positive_class is None and not facts.is_multilabel:
+        return (
+            f"Solid: AUROC with its 95{words.THIN}% band; dashed: sensitivity; dotted: "
+            "specificity, all means over the classes."
+        )
     what, plural = ("means over the labels", "s") if facts.is_multilabel else ("both", "")
     chosen_by = (
         f" The middle degree of each change had helped to choose the threshold{plural}: "

@@ -142,6 +142,8 @@ def _imbalance(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     n_classes, ratio = len(facts.class_counts), facts.imbalance
     if so_far.get("target") == "multilabel":
         why = "Each label has a threshold of its own, which does what weights would."
+    elif so_far.get("target") == "ordinal":
+        why = "The median grade is called; weights moved it farther from the truth."
     elif n_classes == 2:
         why = "The threshold, which is set on validation data, does what weights would."
     elif ratio > 5:
@@ -329,6 +331,14 @@ RULES: tuple[Rule, ...] = (
                 facts={"class_counts": {"a": 500, "b": 300, "c": 100}},
             ),
             Case(
+                "grades",
+                "class_weights",
+                "Measured: on a stand-in the median was nearer to the truth without weights "
+                "[Weighted classes].",
+                facts={"class_counts": {"a": 501, "b": 300, "c": 100}},
+                given={"target": "ordinal"},
+            ),
+            Case(
                 "several labels an image",
                 "class_weights",
                 "A guess: as for two classes, label by label.",
@@ -342,8 +352,8 @@ RULES: tuple[Rule, ...] = (
         _threshold,
         (
             Case(
-                "two classes, or several labels (of more classes the likeliest is called, of "
-                "grades the median, over their shares where they are weighted: there is no "
+                "two classes, or several labels (of more classes the likeliest is called, over "
+                "their shares where they are weighted, and of grades the median: there is no "
                 "threshold)",
                 "operating_point",
                 "Measured: with two classes it decides changed and moved X-rays better and costs "
