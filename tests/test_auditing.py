@@ -165,7 +165,8 @@ def test_a_class_is_small_by_what_there_is_to_learn_from(tmp_path: Path) -> None
     folders = {"train/a": 60, "train/b": 9, "test/a": 60, "test/b": 60}
     write_folder(tmp_path, folders)
     assert finding(audit(tmp_path), "small_class").message == (
-        "Classes with few images to learn from: 'b' (9). Their figures will have wide intervals."
+        "Classes with few images outside the test split: 'b' (9). There is little to learn them "
+        "from."
     )
 
 

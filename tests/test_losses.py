@@ -256,6 +256,21 @@ def test_the_loss_on_validation_is_of_the_images_as_they_come() -> None:
     assert validation_scores(even, labels, balanced)["val_loss"] == pytest.approx(np.log(3))
 
 
+@pytest.mark.parametrize("rarity", ["root", "balanced"])
+def test_on_validation_weighted_classes_are_called_over_their_shares(rarity: str) -> None:
+    """Whatever weights took: probabilities of (0.6, 0.25, 0.15), of which the last says the most."""
+    labels = np.array([0] * 12 + [1] * 3 + [2])
+    settings = Settings(class_weights=rarity)
+    priors = log_priors(labels, 3, settings)
+    assert priors is not None
+    natural = np.tile(np.log([0.6, 0.25, 0.15]), (16, 1))
+    raw = (natural - priors).astype(np.float32)
+    scores = validation_scores(raw, labels, settings, priors)
+    assert scores["val_balanced_accuracy"] == pytest.approx(1 / 3)
+    only_rare = validation_scores(raw[-1:], labels[-1:], settings, priors)
+    assert only_rare["val_balanced_accuracy"] == 1
+
+
 def test_validation_scores_of_grades() -> None:
     rng = np.random.default_rng(2)
     logits = rng.normal(size=(50, 4)).astype(np.float32)

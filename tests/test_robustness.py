@@ -65,7 +65,7 @@ def test_figures_at_the_locked_threshold() -> None:
 
 
 def test_weighted_classes_are_called_over_their_shares() -> None:
-    """Probabilities that say nothing else call the common class never, and the rare one always."""
+    """At 0.7, 0.2 and 0.1 the rare class is called, though the common one is the likeliest."""
     shares = (0.8, 0.15, 0.05)
     facts = cast(
         ModelFacts,
@@ -78,14 +78,14 @@ def test_weighted_classes_are_called_over_their_shares() -> None:
     val = Samples(pictures(30, seed=1), labels)
 
     def say(pixels: Images) -> NDArray[np.float64]:
-        return np.tile([0.7, 0.2, 0.1], (len(pixels), 1))
+        is_rare = np.arange(len(pixels)) % 3 == 2
+        return np.where(is_rare[:, None], [0.7, 0.2, 0.1], [0.9, 0.05, 0.05])
 
     few = choose_levels(0, for_curves=True, for_threshold=False)
     predictions = predict_corrupted(say, say(val.pixels), val, few, LogProgress())
     for points in measure_robustness(predictions, facts, val)["robustness"].values():
-        for point in points:  # all are called c: right for a third
-            assert point["sensitivity"]["value"] == pytest.approx(1 / 3)
-            assert point["specificity"]["value"] == pytest.approx(2 / 3)
+        for point in points:  # all of a and of c are found, none of b
+            assert point["sensitivity"]["value"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(

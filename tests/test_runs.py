@@ -547,7 +547,7 @@ def test_weighted_classes_are_called_over_their_shares(tmp_path: Path) -> None:
     assert [each.predicted for each in answered] == list(test["predicted"])
     image = str(data / test["path"].iloc[0])
     said = CliRunner().invoke(app, ["predict", str(run.folder), image]).stderr
-    assert "Called is the class whose probability most exceeds its share" in said
+    assert "Called is the class whose probability is greatest in proportion to its share" in said
 
 
 @pytest.mark.usefixtures("unreported")

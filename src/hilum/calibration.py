@@ -21,9 +21,6 @@ Ints = NDArray[np.intp]
 LEAST_TEMPERATURE = 0.25
 MOST_TEMPERATURE = 20.0
 
-# A class with fewer images than this says too little of its mistakes to place a threshold by.
-MIN_PER_CLASS = 10
-
 # Fewer say nothing of a temperature, which is drawn towards 1 where images are few.
 LEAST_FOR_TEMPERATURE = 3
 
@@ -165,7 +162,7 @@ def fit_temperature(logits: ArrayLike, y_true: ArrayLike, priors: ArrayLike = 0.
     Notes
     -----
     The sum of log losses and of (log temperature)² / (2 · 0.5²) is least: the most probable
-    temperature, were logarithms of temperatures normally distributed with a deviation of 0.5. A
+    temperature, were logarithms of temperatures normally distributed with a deviation of 0.5. Some
     hundred images outweigh that; twenty, of which none or two happen to be on the wrong side, would
     else make probabilities certain or flat.
 

@@ -523,8 +523,8 @@ def predict_command(
 
         shares = shares_in_words(loaded.class_names, loaded.facts.class_shares)
         typer.echo(
-            "Called is the class whose probability most exceeds its share of the training images "
-            f"({shares}); it need not be the most probable.",
+            "Called is the class whose probability is greatest in proportion to its share of the "
+            f"training images ({shares}); it need not be the most probable.",
             err=True,
         )
     if patients:

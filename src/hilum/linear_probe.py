@@ -201,7 +201,9 @@ def choose_strength(
             line = fit_line(x[rest], y[rest], strength, settings, size_of_outputs(y, settings))
             scores = (x[out] @ line.weights.T + line.intercepts).astype(np.float32)
             priors = log_priors(y[rest], n_classes_of(y, settings), settings)
-            held_out.append((validation_loss(scores, y[out], settings, priors), len(out)))
+            if priors is not None:
+                scores = scores + priors.astype(np.float32)
+            held_out.append((validation_loss(scores, y[out], settings), len(out)))
         values, counts = zip(*held_out, strict=True)
         losses.append(float(np.average(values, weights=counts)))
     if not np.isfinite(losses).any():

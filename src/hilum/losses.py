@@ -214,29 +214,28 @@ def validation_scores(
     dict
         'val_loss' (of the images as they come, without smoothing), 'val_auroc' (of the positive
         class; the mean over classes, over cuts between grades, or over labels with both outcomes),
-        'val_balanced_accuracy' (of the most probable class, of the median grade, or the mean over
-        labels at a probability of 0.5; of those that are as frequent, where they were weighted).
-    """
-    loss = validation_loss(logits, labels, settings, priors)
-    if not math.isfinite(loss):
-        return {"val_loss": math.nan, "val_auroc": math.nan, "val_balanced_accuracy": math.nan}
-    score = {"classes": _score_classes, "ordinal": _score_grades, "multilabel": _score_labels}
-    ranked, balanced = score[settings.target](torch.from_numpy(logits), labels)
-    return {"val_loss": loss, "val_auroc": ranked, "val_balanced_accuracy": balanced}
-
-
-def validation_loss(
-    logits: NDArray[np.float32],
-    labels: Labels,
-    settings: Settings,
-    priors: NDArray[np.float64] | None = None,
-) -> float:
-    """Compute the loss of samples as they come, without weights and smoothing.
-
-    Parameters are those of `validation_scores`.
+        'val_balanced_accuracy' (of the most probable class, over its share where classes were
+        weighted; of the median grade; or the mean over labels at a probability of 0.5).
     """
     if priors is not None:
         logits = logits + priors.astype(np.float32)
+    loss = validation_loss(logits, labels, settings)
+    if not math.isfinite(loss):
+        return {"val_loss": math.nan, "val_auroc": math.nan, "val_balanced_accuracy": math.nan}
+    if settings.target == "multilabel":
+        ranked, balanced = _score_labels(logits, labels)
+    elif settings.target == "ordinal":
+        ranked, balanced = _score_grades(logits, labels)
+    else:
+        even = logits
+        if priors is not None:  # the logarithms of shares, to the power by which classes weigh
+            even = logits - (priors / POWERS[settings.class_weights]).astype(np.float32)
+        ranked, balanced = _score_classes(logits, even, labels)
+    return {"val_loss": loss, "val_auroc": ranked, "val_balanced_accuracy": balanced}
+
+
+def validation_loss(logits: NDArray[np.float32], labels: Labels, settings: Settings) -> float:
+    """Compute the loss of samples as they come, without weights and smoothing."""
     plain = settings.model_copy(update={"label_smoothing": 0.0, "class_weights": "none"})
     n_classes = 2 if logits.shape[1] == 1 else logits.shape[1]
     if settings.target == "multilabel":
@@ -259,27 +258,31 @@ def why_no_auroc(labels: Labels, class_names: Sequence[str]) -> str:
     return f"The AUROC on validation stays unknown (nan): {what}."
 
 
-def _score_classes(logits: Tensor, labels: Labels) -> tuple[float, float]:
-    probs = class_probabilities(logits.numpy())
+def _score_classes(
+    logits: NDArray[np.float32], even: NDArray[np.float32], labels: Labels
+) -> tuple[float, float]:
+    """Score classes by their logits, and what is called by logits of classes as frequent."""
+    probs = class_probabilities(logits)
     if len(np.unique(labels)) < 2:
         ranked = math.nan  # which `why_no_auroc` tells once, not each epoch
     elif probs.shape[1] == 2:
         ranked = auroc(labels, probs[:, 1])
     else:
         ranked = macro_auroc(labels, probs)
-    return ranked, float(balanced_accuracy(labels, probs.argmax(axis=1)))
+    called = class_probabilities(even).argmax(axis=1)
+    return ranked, float(balanced_accuracy(labels, called))
 
 
-def _score_grades(logits: Tensor, labels: Labels) -> tuple[float, float]:
-    probs = class_probabilities(logits.numpy())
+def _score_grades(logits: NDArray[np.float32], labels: Labels) -> tuple[float, float]:
+    probs = class_probabilities(logits)
     beyond = above_cuts(probs)
     cuts = [k for k in range(probs.shape[1] - 1) if 0 < (labels <= k).sum() < len(labels)]
     ranked = _mean([auroc(labels > k, beyond[:, k]) for k in cuts])
     return ranked, float(balanced_accuracy(labels, median_grade(probs)))
 
 
-def _score_labels(logits: Tensor, labels: Labels) -> tuple[float, float]:
-    pairs = zip(logits.numpy().T, labels.T, strict=True)
+def _score_labels(logits: NDArray[np.float32], labels: Labels) -> tuple[float, float]:
+    pairs = zip(logits.T, labels.T, strict=True)
     columns = [(z[~np.isnan(y)], y[~np.isnan(y)]) for z, y in pairs]
     both = [(z, y) for z, y in columns if 0 < y.sum() < len(y)]
     ranked = _mean([auroc(y, z) for z, y in both])

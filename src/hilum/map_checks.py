@@ -78,6 +78,7 @@ def check_maps(model: Path, pixels: Images, sizes: Sequence[tuple[int, int]]) ->
 
 
 def _predicted(network: Classifier, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the class with the greatest raw logit: one to draw maps of, whatever is called."""
     from hilum.training import network_logits
 
     logits = network_logits(network, images)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from hilum.calibration import (
-    MIN_PER_CLASS,
     ROUNDING,
     Floats,
     Ints,
@@ -19,7 +18,7 @@ from hilum.calibration import (
     checked_labels,
 )
 from hilum.errors import DataError
-from hilum.youden import Sides, thresholds_between
+from hilum.youden import MIN_PER_CLASS, Sides, thresholds_between
 
 
 class CorruptedScores(NamedTuple):

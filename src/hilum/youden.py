@@ -10,13 +10,15 @@ import numpy as np
 
 from hilum.calibration import (
     LOGIT_ROUNDING,
-    MIN_PER_CLASS,
     ROUNDING,
     Floats,
     Ints,
     log_odds,
     sigmoid,
 )
+
+# A class with fewer scores than this says too little to place a threshold by their distribution.
+MIN_PER_CLASS = 10
 
 N_BETWEEN = 1001  # thresholds tried between the means of two normal distributions
 

@@ -177,15 +177,17 @@ def find_small_classes(samples: pd.DataFrame) -> list[Finding]:
     small = learnt[learnt < 50]
     if small.empty:
         return []
+    where, so = "", "Their figures will have wide intervals."
+    if (counts > learnt).any():
+        where, so = " outside the test split", "There is little to learn them from."
     return [
         Finding(
             "small_class",
             "medium",
             len(small),
-            "Classes with few images"
-            + (" to learn from: " if (counts > learnt).any() else ": ")
+            f"Classes with few images{where}: "
             + ", ".join(f"'{name}' ({n})" for name, n in small.items())
-            + ". Their figures will have wide intervals."
+            + f". {so}"
             + _slip_of_the_pen(counts),
             tuple(str(name) for name in small.index),
         )

@@ -143,11 +143,18 @@ class Opening:
 
 @dataclass(frozen=True)
 class Setup:
-    """The sections on the plan and on repeating it."""
+    """The sections on the plan and on repeating it.
+
+    Attributes
+    ----------
+    losses_note : str
+        What the losses of training and validation do not have in common; '' where they have all.
+    """
 
     fingerprint: tuple[tuple[str, str], ...]
     groups: tuple[SettingGroup, ...]
     model: tuple[tuple[str, str], ...]
+    losses_note: str
     command: str
     same_plan: str
     predict: str
@@ -163,6 +170,11 @@ def make_setup(facts: RunFacts) -> Setup:
         fingerprint=tuple(facts_in_words(fingerprint).items()) if fingerprint else (),
         groups=_groups(facts.plan),
         model=_model(run),
+        losses_note=(
+            " Losses: of weighted classes on training, of images as they come on validation."
+            if facts.accounts_for_weights
+            else ""
+        ),
         command=shlex.join(map(str, run["command"])),
         same_plan=_same_plan(facts),
         predict=shlex.join(

@@ -143,7 +143,7 @@ def _imbalance(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     if so_far.get("target") == "multilabel":
         why = "Each label has a threshold of its own, which does what weights would."
     elif so_far.get("target") == "ordinal":
-        why = "The median grade is called; weights moved it farther from the truth."
+        why = "The median grade is called, and weights brought it no nearer to the truth."
     elif n_classes == 2:
         why = "The threshold, which is set on validation data, does what weights would."
     elif ratio > 5:
@@ -319,7 +319,7 @@ RULES: tuple[Rule, ...] = (
             Case(
                 "more classes, the largest more than 5 times the smallest",
                 "class_weights",
-                "Partly measured: on three stand-ins rare classes were found as often as with "
+                "Partly measured: on two stand-ins rare classes were found as often as with "
                 "whole weights or more so, and the order and the probabilities of images were as "
                 "good as without weights [Weighted classes]. The ratio is a guess.",
                 facts={"class_counts": {"a": 501, "b": 300, "c": 100}},
@@ -333,7 +333,7 @@ RULES: tuple[Rule, ...] = (
             Case(
                 "grades",
                 "class_weights",
-                "Measured: on a stand-in the median was nearer to the truth without weights "
+                "Measured: on a stand-in weights brought the median no nearer to the truth "
                 "[Weighted classes].",
                 facts={"class_counts": {"a": 501, "b": 300, "c": 100}},
                 given={"target": "ordinal"},
