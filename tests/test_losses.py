@@ -258,7 +258,7 @@ def test_the_loss_on_validation_is_of_the_images_as_they_come() -> None:
 
 @pytest.mark.parametrize("rarity", ["root", "balanced"])
 def test_on_validation_weighted_classes_are_called_over_their_shares(rarity: str) -> None:
-    """Whatever weights took: probabilities of (0.6, 0.25, 0.15), of which the last says the most."""
+    """Of probabilities of 0.6, 0.25 and 0.15 the last says the most, whatever weights took."""
     labels = np.array([0] * 12 + [1] * 3 + [2])
     settings = Settings(class_weights=rarity)
     priors = log_priors(labels, 3, settings)
