@@ -35,6 +35,7 @@ from hilum.printing import (
     print_predictions,
     print_recipe,
     print_run,
+    print_shares,
     write_csv_rows,
     write_rows,
 )
@@ -518,15 +519,7 @@ def predict_command(
     if out is not None:
         _check_outputs(Path(out), inputs, patients=patients)
     loaded = hilum.load(model)
-    if loaded.facts.class_shares is not None:
-        from hilum.calls import shares_in_words
-
-        shares = shares_in_words(loaded.class_names, loaded.facts.class_shares)
-        typer.echo(
-            "Called is the class whose probability is greatest in proportion to its share of the "
-            f"training images ({shares}); it need not be the most probable.",
-            err=True,
-        )
+    print_shares(loaded.class_names, loaded.facts.class_shares)
     if patients:
         from hilum.patient_predictions import find_patients
 

@@ -221,6 +221,20 @@ def _print_differences(figures: Mapping[str, Any]) -> None:
         typer.echo(f"        A - B  {figure_text(parts['difference'])}{p}")
 
 
+def print_shares(class_names: Sequence[str], shares: Sequence[float] | None) -> None:
+    """Tell beside predictions that classes are called over their shares, where they are."""
+    if shares is None:
+        return
+    from hilum.calls import shares_in_words
+
+    typer.echo(
+        "Called is the class whose probability is greatest in proportion to its share of the "
+        f"training images ({shares_in_words(class_names, shares)}); it need not be the most "
+        "probable.",
+        err=True,
+    )
+
+
 def print_predictions(
     predictions: Sequence[Prediction], rows: Sequence[dict[str, Any]], class_names: Sequence[str]
 ) -> None:
