@@ -25,46 +25,48 @@ NAN = math.nan
 
 
 def slow_loss(
-    logits: list[list[float]], labels: list[int], weights: list[float], smoothing: float, loss: str
+    logits: list[list[float]],
+    labels: list[int],
+    weights: list[float],
+    towards: list[float],
+    smoothing: float,
+    loss: str,
 ) -> float:
     total = 0.0
     for row, label in zip(logits, labels, strict=True):
         exps = [math.exp(value) for value in ([0.0, *row] if len(row) == 1 else row)]
         probs = [value / sum(exps) for value in exps]
         k = len(probs)
-        target = [(1 - smoothing) * (i == label) + smoothing / k for i in range(k)]
+        target = [(1 - smoothing) * (i == label) + smoothing * towards[i] for i in range(k)]
+        pairs = list(zip(target, probs, strict=True))
         if loss == "cross_entropy":
-            total += sum(
-                -weights[i] * t * math.log(p)
-                for i, (t, p) in enumerate(zip(target, probs, strict=True))
-            )
+            of_image = -sum(t * math.log(p) for t, p in pairs)
         else:
-            total += (
-                weights[label]
-                * sum(
-                    -(t * math.log(p) + (1 - t) * math.log(1 - p))
-                    for t, p in zip(target, probs, strict=True)
-                )
-                / k
-            )
+            of_image = -sum(t * math.log(p) + (1 - t) * math.log(1 - p) for t, p in pairs) / k
+        total += weights[label] * of_image
     return total / len(labels)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("logits", [[[0.3], [-2.0], [1.5]], [[1.0, 2, -1], [0, 0, 0], [3, -3, 1]]])
+@pytest.mark.parametrize("rarity", ["none", "root", "balanced"])
 def test_loss_agrees_with_a_slow_one(
-    loss: str, smoothing: float, logits: list[list[float]]
+    loss: str, smoothing: float, logits: list[list[float]], rarity: str
 ) -> None:
-    settings = SETTINGS.model_copy(update={"loss": loss, "label_smoothing": smoothing})
+    settings = Settings(loss=loss, label_smoothing=smoothing, class_weights=rarity)
     n_classes = max(2, len(logits[0]))
-    labels, weights = [0, 1, n_classes - 1], [1.0, 2.5, 0.5][:n_classes]
-    found = classification_loss(
-        torch.tensor(logits), torch.tensor(labels), torch.tensor(weights), settings
-    )
-    assert float(found) == pytest.approx(
-        slow_loss(logits, labels, weights, smoothing, loss), rel=1e-4
-    )
+    labels, counts = [0, 1, n_classes - 1], [16, 4, 1][:n_classes]
+    of_training = np.repeat(np.arange(n_classes), counts)
+    compute = make_loss(settings, of_training, n_classes, torch.device("cpu"))
+    found = compute(torch.tensor(logits), torch.tensor(labels))
+    rarities = [n ** -{"none": 0.0, "root": 0.5, "balanced": 1.0}[rarity] for n in counts]
+    mean = sum(map(math.prod, zip(rarities, counts, strict=True))) / sum(counts)
+    weights = [each / mean for each in rarities]
+    in_loss = [w * n / sum(counts) for w, n in zip(weights, counts, strict=True)]
+    towards = in_loss if rarity != "none" else [1 / n_classes] * n_classes
+    expected = slow_loss(logits, labels, weights, towards, smoothing, loss)
+    assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
 def test_binary_cross_entropy_stays_finite_when_sure() -> None:
@@ -88,12 +90,13 @@ def test_balanced_weights_make_every_class_count_alike() -> None:
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
 @pytest.mark.parametrize("target", ["classes", "ordinal"])
 @pytest.mark.parametrize("rarity", ["balanced", "root"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_priors_make_the_best_outputs_those_of_the_images_as_they_come(
-    loss: str, target: str, rarity: str
+    loss: str, target: str, rarity: str, smoothing: float
 ) -> None:
     """Of images that look alike, each class has its share among them; few of a batch are rare."""
     labels = torch.tensor([0] * 12 + [1] * 3 + [2])
-    settings = Settings(loss=loss, target=target, class_weights=rarity)
+    settings = Settings(loss=loss, target=target, class_weights=rarity, label_smoothing=smoothing)
     priors = log_priors(labels.numpy(), 3, settings)
     assert priors is not None
     taken = np.array([12, 3, 1]) ** {"balanced": 1, "root": 0.5}[rarity]
@@ -105,6 +108,29 @@ def test_priors_make_the_best_outputs_those_of_the_images_as_they_come(
         compute(logits.expand(4, 3), batch).backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert torch.allclose(logits.grad, torch.zeros(3), atol=1e-5)
+
+
+def test_smoothing_leaves_the_call_of_a_surely_common_image() -> None:
+    """A floor in common would, over the share of a class of one in 500, be more than anything."""
+    labels = torch.tensor([0] * 355 + [1] * 144 + [2])
+    settings = Settings(class_weights="root", label_smoothing=0.05)
+    priors = log_priors(labels.numpy(), 3, settings)
+    assert priors is not None
+    compute = make_loss(settings, labels.numpy(), 3, torch.device("cpu"))
+    logits = torch.zeros(1, 3, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=100)
+
+    def step() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = compute(logits, torch.tensor([0]))
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(step)  # type: ignore[no-untyped-call]
+    probs = np.exp(logits.detach().numpy()[0] + priors)
+    shares = np.array([355, 144, 1]) / 500
+    over_shares = probs / probs.sum() / shares
+    assert over_shares[0] > 10 * over_shares[1:].max()
 
 
 def test_priors_of_two_classes_and_of_labels() -> None:

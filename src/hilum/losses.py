@@ -123,23 +123,29 @@ def classification_loss(
         Cross-entropy, or the binary cross-entropy of each class's probability, averaged.
     """
     log_probs = log_probabilities(logits)
+    smoothing = settings.label_smoothing * _smoothed_to(weights, settings)
+    targets = F.one_hot(labels, len(weights)) * (1 - settings.label_smoothing) + smoothing
     if settings.loss == "cross_entropy":
         # Log-probabilities are their own log-softmax, so the usual function applies.
-        total = F.cross_entropy(
-            log_probs,
-            labels,
-            weight=weights,
-            label_smoothing=settings.label_smoothing,
-            reduction="sum",
-        )
-        return total / len(labels)
-    n_classes = log_probs.shape[1]
-    smoothing = settings.label_smoothing
-    targets = F.one_hot(labels, n_classes) * (1 - smoothing) + smoothing / n_classes
-    # log(1 - p), kept finite where p is 1.
-    log_rest = torch.log1p(-log_probs.exp().clamp(max=1 - 1e-7))
-    by_image = -(targets * log_probs + (1 - targets) * log_rest).mean(dim=1)
+        by_image = F.cross_entropy(log_probs, targets, reduction="none")
+    else:
+        # log(1 - p), kept finite where p is 1.
+        log_rest = torch.log1p(-log_probs.exp().clamp(max=1 - 1e-7))
+        by_image = -(targets * log_probs + (1 - targets) * log_rest).mean(dim=1)
     return (by_image * weights[labels]).mean()
+
+
+def _smoothed_to(weights: Tensor, settings: Settings) -> Tensor:
+    """Return the shares of the classes that smoothing moves labels towards.
+
+    All alike where none is weighted, as is customary; or else those that the classes have in the
+    loss, so that no rare class has a floor in common with frequent ones: over its share of the
+    images, by which weighted classes are called, that would be more than anything seen.
+    """
+    counted = torch.ones_like(weights)
+    if power := POWERS[settings.class_weights]:
+        counted = weights * weights ** (-1 / power)  # the latter are as the shares of the images
+    return counted / counted.sum()
 
 
 def ordinal_loss(logits: Tensor, labels: Tensor, weights: Tensor, settings: Settings) -> Tensor:
