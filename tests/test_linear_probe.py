@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,22 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from torch import Tensor
+
+from hilum.batches import Samples
 from hilum.errors import SettingError
-from hilum.linear_probe import PLAIN_STRENGTH, STRENGTHS, choose_strength, fit_line
+from hilum.linear_probe import (
+    PLAIN_STRENGTH,
+    STRENGTHS,
+    choose_strength,
+    fit_line,
+    train_probe,
+)
+from hilum.losses import validation_loss
+from hilum.networks import Network
+from hilum.progress import LogProgress
 from hilum.settings import Settings, make_settings
+from hilum.training import network_logits
 
 PLAIN = Settings(accelerator="cpu")
 
@@ -117,6 +131,29 @@ def test_images_of_one_class_or_an_unknown_label_leave_the_strength_as_it_is() -
     truth = np.stack([labels, np.full(len(labels), np.nan)], axis=1).astype(np.float32)
     assert one_class[0] == PLAIN_STRENGTH
     assert choose_strength(features, truth, patients, several)[0] in STRENGTHS
+
+
+def test_images_go_through_the_backbone_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    plain = Network.feature_map
+
+    def counted(network: Network, images: Tensor) -> Tensor:
+        seen.append(len(images))
+        return plain(network, images)
+
+    monkeypatch.setattr(Network, "feature_map", counted)
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 1), dtype=np.uint8)
+    labels = np.arange(24) % 2
+    train, val = Samples(pixels[:16], labels[:16]), Samples(pixels[16:], labels[16:])
+    begun = {"backbone": "hilum:efficientnet_lite0", "weights": "imagenet", "accelerator": "cpu"}
+    settings = Settings(**begun, probe=True, input_height=32, input_width=32, channels=1)
+    trained = train_probe(train, val, settings, ["a", "b"], tmp_path, LogProgress())
+    assert sum(seen) == 24
+    logits = network_logits(trained.network, train.pixels)
+    expected = validation_loss(logits, train.labels, settings)
+    assert trained.history["train_loss"][0] == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_probe_is_one_network() -> None:

@@ -368,6 +368,26 @@ def test_watched_images_hold_every_class_in_its_share(kind: str) -> None:
     assert other.groups != found.groups
 
 
+@pytest.mark.parametrize(("side", "most"), [(64, 64), (128, 64), (256, 16), (512, 4), (2048, 1)])
+def test_large_images_go_through_a_network_few_at_once(side: int, most: int) -> None:
+    """As many as fill the memory of 64 of 128×128 pixels."""
+    taken: list[int] = []
+
+    class Count(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            taken.append(len(images))
+            return images[:, :, 0, 0] * self.weight
+
+    n = most + 1
+    pixels = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, side, side, 1))
+    assert network_logits(Count(), pixels)[:, 0].tolist() == list(range(n))
+    assert taken == [most, 1]
+
+
 def test_average_moves_towards_new_weights() -> None:
     settings = SETTINGS.model_copy(update={"weight_averaging": 0.9})
     averaged, network = (build_network(SETTINGS, 2) for _ in range(2))

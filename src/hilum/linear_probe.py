@@ -42,6 +42,7 @@ from hilum.training import (
     Trained,
     constants_of,
     make_fabric,
+    n_at_once,
     network_logits,
     pixel_statistics,
 )
@@ -54,9 +55,6 @@ PLAIN_STRENGTH = 0.01
 N_FOLDS = 5
 MOST_TRIED = 10_000
 """Images that the strength is chosen on, of whole patients at random; the last fit has all."""
-
-BATCH_PIXELS = 64 * 128 * 128
-"""Of the images that go through a backbone at once."""
 
 Floats = NDArray[np.float64]
 
@@ -73,6 +71,10 @@ class Line:
 
     weights: Floats
     intercepts: Floats
+
+    def scores(self, features: Floats) -> Floats:
+        """Return the logits (n, n_outputs) of features (n, n_features)."""
+        return features @ self.weights.T + self.intercepts
 
 
 def train_probe(
@@ -96,14 +98,16 @@ def train_probe(
     own = [str(row) for row in range(len(train))]
     groups = np.asarray(train.groups or own)[rows]
     strength, reason = choose_strength(features, labels, groups, settings)
-    put_into_head(network, fit_line(features, labels, strength, settings, network_outputs(network)))
+    line = fit_line(features, labels, strength, settings, network_outputs(network))
+    put_into_head(network, line)
     progress.say(reason)
     if unknown := why_no_auroc(val.labels, class_names):
         progress.say(unknown)
     priors = log_priors(train.labels, len(class_names), settings)
+    known = line.scores(features[: len(train)]).astype(np.float32)  # of the images as they are
     train_scores, scores = (
-        validation_scores(network_logits(network, part.pixels), part.labels, settings, priors)
-        for part in (train, val)
+        validation_scores(logits, part.labels, settings, priors)
+        for logits, part in ((known, train), (network_logits(network, val.pixels), val))
     )
     elapsed_s = time.monotonic() - started
     row = {
@@ -150,12 +154,12 @@ def find_features(
     device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(settings.seed)
     n, parts = len(train), []
-    n_at_once = max(1, BATCH_PIXELS // (settings.input_height * settings.input_width))
+    at_once = n_at_once(settings.input_height, settings.input_width)
     n_passes = 1 + settings.probe_passes
     with progress.task("Features", n * n_passes) as task:
         for each in range(n_passes):
-            for start in range(0, n, n_at_once):
-                images = to_tensor(np.asarray(train.pixels[start : start + n_at_once]), device)
+            for start in range(0, n, at_once):
+                images = to_tensor(np.asarray(train.pixels[start : start + at_once]), device)
                 if each:
                     images = augment(images, settings, generator)
                 found = network.gather(network.feature_map(images))
@@ -199,7 +203,7 @@ def choose_strength(
         held_out = []
         for rest, out in folds:
             line = fit_line(x[rest], y[rest], strength, settings, size_of_outputs(y, settings))
-            scores = (x[out] @ line.weights.T + line.intercepts).astype(np.float32)
+            scores = line.scores(x[out]).astype(np.float32)
             priors = log_priors(y[rest], n_classes_of(y, settings), settings)
             if priors is not None:
                 scores = scores + priors.astype(np.float32)

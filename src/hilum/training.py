@@ -50,6 +50,9 @@ from hilum.settings import MONITORS_LOWER_IS_BETTER, Settings
 NOTE_EVERY_S = 0.5
 
 
+MOST_AT_ONCE = 64
+"""Images of 128×128 pixels or less that go through a network at once where it does not learn."""
+
 LEAST_WATCHED = 1000
 """Validation images that are scored after each epoch, where an epoch is a share of the images."""
 
@@ -365,9 +368,15 @@ def average(averaged: nn.Module, network: nn.Module, settings: Settings, step: i
             value.copy_(new[name])
 
 
-def network_logits(
-    network: nn.Module, pixels: Images, *, batch_size: int = 64
-) -> NDArray[np.float32]:
+def n_at_once(height: int, width: int) -> int:
+    """Return how many images of this size go through a network at once, where none is learnt from.
+
+    As many as fill the memory that `MOST_AT_ONCE` of 128×128 pixels would; more gain nothing.
+    """
+    return max(1, min(MOST_AT_ONCE, MOST_AT_ONCE * 128 * 128 // (height * width)))
+
+
+def network_logits(network: nn.Module, pixels: Images) -> NDArray[np.float32]:
     """Run a network over images in evaluation mode.
 
     Returns
@@ -375,12 +384,13 @@ def network_logits(
     float32 array of shape (n, n_outputs)
     """
     device = next(network.parameters()).device
+    n = n_at_once(*pixels.shape[1:3])
     was_training = network.training
     network.eval()
     with torch.no_grad():
         parts = [
-            network(to_tensor(pixels[start : start + batch_size], device)).float().cpu().numpy()
-            for start in range(0, len(pixels), batch_size)
+            network(to_tensor(pixels[start : start + n], device)).float().cpu().numpy()
+            for start in range(0, len(pixels), n)
         ]
     network.train(was_training)
     return np.concatenate(parts)
