@@ -36,7 +36,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("planning", "larger_inputs"):
         monkeypatch.setattr(
             f"hilum.{module}.probe",
-            lambda *_: Probe("float32", "channels_last", {"float32": 100.0}),
+            lambda *_, **__: Probe("float32", "channels_last", {"float32": 100.0}),
         )
 
 
@@ -94,6 +94,21 @@ def test_what_leaves_no_time_is_not_tried() -> None:
         make_plan(large(), CPU, chosen=chosen, budget=budget, trial=never)
     make_plan(large(height=150.0, width=900.0), CPU, budget=budget, trial=never)
     make_plan(large(), CPU, trial=never)
+
+
+@pytest.mark.usefixtures("fast")
+def test_what_a_busy_machine_timed_is_timed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def busy(*_: object, again: bool = False) -> Probe:
+        asked.append(again)
+        return Probe("float32", "channels_last", {"float32": 100.0 if again else 1.0})
+
+    monkeypatch.setattr("hilum.larger_inputs.probe", busy)
+    budget = Budget(10, is_given=False)
+    found = make_plan(large(), CPU, budget=budget, trial=lambda *_: SHOWN)
+    assert found.settings.input_height == 256
+    assert asked == [False, True]
 
 
 @pytest.mark.usefixtures("fast")

@@ -3,9 +3,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from hilum import threads
 from hilum.threads import ahead, available_cores, in_threads
 
 
@@ -17,6 +19,29 @@ def test_results_come_in_order() -> None:
     assert list(in_threads(slow_first, range(50))) == [n * n for n in range(50)]
     assert list(in_threads(slow_first, [])) == []
     assert list(in_threads(slow_first, range(50), portion=4)) == [n * n for n in range(50)]
+
+
+def test_the_quota_of_a_container_is_kept_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "CGROUP", tmp_path)
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert available_cores() == 8
+    for text, n_cores in (("max 100000", 8), ("250000 100000", 3), ("50000 100000", 1)):
+        (tmp_path / "cpu.max").write_text(text)
+        assert available_cores() == n_cores, text
+
+
+def test_the_quota_of_an_older_system_is_kept_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "CGROUP", tmp_path)
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    for text, n_cores in (("-1\n", 8), ("200000\n", 2)):
+        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(text)
+        assert available_cores() == n_cores, text
 
 
 def test_only_a_bounded_number_runs_ahead() -> None:

@@ -64,9 +64,6 @@ FIGURES_S = 0.001
 CLEARLY = 0.25
 """Share of the time that the bare steps may take at most for a plan to fit untimed."""
 
-SLOW_RATE = 1000.0
-"""Images a second of networks too small to be probed, at the least."""
-
 SLOWER = 1.05
 """Training for minutes is a little slower than for seconds."""
 
@@ -424,9 +421,8 @@ def surely_fits(n_seen: int, n_read: int, probed: Probe, budget: Budget) -> bool
     n_read : int
         Images that are still to be decoded.
     """
-    rate = max(probed.rates.values(), default=SLOW_RATE)
     left_s = 60 * budget.minutes - budget.elapsed_s - n_read * budget.read_s
-    return n_seen / rate < left_s * CLEARLY
+    return n_seen / probed.rate < left_s * CLEARLY
 
 
 def enough(settings: Settings, members: int) -> float:

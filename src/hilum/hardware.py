@@ -31,12 +31,16 @@ class Hardware:
 def find_hardware(wanted: str = "auto") -> Hardware:
     """Find the fastest device, or describe the wanted one ('cpu', 'cuda', 'mps').
 
+    PyTorch is kept to the cores that this process may use: under the quota of a container, which
+    it does not know, more threads would be halted in turns.
+
     Raises
     ------
     SettingError
         If the wanted one is not there.
     """
     n_cores = available_cores()
+    torch.set_num_threads(min(torch.get_num_threads(), n_cores))
     is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not is_there.get(wanted, True):
         raise SettingError(

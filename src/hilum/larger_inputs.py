@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hilum.budget import ENOUGH_NEEDED, LEAST_EPOCHS, SLOW_RATE, Budget
+from hilum.budget import ENOUGH_NEEDED, LEAST_EPOCHS, Budget
 from hilum.fingerprint import Fingerprint, Resolution
 from hilum.hardware import Hardware
 from hilum.probing import probe
@@ -62,13 +62,14 @@ def look_closer(
         return Resolution(None, f"{_UNTRIED}every image is to be held out.")
     if facts.n_train < TRIED[0]:
         return Resolution(None, f"{_UNTRIED}less than {TRIED[0]} training images tell nothing.")
-    pace = _Pace.of(plan, facts, hardware, budget)
     epochs = max(LEAST_EPOCHS, ENOUGH_NEEDED * plan.epochs)
     if "epochs" in given:
         epochs = plan.epochs
-    sides = [side for side in larger if pace.leaves_time(side, epochs)]
-    while sides and pace.affordable(sides) < TRIED[0]:
-        sides.pop()
+    pace = _Pace.of(plan, facts, hardware, budget)
+    sides = pace.leaving_time(larger, epochs)
+    if not sides:  # or the machine was busy when it was timed
+        pace = _Pace.of(plan, facts, hardware, budget, again=True)
+        sides = pace.leaving_time(larger, epochs)
     if not sides:
         return Resolution(None, f"{_UNTRIED}there is no time to learn by them.")
     found = trial(
@@ -106,9 +107,24 @@ class _Pace:
     rate: float
 
     @classmethod
-    def of(cls, plan: Settings, facts: Fingerprint, hardware: Hardware, budget: Budget) -> _Pace:
-        rates = probe(plan, len(facts.class_counts), hardware).rates
-        return cls(plan, facts, budget, max(rates.values(), default=SLOW_RATE))
+    def of(
+        cls,
+        plan: Settings,
+        facts: Fingerprint,
+        hardware: Hardware,
+        budget: Budget,
+        *,
+        again: bool = False,
+    ) -> _Pace:
+        probed = probe(plan, len(facts.class_counts), hardware, again=again)
+        return cls(plan, facts, budget, probed.rate)
+
+    def leaving_time(self, larger: Sequence[int], epochs: float) -> list[int]:
+        """Return those sides by which networks could learn, and that there is time to try."""
+        sides = [side for side in larger if self.leaves_time(side, epochs)]
+        while sides and self.affordable(sides) < TRIED[0]:
+            sides.pop()
+        return sides
 
     def leaves_time(self, side: int, epochs: float) -> bool:
         """Tell whether all networks could learn by this side in half of the time left."""

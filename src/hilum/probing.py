@@ -12,6 +12,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -39,6 +40,9 @@ Layout = Literal["channels_last", "contiguous"]
 # Images a timed step; the order of the candidates is the same at 8 and at 32.
 N_IMAGES = 8
 N_STEPS = 3
+SLOW_RATE = 1000.0
+"""Images a second of networks too small to be timed, at the least."""
+
 # By how much another precision or layout must be faster; below, it buys nothing.
 LEAST_GAIN = 1.1
 # Floating-point operations of a forward pass on one image. A network with less waits for PyTorch
@@ -61,6 +65,11 @@ class Probe:
     rates: dict[str, float]
 
     @property
+    def rate(self) -> float:
+        """Images a second of what is fastest; of a network too small to be timed the least."""
+        return max(self.rates.values(), default=SLOW_RATE)
+
+    @property
     def reason(self) -> str:
         """Say what was timed, for the plan."""
         if not self.rates:
@@ -73,7 +82,7 @@ def _name(precision: str, layout: str) -> str:
     return f"{precision}, {layout.replace('_', ' ')}"
 
 
-def probe(settings: Settings, n_classes: int, hardware: Hardware) -> Probe:
+def probe(settings: Settings, n_classes: int, hardware: Hardware, *, again: bool = False) -> Probe:
     """Time a few training steps in each precision, then in each layout, and pick the fastest.
 
     Parameters
@@ -81,6 +90,9 @@ def probe(settings: Settings, n_classes: int, hardware: Hardware) -> Probe:
     settings : Settings
         Of the network and the optimizer; precision and layout may be 'auto'.
     hardware : Hardware
+    again : bool
+        Time it though that was done before. What is faster is kept: other work on the machine
+        makes steps slower, and nothing makes them faster.
 
     Returns
     -------
@@ -90,14 +102,23 @@ def probe(settings: Settings, n_classes: int, hardware: Hardware) -> Probe:
     if _work(settings, n_classes) < LEAST_WORK:
         return Probe("float32", "channels_last", {})
     path = cache_folder() / "probes" / f"{_key(settings, n_classes, hardware)}.json"
+    known = _recall(path)
+    if known is not None and not again:
+        return known
+    found = _measure(settings, n_classes, hardware)
+    if known is not None and known.rate >= found.rate:
+        return known
+    with contextlib.suppress(HilumError):  # a cache that cannot be written costs a second
+        write_json(path, vars(found))
+    return found
+
+
+def _recall(path: Path) -> Probe | None:
     with contextlib.suppress(OSError, ValueError, TypeError):
         known = Probe(**read_json(path))
         if known.precision in get_args(Precision) and known.layout in get_args(Layout):
             return known
-    found = _measure(settings, n_classes, hardware)
-    with contextlib.suppress(HilumError):  # a cache that cannot be written costs a second
-        write_json(path, vars(found))
-    return found
+    return None
 
 
 def _work(settings: Settings, n_classes: int) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 In = TypeVar("In")
@@ -17,11 +19,30 @@ MANY = 1000
 """Files of which a few that take long at the end matter no more."""
 
 
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux tells what a container may use."""
+
+
 def available_cores() -> int:
-    """Count the cores that this process may use."""
+    """Count the cores that this process may use, at least 1; a container may have less than one."""
+    n_cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        n_cores = len(os.sched_getaffinity(0))
+    return max(1, math.ceil(min(n_cores, _quota())))
+
+
+def _quota() -> float:
+    """Return how many cores' time a container may take, without end where nothing limits it."""
+    with suppress(OSError, ValueError):
+        allowed, period = (CGROUP / "cpu.max").read_text(encoding="ascii").split()
+        return int(allowed) / int(period)  # allowed is "max" without a limit: a ValueError
+    with suppress(OSError, ValueError):
+        first = CGROUP / "cpu"  # of control groups of the first version
+        allowed = (first / "cpu.cfs_quota_us").read_text(encoding="ascii")
+        period = (first / "cpu.cfs_period_us").read_text(encoding="ascii")
+        if int(allowed) > 0:
+            return int(allowed) / int(period)
+    return math.inf
 
 
 def in_threads(
