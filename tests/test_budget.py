@@ -251,7 +251,7 @@ def test_a_share_of_the_images_costs_its_share() -> None:
         1.05 * (613 * 0.2 + LARGE.n_watched(few) * 0.004 + 0.1)
     )
     assert LARGE.n_seen(few) == 20 * 613 * 32
-    assert LARGE.n_seen(settings()) == 20 * 78_468
+    assert LARGE.n_seen(settings()) == 20 * (78_468 // 32) * 32
 
 
 def test_members_and_folds_share_the_time() -> None:
@@ -528,6 +528,24 @@ def test_time_that_timing_took_is_not_spent_again(
     late = make_plan(large, CPU, budget=budget).settings
     assert late.members == 1
     assert late.epochs < still
+
+
+def test_where_the_time_is_over_sizes_between_are_not_timed(
+    timed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides: list[int] = []
+
+    def answer(settings: Settings, *_: object, **__: object) -> Paces:
+        sides.append(settings.input_height)
+        return dict.fromkeys(settings.turns(MOST_MEMBERS), PACE)
+
+    monkeypatch.setattr("hilum.planning.time_training", answer)
+    large = replace(facts(), median_short=500.0)
+    for elapsed_s, expected in ((0.0, [128, 96, 64]), (31.0, [128, 64])):
+        sides.clear()
+        budget = Budget(0.5, is_given=True, elapsed_s=elapsed_s)
+        assert make_plan(large, CPU, budget=budget).settings.input_height == 64
+        assert sides == expected
 
 
 def test_each_of_the_folds_learns_for_as_long_as_if_it_were_alone(timed: list[str]) -> None:

@@ -105,6 +105,18 @@ def test_input_size_of_networks_that_begin_at_random(
     facts = fingerprint(median_height=height, median_width=width)
     plan = make_plan(facts, CPU, chosen={"backbone": None})
     assert (plan.settings.input_height, plan.settings.input_width) == (side, side)
+    assert ("enlarged to 8, the least." in plan.reasons["input_height"]) is (side > height)
+
+
+@pytest.mark.parametrize("side", [8, 15, 21.5, 28, 31, 64, 128])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_classic_network_has_as_many_blocks_as_its_input_can_be_halved(
+    side: float, padding: str
+) -> None:
+    facts = fingerprint(median_height=side, median_width=side)
+    plan = make_plan(facts, CPU, chosen={"network": "classic", "padding": padding})
+    assert plan.settings.input_height <= side
+    assert 2 <= len(plan.settings.conv_channels) <= 5 or side < 28
 
 
 @pytest.mark.parametrize(

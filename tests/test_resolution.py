@@ -21,6 +21,7 @@ from hilum.resolution import (
     choose_rows,
     compare_sides,
     held_out_losses,
+    make_folds,
     try_sides,
 )
 from hilum.scan import scan
@@ -197,6 +198,23 @@ def test_a_patient_with_very_many_images_gives_some() -> None:
     assert (groups[rows] == "many").sum() == 2 * round(MOST / 2 / 10)
     several = np.stack([labels, np.zeros(520)], axis=1).astype(np.float32)
     assert 20 < len(choose_rows(several, groups, MOST, 0)) <= 38
+
+
+@pytest.mark.parametrize(("n_classes", "n_each"), [(20, 2), (60, 5), (100, 3)])
+def test_many_classes_of_few_images_can_be_held_out_in_turn(n_classes: int, n_each: int) -> None:
+    labels = np.arange(n_classes).repeat(n_each)
+    groups = np.arange(len(labels)).astype(str)
+    folds = make_folds(labels, groups, 0)
+    assert len(folds) == min(5, n_each)
+    assert sorted(np.concatenate([out for _, out in folds])) == list(range(len(labels)))
+    for rest, _ in folds:
+        assert set(labels[rest]) == set(labels)
+
+
+def test_a_class_of_one_patient_cannot_be_held_out() -> None:
+    labels = np.array([0, 1] * 20 + [2] * 6)
+    groups = np.array([f"P{k}" for k in range(40)] + ["one"] * 6)
+    assert make_folds(labels, groups, 0) == []
 
 
 def test_the_least_side_is_taken_that_is_not_clearly_worse() -> None:

@@ -143,6 +143,8 @@ def test_networks_of_one_kind_are_not_reduced_below_what_they_need() -> None:
     assert found["reductions"] == (1,)
     odd = values({"input_height": 97, "input_width": 97})
     assert odd["reductions"] == (1,)
+    classic = values({"backbone": "hilum:efficientnet_lite0", "network": "classic"})
+    assert classic["reductions"] == (1,)
 
 
 @pytest.mark.parametrize(
@@ -277,8 +279,10 @@ def test_few_images_are_seen_more_often() -> None:
     ("n", "epochs", "told"),
     [
         (960, 10, "960 images 10 times, about 9,600 in all; 10,000 are aimed at for 2 classes."),
-        (5000, 6, "about 30,000 in all; 10,000 are aimed at for 2 classes. Fewer epochs are not"),
-        (20, 240, "about 4,800 in all; 10,000 are aimed at for 2 classes. More epochs are not"),
+        (1000, 10, "992 of 1,000 images in each of 10 epochs, about 9,920 in all; 10,000 are"),
+        (5000, 6, "about 29,952 in all; 10,000 are aimed at for 2 classes. Fewer epochs are not"),
+        (20, 240, "about 3,840 in all; 10,000 are aimed at for 2 classes. More epochs are not"),
+        (47, 240, "about 7,680 in all; 10,000 are aimed at for 2 classes. More epochs are not"),
     ],
 )
 def test_epochs_say_how_many_images_are_seen_and_which_bound_holds(
@@ -287,7 +291,15 @@ def test_epochs_say_how_many_images_are_seen_and_which_bound_holds(
     found, why = apply_rules(facts(n_train=n), {})["epochs"]
     assert found == epochs
     assert told in why
-    assert ("not planned" in why) is (n != 960)
+    assert ("not planned" in why) is (n not in (960, 1000))
+
+
+def test_epochs_of_as_many_steps_as_the_user_says_are_more() -> None:
+    found, why = apply_rules(facts(n_train=100_000), {"steps_per_epoch": 10})["epochs"]
+    assert found == round(10_000 / (10 * 32))
+    assert "320 of 100,000 images in each of 31 epochs, about 9,920 in all" in why
+    found, _ = apply_rules(facts(n_train=320), {"batch_size": 320})["epochs"]
+    assert found == round(10_000 / 320)
 
 
 @pytest.mark.parametrize(("n", "side", "batch"), [(200, 128, 16), (2000, 256, 32), (2000, 384, 16)])

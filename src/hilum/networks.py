@@ -278,9 +278,8 @@ def classic_backbone(settings: Settings) -> tuple[nn.Sequential, nn.Module, int]
     parts: list[nn.Module] = []
     channels: int = settings.channels
     height, width = settings.input_height, settings.input_width
-    trimmed = settings.kernel_size - 1 if settings.padding == "valid" else 0
     for out in settings.conv_channels:
-        height, width = (height - trimmed) // 2, (width - trimmed) // 2
+        height, width = (height - settings.trimmed) // 2, (width - settings.trimmed) // 2
         if min(height, width) < 1:
             raise SettingError(
                 f"The input of {settings.input_height}×{settings.input_width} pixels is too small "

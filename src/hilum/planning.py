@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -275,8 +275,11 @@ def _largest_that_fits(plan: Plan, asked: _Asked, sizes: Sizes, budget: Budget) 
     def left() -> Budget:
         return replace(budget, elapsed_s=budget.elapsed_s + time.monotonic() - started)
 
+    def is_over() -> bool:
+        return left().elapsed_s > 60 * budget.minutes
+
     timed: list[tuple[Plan, Paces]] = []
-    for candidate in _smaller_and_smaller(plan, asked):
+    for candidate in _smaller_and_smaller(plan, asked, is_over):
         timed.append((candidate, _time(candidate, asked, sizes, budget)))
         fitted = _fit(*timed[-1], asked, sizes, left())
         is_as_many = fitted.is_ensemble or not asked.leaves_members(candidate.settings)
@@ -305,15 +308,21 @@ def _told_smaller(plan: Plan, wanted: Plan, asked: _Asked) -> Plan:
     return replace(plan, reasons=plan.reasons | dict.fromkeys(SIDES_OF_INPUT, why))
 
 
-def _smaller_and_smaller(plan: Plan, asked: _Asked) -> Iterator[Plan]:
-    """Yield the plan, then those for smaller inputs, where they are free and show the signs."""
+def _smaller_and_smaller(plan: Plan, asked: _Asked, is_over: Callable[[], bool]) -> Iterator[Plan]:
+    """Yield the plan, then those for smaller inputs, where they are free and show the signs.
+
+    Once the time is over, the last of them alone, for it is the one that will be taken.
+    """
     yield plan
     is_given = bool({*SIDES_OF_INPUT} & asked.given.keys())
     if asked.needs_pixels or is_given or not plan.settings.is_own:
         return
     whole = plan.settings.input_height
     # Still smaller ones would not be much faster, and blind to more.
-    for side in sorted((s for s in SIDES if FULL_RESOLUTION <= s < whole), reverse=True):
+    sides = sorted((s for s in SIDES if FULL_RESOLUTION <= s < whole), reverse=True)
+    for side in sides:
+        if is_over() and side != sides[-1]:
+            continue
         both = dict.fromkeys(SIDES_OF_INPUT, side)
         try:
             smaller = _propose(replace(asked, given=asked.given | both))

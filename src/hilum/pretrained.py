@@ -34,7 +34,7 @@ from hilum.efficientnet import PHOTO_MEAN, PHOTO_STD
 from hilum.errors import MissingExtraError, SettingError
 from hilum.files import read_json, write_json
 from hilum.fingerprint import Fingerprint
-from hilum.settings import Settings
+from hilum.settings import Settings, some_settings
 
 IMAGENET = "imagenet"
 """The weights that are installed with Hilum, for its own backbones."""
@@ -143,7 +143,7 @@ def find_weights(settings: Settings, *, endpoint: str | None = None) -> Weights 
     elif settings.weights == HUB:
         found = _fetch(settings, endpoint)
     else:
-        found = _on_disk(Path(settings.weights).expanduser().absolute(), settings)
+        found = _on_disk(Path(located(settings.weights)), settings)
     wanted = settings.weights_sha256
     if wanted is not None and found.sha256 != wanted:
         raise SettingError(
@@ -151,6 +151,11 @@ def find_weights(settings: Settings, *, endpoint: str | None = None) -> Weights 
             f"{found.sha256}, not {wanted}. Bring back that file, or start a new run."
         )
     return found
+
+
+def located(weights: str) -> str:
+    """Write a file of weights so that it is found from any folder; leave the other words."""
+    return weights if weights in (IMAGENET, HUB) else str(Path(weights).expanduser().absolute())
 
 
 def installed_file(name: str) -> Path | None:
@@ -485,10 +490,13 @@ def choose_for_backbone(
     if weights is None:
         return found
     n = fingerprint.n_train
-    epochs = min(30, max(5, round(PRETRAINED_IMAGES_SEEN / n)))
+    steps = {"batch_size": so_far["batch_size"][0]} | dict(chosen)
+    n_seen = some_settings(steps, "batch_size", "steps_per_epoch").n_seen(n)
+    wanted = PRETRAINED_IMAGES_SEEN
+    epochs = min(30, max(5, round(wanted / n_seen)))
     found["epochs"] = (
         epochs,
-        seen_in_words(epochs, n, PRETRAINED_IMAGES_SEEN, "where weights begin well"),
+        seen_in_words(epochs, n_seen, n, wanted, "where weights begin well"),
     )
     found["learning_rate"] = 1e-3, "The head's; it is new. Customary, not measured here."
     found["backbone_rate"] = 0.1, "The weights are to move less than the new head. Customary."
@@ -499,15 +507,21 @@ def choose_for_backbone(
     return found
 
 
-def seen_in_words(epochs: int, n_train: int, aim: int, where: str) -> str:
-    """Say how many images a network sees in all, how many it is to see, and what holds it back."""
-    why = (
-        f"A network sees {n_train:,} images {epochs} times, about {epochs * n_train:,} in all; "
-        f"{aim:,} are aimed at {where}."
-    )
-    if epochs == round(aim / n_train):
+def seen_in_words(epochs: int, n_seen: int, n_train: int, aim: int, where: str) -> str:
+    """Say how many images a network sees in all, how many it is to see, and what holds it back.
+
+    Parameters
+    ----------
+    n_seen : int
+        Images that an epoch sees of the `n_train` that there are.
+    """
+    seen = f"{n_train:,} images {epochs} times"
+    if n_seen < n_train:
+        seen = f"{n_seen:,} of {n_train:,} images in each of {epochs} epochs"
+    why = f"A network sees {seen}, about {epochs * n_seen:,} in all; {aim:,} are aimed at {where}."
+    if epochs == round(aim / n_seen):
         return why
-    return f"{why} {'Fewer' if epochs * n_train > aim else 'More'} epochs are not planned."
+    return f"{why} {'Fewer' if epochs * n_seen > aim else 'More'} epochs are not planned."
 
 
 def normalisation_of(settings: Settings) -> tuple[list[float], list[float]] | None:

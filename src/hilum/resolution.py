@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from hilum.cache_rooms import cache_room, code_digest
 from hilum.calibration import log_losses
@@ -91,9 +92,10 @@ def try_sides(
     groups = train["group"].to_numpy(dtype=str)
     rows = choose_rows(labels, groups, most, candidates[0].seed)
     train, labels, groups = train.iloc[rows], labels[rows], groups[rows]
-    folds = _folds(labels, groups, candidates[0].seed)
+    folds = make_folds(labels, groups, candidates[0].seed)
     if not folds:
-        return Resolution(None, "Larger inputs were not tried: there are too few patients for it.")
+        why = "there are too few patients for it, in all or of some class."
+        return Resolution(None, f"Larger inputs were not tried: {why}")
     key = _key(train, labels, candidates)
     known = _recall(key)
     if known is not None:
@@ -197,15 +199,20 @@ def _classes(labels: Labels) -> NDArray[np.bool_]:
     return np.column_stack([has, is_none])
 
 
-def _folds(labels: Labels, groups: NDArray[np.str_], seed: int) -> list[tuple[Rows, Rows]]:
+def make_folds(labels: Labels, groups: NDArray[np.str_], seed: int) -> list[tuple[Rows, Rows]]:
     """Part patients into folds; none where a class would be missing from what is learnt from."""
     is_one_class = labels.ndim == 1 and len(np.unique(labels)) < 2
     if is_one_class or len(set(groups)) < LEAST_PATIENTS:
         return []
-    folding = GroupKFold(N_FOLDS, shuffle=True, random_state=seed)
-    folds = list(folding.split(labels, groups=groups))
     if labels.ndim == 2:  # a label that is never there is fitted as such
-        return folds
+        folding = GroupKFold(N_FOLDS, shuffle=True, random_state=seed)
+        return list(folding.split(labels, groups=groups))
+    # Of many classes few images each are tried, which by chance alone would come into one fold.
+    most = int(np.unique(labels, return_counts=True)[1].max())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a class has less images than folds
+        stratified = StratifiedGroupKFold(min(N_FOLDS, most), shuffle=True, random_state=seed)
+        folds = list(stratified.split(labels, labels, groups))
     is_whole = all(holds_every_class(labels[rest], labels) for rest, _ in folds)
     return folds if is_whole else []
 
@@ -219,7 +226,7 @@ def held_out_losses(
     for rest, out in folds:
         line = fit_line(features[rest], labels[rest], PLAIN_STRENGTH, settings, n_outputs)
         priors = log_priors(labels[rest], n_classes_of(labels, settings), settings)
-        scores = features[out] @ line.weights.T + line.intercepts
+        scores = line.scores(features[out])
         losses[out] = log_losses(scores if priors is None else scores + priors, labels[out])
     return losses
 

@@ -372,10 +372,13 @@ class Settings(BaseModel):
         return n_images // self.batch_size or 1
 
     def n_seen(self, n_images: int) -> int:
-        """Return how many of so many images an epoch sees."""
-        n_steps = self.n_steps(n_images)
-        is_whole = n_steps == self.steps_of_all(n_images)
-        return n_images if is_whole else n_steps * self.batch_size
+        """Return how many of so many images an epoch sees; it leaves out a last, smaller batch."""
+        return self.n_steps(n_images) * min(self.batch_size, n_images)
+
+    @property
+    def trimmed(self) -> int:
+        """How many rows and columns a convolution of a classic network takes off."""
+        return self.kernel_size - 1 if self.padding == "valid" else 0
 
     @property
     def pixel_spec(self) -> PixelSpec:
@@ -408,6 +411,11 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
         raise SettingError(_explain(error)) from None
     _check_rule(settings.operating_point)
     return settings
+
+
+def some_settings(values: Mapping[str, Any], *names: str) -> Settings:
+    """Make settings of the values of these names, where there are any; the rest by default."""
+    return make_settings({name: values[name] for name in names if name in values})
 
 
 def default_reason(name: str) -> str:

@@ -9,6 +9,7 @@ from hilum.fingerprint import Fingerprint
 from hilum.rules.pixels import PHOTO_SIDES
 from hilum.rules.rule import AT_RANDOM, NEEDING_384, Case, Choices, Rule
 from hilum.rules.start import begins_well
+from hilum.settings import some_settings
 
 MIXED_KINDS = ("backbone", "network")
 """An ensemble in which networks that begin with weights and such at random take turns."""
@@ -24,6 +25,17 @@ REDUCTIONS, LEAST_REDUCED = (1, 2, 4), 32
 
 MUCH_LARGER = 1.5
 """How many times the network's input images must measure, to be reduced further; a guess."""
+
+
+def _buildable(widths: tuple[int, ...], so_far: Mapping[str, Any]) -> tuple[int, ...]:
+    """Leave out blocks of a classic network, which halves in each, that would have no pixel left."""
+    if so_far.get("network") != "classic":
+        return widths
+    trimmed = some_settings(so_far, "kernel_size", "padding").trimmed
+    side, n_blocks = min(so_far["input_height"], so_far["input_width"]), 0
+    while (side := (side - trimmed) // 2) > 0:
+        n_blocks += 1
+    return widths[:n_blocks]
 
 
 def _network(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
@@ -49,7 +61,10 @@ def _network(_: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
         widths = (16, 32, 64, 128, 256) if side >= LEAST_FOR_FIVE else (16, 32, 64, 128)
         return found | {
             "stem_stride": (1, kept),
-            "conv_channels": (widths, "Few channels where there are many pixels."),
+            "conv_channels": (
+                _buildable(widths, so_far),
+                "Few channels where there are many pixels.",
+            ),
         }
     halved = f"An input of {side} pixels: halved once, an epoch takes a quarter of the time."
     return found | {
@@ -99,6 +114,8 @@ def _mixed(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
         found = {"kinds": (kinds, why)}
     short, comes = min(height, width), facts.median_short
     whole: Choices = {"reductions": ((1,), "Every network sees as much as it can.")}
+    if "network" in kinds and so_far["network"] == "classic":
+        return found | {"reductions": ((1,), "Classic networks get the images whole.")}
     if height % 2 or width % 2:
         return found | whole
     if short >= 2 * PHOTO_SIDES[0]:

@@ -16,6 +16,9 @@ SIDES = (28, 32, 48, 64, 96, 128)
 PHOTO_SIDES = (64, 96, 128)
 """Input sides of networks that begin with photographs' weights, which halve them five times."""
 
+LEAST_SIDE = 8
+"""Of an input, pixels."""
+
 LARGER_SIDES = (192, 256, 384, 512)
 """Sides that such networks take where smaller ones were tried and hide the signs."""
 
@@ -37,7 +40,7 @@ def _colours(facts: Fingerprint, _: Mapping[str, Any]) -> Choices:
 def _input_size(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     short = facts.median_short
     sides: tuple[int, ...] = SIDES
-    least = max(8, round(short))
+    least = max(LEAST_SIDE, int(short))
     if begins_well(so_far):
         sides, least = PHOTO_SIDES, PHOTO_SIDES[0]
     side = max((s for s in sides if s <= short), default=least)
@@ -45,10 +48,13 @@ def _input_size(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
         f"The shorter side of half of the images has {short:.0f} pixels or more; "
         f"{side} is the next size not above it, {sides[-1]} at most."
     )
+    if side < sides[0]:
+        why = f"About the shorter side of half of the images, {short:.0f} pixels or more."
     if side > short:
+        halved = ", for the network halves them five times" if begins_well(so_far) else ""
         why = (
             f"The shorter side of half of the images has {short:.0f} pixels or more; they are "
-            f"enlarged to {side}, for the network halves them five times."
+            f"enlarged to {side}, the least{halved}."
         )
     tried = facts.resolution
     if tried is not None and begins_well(so_far):

@@ -9,6 +9,7 @@ from hilum.fingerprint import Fingerprint
 from hilum.pretrained import seen_in_words
 from hilum.rules.rule import AT_RANDOM, Case, Choices, Rule
 from hilum.rules.start import begins_well
+from hilum.settings import some_settings
 
 LARGE_PIXELS = 256 * 256
 """Of an input; of larger ones 16 are taken at once, for memory."""
@@ -41,17 +42,17 @@ def images_wanted(n_classes: int, so_far: Mapping[str, Any]) -> int:
 
 def _steps(facts: Fingerprint, so_far: Mapping[str, Any]) -> Choices:
     n, n_classes = facts.n_train, len(facts.class_counts)
-    seen = images_wanted(n_classes, so_far)
-    epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(seen / n)))
     batch = _batch(n, so_far)
     if so_far.get("probe"):
         why = "Not used: the backbone goes over the images once."
         return {"epochs": (1, why), "batch_size": (batch[0], why)}
+    wanted = images_wanted(n_classes, so_far)
+    steps = {"batch_size": batch[0]} | dict(so_far)
+    n_seen = some_settings(steps, "batch_size", "steps_per_epoch").n_seen(n)
+    epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, round(wanted / n_seen)))
     what = "labels" if so_far.get("target") == "multilabel" else "classes"
-    return {
-        "epochs": (epochs, seen_in_words(epochs, n, seen, f"for {n_classes} {what}")),
-        "batch_size": batch,
-    }
+    why = seen_in_words(epochs, n_seen, n, wanted, f"for {n_classes} {what}")
+    return {"epochs": (epochs, why), "batch_size": batch}
 
 
 def _batch(n: int, so_far: Mapping[str, Any]) -> tuple[int, str]:
