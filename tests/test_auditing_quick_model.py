@@ -117,6 +117,92 @@ def test_patients_of_both_classes_are_drawn_up_to_the_number_wanted() -> None:
     assert 1000 <= len(study_of(samples, most=1000)) <= 1040
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_whole_patients_are_drawn_until_each_class_has_its_share(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    patient = np.repeat(np.arange(400), rng.integers(1, 30, 400))
+    samples = make_samples(patient, (patient % 5 == 0).astype(int))
+    study = make_study(samples, samples["label"], most=1000, seed=seed)
+    assert isinstance(study, Study)
+    names = sorted(set(samples["patient"]))
+    left = {label: n * 1000 / len(samples) for label, n in samples["label"].value_counts().items()}
+    expected: list[int] = []
+    for place in np.random.default_rng(seed).permutation(len(names)):
+        theirs = samples[samples["patient"] == names[place]]
+        label = theirs["label"].iloc[0]
+        if left[label] > 0:
+            expected += list(theirs.index)
+            left[label] -= len(theirs)
+    assert list(study.rows) == sorted(expected)
+    assert study.n_in_part == 0
+
+
+def split_of(study: Study) -> tuple[list[int], list[int]]:
+    """Count patients by class, and the classes that the folds beside each leave to learn from."""
+    patients = [len(np.unique(study.clusters.index[study.y == k])) for k in np.unique(study.y)]
+    learnt = [len(np.unique(study.y[study.fold != k])) for k in np.unique(study.fold)]
+    return patients, learnt
+
+
+def test_patients_of_very_many_images_are_drawn_in_part() -> None:
+    patient = np.repeat(np.arange(6), 1600)
+    study = study_of(make_samples(patient, patient % 2), most=3000)
+    assert split_of(study) == ([3, 3], [2, 2, 2])
+    assert len(study) == 3000
+    for k in range(6):
+        theirs = study.rows[patient[study.rows] == k]
+        assert set(np.diff(theirs)) <= {3, 4}  # 500 of 1,600, evenly
+    assert study.sampled() == (
+        " (Looked at: 3,000 of 9,600 images, whole patients but for 6 with very many images, "
+        "drawn.)"
+    )
+    features = np.random.default_rng(0).normal(size=(len(study), 5)).astype(np.float32)
+    assert out_of_fold(features, study.y, study.fold, 2).sum(axis=1) == pytest.approx(1)
+
+
+def test_one_patient_of_very_many_images_is_not_all_of_its_class() -> None:
+    patient = np.r_[np.zeros(9000, int), 1 + np.arange(2000) // 20]
+    samples = make_samples(patient, (patient % 2 == 0).astype(int))
+    study = study_of(samples, most=3000)
+    patients, learnt = split_of(study)
+    assert min(patients) >= 5
+    assert learnt == [2] * 5
+    assert study.n_in_part == 1
+    assert (patient[study.rows] == 0).sum() < len(study) / 3
+
+
+def test_a_split_of_few_patients_with_many_images_is_told_from_another() -> None:
+    patient = np.r_[np.repeat(np.arange(100), 100), np.repeat(np.arange(100, 103), 600)]
+    samples = make_samples(patient, patient % 2)
+    which = pd.Series(np.where(patient < 100, "train", "test"))
+    study = make_study(samples, which, most=2000)
+    assert isinstance(study, Study)
+    patients, learnt = split_of(study)
+    assert patients[0] == 3
+    assert learnt == [2, 2, 2]
+
+
+def test_a_class_of_few_among_patients_of_another_is_drawn() -> None:
+    patient = np.repeat(np.arange(300), 20)
+    y = (np.arange(6000) % 20 == 19) & (patient < 8)
+    samples = make_samples(patient, y.astype(int))
+    for seed in range(10):
+        study = make_study(samples, samples["label"], most=300, seed=seed)
+        assert isinstance(study, Study)
+        patients, learnt = split_of(study)
+        assert patients[1] >= 5
+        assert learnt == [2] * 5
+
+
+def test_a_patient_drawn_in_part_keeps_each_class() -> None:
+    y = np.r_[np.arange(8000) % 2, np.full(8, 2), np.arange(400) % 3]
+    patient = np.r_[np.zeros(8008, int), 1 + np.arange(400) // 10]
+    study = study_of(make_samples(patient, y), most=1000)
+    theirs = study.y[patient[study.rows] == 0]
+    assert np.bincount(theirs)[:2] == pytest.approx(len(theirs) / 2, abs=2)
+    assert 2 in theirs
+
+
 def test_why_nothing_can_be_learnt() -> None:
     few = make_samples(np.arange(40), np.arange(40) % 2)
     assert make_study(few, few["label"], most=None) == "there are 40 images, fewer than 50"

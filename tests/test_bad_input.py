@@ -253,6 +253,120 @@ def _masks(root: Path) -> Path:
 
 
 @case(
+    "splits in an unusual spelling inside classes",
+    "{at}/ill holds 'seg_train' and 'seg_test', which look like splits and not like parts of a "
+    "class. Name the folders train, val and test.",
+)
+def _unusual_splits_inside(root: Path) -> Path:
+    splits = ("seg_train", "seg_val", "seg_test")
+    return write_folder(root, {f"{c}/{s}": 1 for c in ("ill", "well") for s in splits})
+
+
+@case(
+    "splits inside some classes",
+    "{at} holds splits inside its class folders, such as 'normal/test', and images beside them, "
+    "such as 'pneumonia/0.png' (2 in all). Put every image of a class into its train, val or test "
+    "folder, or give a CSV table with the columns path, label and split.",
+)
+def _some_splits_inside(root: Path) -> Path:
+    return write_folder(root, {"normal/train": 1, "normal/test": 1, "pneumonia": 2})
+
+
+@case(
+    "images beside splits inside classes",
+    "{at} holds splits inside its class folders, such as 'a/test', and images beside them, such as "
+    "'a/0.png' (2 in all). Put every image of a class into its train, val or test folder, or give "
+    "a CSV table with the columns path, label and split.",
+)
+def _beside_splits_inside(root: Path) -> Path:
+    write_folder(root, {f"{c}/{s}": 1 for c in "ab" for s in ("train", "test")})
+    return write_folder(root, {"a": 1, "b/more": 1})
+
+
+@case(
+    "one split in two folders of a class",
+    "{at}/a holds two folders for the val split: 'val' and 'valid'. Keep one.",
+)
+def _two_folders_inside(root: Path) -> Path:
+    return write_folder(root, {f"{c}/{s}": 1 for c in "ab" for s in ("train", "val", "valid")})
+
+
+@case(
+    "no train inside classes",
+    "{at} holds the splits test, val inside its class folders but no train folder. Add one to "
+    "each.",
+)
+def _no_train_inside(root: Path) -> Path:
+    return write_folder(root, {f"{c}/{s}": 1 for c in "ab" for s in ("test", "val")})
+
+
+@case(
+    "splits inside patients inside classes",
+    "The folder {at}/a/p1/test is named like a split where none is read. Put train, val and test "
+    "above the class folders or directly inside each, or rename it.",
+)
+def _splits_too_deep(root: Path) -> Path:
+    return write_folder(root, {f"{c}/p1/{s}/left": 1 for c in "ab" for s in ("train", "test")})
+
+
+@case(
+    "splits inside the classes of splits",
+    "The folder {at}/train/a/val is named like a split where none is read. Put train, val and test "
+    "above the class folders or directly inside each, or rename it.",
+)
+def _splits_in_splits(root: Path) -> Path:
+    return write_folder(root, {"train/a": 1, "train/a/val": 1, "train/b": 1})
+
+
+@case(
+    "images beside masks and overlays",
+    "{at} holds images in folders named like masks or overlays inside its classes, such as "
+    "'ill/masks/0.png' (4 in all). Move them out of {at}, rename what is none, or give a CSV table "
+    "with the columns path and label.",
+)
+def _masks_and_overlays(root: Path) -> Path:
+    kinds = ("images", "masks", "overlays")
+    return write_folder(root, {f"{c}/{k}": 1 for c in ("ill", "well") for k in kinds})
+
+
+@case(
+    "a folder of masks beside the images of a split",
+    "{at} holds images in folders named like masks or overlays inside its classes, such as "
+    "'train/a/Lung Masks/p1/0.png' (1 in all). Move them out of {at}, rename what is none, or give "
+    "a CSV table with the columns path and label.",
+)
+def _masks_in_split(root: Path) -> Path:
+    return write_folder(root, {"train/a": 1, "train/b": 1, "train/a/Lung Masks/p1": 1})
+
+
+@case(
+    "masks beside their images",
+    "4 files are named like masks or overlays of images beside them in {at}, such as "
+    "'benign/benign (1)_mask.png' of 'benign/benign (1).png'. Move them out of {at}, rename what "
+    "is none, or give a CSV table with the columns path and label.",
+)
+def _masks_beside(root: Path) -> Path:
+    for name in ("benign (1)", "benign (1)_mask", "benign (1)_mask_1", "benign (2)"):
+        write_image(root / "benign" / f"{name}.png")
+    for name in ("A.png", "a-Segmentation.png", "b.c.png", "b.c mask (2).tif"):
+        write_image(root / "malignant" / name)
+    return root
+
+
+@case(
+    "one mask beside its image",
+    "1 file is named like a mask or overlay of an image beside it in {at}, such as "
+    "'test/b/x_seg.nii.gz' of 'test/b/x.nii.gz'. Move them out of {at}, rename what is none, or "
+    "give a CSV table with the columns path and label.",
+)
+def _mask_beside(root: Path) -> Path:
+    write_folder(root, {"train/a": 1, "train/b": 1, "test/b": 1})
+    for name in ("x.nii.gz", "x_seg.nii.gz"):
+        (root / "test" / "b" / name).write_bytes(b"")
+    return root
+
+
+@case(
     "classes that differ in case",
     "{at} holds the classes 'Normal' and 'normal', which differ in case alone. Give them one "
     "spelling.",

@@ -8,7 +8,7 @@ import pytest
 
 from hilum import DataError, UnreadableError, load_dataset
 from hilum.folders import images_below, split_name
-from making import counts, write_folder
+from making import counts, write_folder, write_image
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,57 @@ def test_splits_may_lack_val_test_or_a_class(tmp_path: Path) -> None:
         ("train", "b"): 1,
         ("test", "b"): 1,
     }
+
+
+def test_splits_inside_class_folders_are_read_and_told(tmp_path: Path) -> None:
+    splits = {"normal": ("train", "val", "test"), "pneumonia": ("Training", "valid", "test")}
+    write_folder(tmp_path, {f"{c}/{split}": 2 for c, names in splits.items() for split in names})
+    write_folder(tmp_path, {"normal/train/p1": 1})
+    (tmp_path / "normal" / "boxes").mkdir()
+    (tmp_path / "normal" / "boxes" / "0.txt").write_text("no image")
+    dataset = load_dataset(tmp_path)
+    assert counts(dataset) == {
+        (split, c): 2 + (split == "train" and c == "normal")
+        for split in ("train", "val", "test")
+        for c in ("normal", "pneumonia")
+    }
+    assert dataset.notes[0] == (
+        "The folders 'Training', 'test', 'train', 'val', 'valid' inside the class folders were "
+        "taken as splits."
+    )
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4])
+def test_splits_inside_any_number_of_class_folders(tmp_path: Path, n_classes: int) -> None:
+    names = "abcd"[:n_classes]
+    write_folder(tmp_path, {f"{c}/{s}": 1 for c in names for s in ("train", "test")})
+    assert counts(load_dataset(tmp_path)) == {(s, c): 1 for c in names for s in ("train", "test")}
+
+
+def test_splits_inside_class_folders_may_lack_one(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a/train": 1, "a/test": 1, "b/train": 1})
+    (tmp_path / "b" / "test").mkdir()
+    assert counts(load_dataset(tmp_path)) == {
+        ("train", "a"): 1,
+        ("test", "a"): 1,
+        ("train", "b"): 1,
+    }
+
+
+def test_patients_inside_splits_inside_class_folders(tmp_path: Path) -> None:
+    write_folder(tmp_path, {f"{c}/{s}/patient{s}{c}": 1 for c in "12" for s in ("train", "test")})
+    write_folder(tmp_path, {"1/train/patient3": 1})
+    dataset = load_dataset(tmp_path, patient_pattern=r"/(?P<patient>patient\w+)/")
+    assert dataset.patients.n_patients == 5
+
+
+def test_names_like_those_of_masks_without_an_image_beside(tmp_path: Path) -> None:
+    for name in ("face_mask.png", "x_seg_1.png", "mask.png", "bitmask.png", "bit.png"):
+        write_image(tmp_path / "a" / name)
+    # Elsewhere, and so another image.
+    write_image(tmp_path / "a" / "left" / "face.png")
+    write_folder(tmp_path, {"masks of wood": 1, "b/unmasked": 1, "b/gtx": 1})
+    assert len(load_dataset(tmp_path)) == 9
 
 
 def test_wrapping_folders_are_opened_and_told(tmp_path: Path) -> None:

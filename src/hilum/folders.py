@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -45,6 +45,15 @@ IMAGE_SUFFIXES = frozenset((
     *(".bmp", ".gif", ".webp", ".jp2", ".heic"),
 ))  # fmt: skip
 
+_MASK_WORDS = (
+    *(r"[a-z]*masks?", r"segs?", r"segmentations?", r"overlays?", r"contours?", r"superpixels?"),
+    *(r"annotat(?:ed|ions?)", r"ground[ _-]?truths?", r"gt"),
+)
+_MASK_NAME = re.compile(
+    rf"(?:(?P<of>.*[^ ._-])[ ._-]+)?(?:{'|'.join(_MASK_WORDS)})[ ._-]*\(?\d*\)?", re.IGNORECASE
+)
+"""What masks and overlays are called: a folder 'lung masks', or 'a_mask_1' beside 'a'."""
+
 ImageRow = tuple[Path, Path, str]
 """An image, the folder of its class, and its split or ''."""
 
@@ -68,13 +77,36 @@ class Found:
     hint: str
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A folder in which images stand.
+
+    Attributes
+    ----------
+    folder : Path
+    class_folder : Path
+        This one, or one above it.
+    inner : tuple of str
+        The names on the way from the class folder to this one.
+    split : str
+    images : list of Path
+    """
+
+    folder: Path
+    class_folder: Path
+    inner: tuple[str, ...]
+    split: str
+    images: list[Path]
+
+
 def find_images(source: Path) -> Found:
-    """Find the images of a folder of class folders, or of the same under train, val and test.
+    """Find the images of a folder of class folders, with splits above or inside these if any.
 
     Raises
     ------
     DataError
-        If images stand outside class folders, a class is empty, or classes would be a guess.
+        If images stand outside class folders, a class is empty, masks stand among the images, or
+        classes or splits would be a guess.
     """
     root, notes = _unwrap(source)
     hint = _table_hint(root)
@@ -89,12 +121,18 @@ def find_images(source: Path) -> Found:
     if any(by_split.values()):
         rows, ignored = _split_folders(root, by_split)
     else:
-        _check_levels(root, folders)
+        _check_spellings(root, [folder.name for folder in folders], "classes")
         rows, ignored = _class_folders(root, folders, "")
+    places, note = _splits_inside(root, _places(rows))
+    notes += note
+    if not any(place.split for place in places):
+        _check_levels(root, places)
+    rows = [(path, place.class_folder, place.split) for place in places for path in place.images]
     if ignored:
         number = "1 file was" if len(ignored) == 1 else f"{len(ignored):,} files were"
         notes.append(f"{number} left aside, being no images by name: {quoted(ignored)}.")
     _check_names([path.relative_to(source).as_posix() for path, _, _ in rows], source)
+    _check_masks(root, places)
     rows.sort(key=lambda row: row[0].relative_to(source).as_posix())
     return Found(rows, notes, hint)
 
@@ -134,12 +172,7 @@ def _split_folders(
     seen: dict[str, str] = {}
     for folder, split in by_split.items():
         assert split is not None
-        if split in seen:
-            raise DataError(
-                f"{root} holds two folders for the {split} split: '{seen[split]}' and "
-                f"'{folder.name}'. Keep one."
-            )
-        seen[split] = folder.name
+        _check_once(root, seen, split, folder.name)
         class_folders = _subfolders(folder)
         if not class_folders:
             raise DataError(
@@ -156,29 +189,149 @@ def _split_folders(
     return rows, ignored
 
 
-def _check_levels(root: Path, folders: Sequence[Path]) -> None:
-    """Refuse folders that cannot be taken for classes without a guess."""
-    words = {folder.name: set(re.split(r"[^a-z]+", folder.name.lower())) for folder in folders}
+def _check_once(folder: Path, seen: dict[str, str], split: str, name: str) -> None:
+    other = seen.setdefault(split, name)
+    if other != name:
+        raise DataError(
+            f"{folder} holds two folders for the {split} split: '{other}' and '{name}'. Keep one."
+        )
+
+
+def _check_spellings(folder: Path, names: Iterable[str], what: str) -> None:
+    """Refuse splits in a spelling that is not read as one."""
+    words = {name: set(re.split(r"[^a-z]+", name.lower())) for name in sorted(names)}
     train = [name for name, found in words.items() if found & set(SPLIT_SPELLINGS["train"])]
     others = set(SPLIT_SPELLINGS["val"]) | set(SPLIT_SPELLINGS["test"])
     held_out = [name for name, found in words.items() if found & others]
     if train and held_out:
         raise DataError(
-            f"{root} holds '{train[0]}' and '{held_out[0]}', which look like splits and not like "
-            "classes. Name the folders train, val and test."
+            f"{folder} holds '{train[0]}' and '{held_out[0]}', which look like splits and not like "
+            f"{what}. Name the folders train, val and test."
         )
-    if any(_has_image(folder) for folder in folders):
-        return
+
+
+def _places(rows: Iterable[ImageRow]) -> list[_Place]:
+    """Gather images by the folder in which they stand."""
+    places: dict[Path, _Place] = {}
+    for path, class_folder, split in rows:
+        folder = path.parent
+        if folder not in places:
+            inner = folder.relative_to(class_folder).parts
+            places[folder] = _Place(folder, class_folder, inner, split, [])
+        places[folder].images.append(path)
+    return list(places.values())
+
+
+def _inner_names(places: Iterable[_Place]) -> dict[Path, set[str]]:
+    """Name the folders with images in each class folder; '' where it has images itself."""
+    names: dict[Path, set[str]] = {}
+    for place in places:
+        names.setdefault(place.class_folder, set()).add(place.inner[0] if place.inner else "")
+    return names
+
+
+def _splits_inside(root: Path, places: list[_Place]) -> tuple[list[_Place], list[str]]:
+    """Read splits that stand inside the class folders, and say so.
+
+    Passed over as parts of a class, they would have test images learnt from.
+    """
+    splits = [_inner_split(place) for place in places]
+    if not any(splits):
+        return places, []
+    found = [place for place, split in zip(places, splits, strict=True) if split]
+    left = [place for place, split in zip(places, splits, strict=True) if not split]
+    if left:
+        raise DataError(
+            f"{root} holds splits inside its class folders, such as "
+            f"'{found[0].folder.relative_to(root).as_posix()}', and images beside them, such as "
+            f"'{left[0].images[0].relative_to(root).as_posix()}' "
+            f"({sum(len(place.images) for place in left):,} in all). Put every image of a class "
+            "into its train, val or test folder, or give a CSV table with the columns path, label "
+            "and split."
+        )
+    names = {place.inner[0] for place in places}
+    for folder, inner in _inner_names(places).items():
+        seen: dict[str, str] = {}
+        for name in sorted(inner):
+            _check_once(folder, seen, str(split_name(name)), name)
+    if "train" not in splits:
+        raise DataError(
+            f"{root} holds the splits {', '.join(sorted(names))} inside its class folders but no "
+            "train folder. Add one to each."
+        )
+    given = [replace(place, split=split) for place, split in zip(places, splits, strict=True)]
+    return given, [f"The folders {quoted(names)} inside the class folders were taken as splits."]
+
+
+def _inner_split(place: _Place) -> str:
+    """Return the split that a folder directly inside a class folder names, or ''."""
+    splits = [split_name(name) or "" for name in place.inner]
+    for level, split in enumerate(splits):
+        if split and (level > 0 or place.split):
+            folder = place.class_folder.joinpath(*place.inner[: level + 1])
+            raise DataError(
+                f"The folder {folder} is named like a split where none is read. Put train, val and "
+                "test above the class folders or directly inside each, or rename it."
+            )
+    return splits[0] if splits else ""
+
+
+def _check_levels(root: Path, places: Iterable[_Place]) -> None:
+    """Refuse folders that cannot be taken for classes, or for parts of one, without a guess."""
+    inner = _inner_names(places)
+    for folder, names in inner.items():
+        # More than a few are patients, whatever they are called.
+        if len(names) <= len(SPLIT_SPELLINGS):
+            _check_spellings(folder, names, "parts of a class")
     # Patients with the classes inside, or classes with images beside masks: the same few names
     # in every folder. Patients inside classes have many names, or differ.
-    inner = [frozenset(path.name for path in _subfolders(folder)) for folder in folders]
-    if len(set(inner)) == 1 and 2 <= len(inner[0]) <= len(folders):
+    shared, *others = {frozenset(names) for names in inner.values()}
+    if not others and "" not in shared and 2 <= len(shared) <= len(inner):
         raise DataError(
-            f"The folders of {root} ({quoted(words)}) all hold the same folders "
-            f"({quoted(inner[0])}), so which of them are classes would be a guess. Keep one level "
-            "of folders, named after the classes, or give a CSV table with the columns path and "
-            "label."
+            f"The folders of {root} ({quoted(folder.name for folder in inner)}) all hold the same "
+            f"folders ({quoted(shared)}), so which of them are classes would be a guess. Keep one "
+            "level of folders, named after the classes, or give a CSV table with the columns path "
+            "and label."
         )
+
+
+def _check_masks(root: Path, places: Iterable[_Place]) -> None:
+    """Refuse masks and overlays: learnt as images, they would tell the class by themselves."""
+    what_to_do = (
+        f"Move them out of {root}, rename what is none, or give a CSV table with the columns path "
+        "and label."
+    )
+    apart = [place for place in places if any(map(_MASK_NAME.fullmatch, place.inner))]
+    if apart:
+        raise DataError(
+            f"{root} holds images in folders named like masks or overlays inside its classes, such "
+            f"as '{apart[0].images[0].relative_to(root).as_posix()}' "
+            f"({sum(len(place.images) for place in apart):,} in all). {what_to_do}"
+        )
+    beside = [pair for place in places for pair in _masks_beside(place.images)]
+    if beside:
+        mask, image = (path.relative_to(root).as_posix() for path in beside[0])
+        number = (
+            "1 file is named like a mask or overlay of an image beside it"
+            if len(beside) == 1
+            else f"{len(beside):,} files are named like masks or overlays of images beside them"
+        )
+        raise DataError(f"{number} in {root}, such as '{mask}' of '{image}'. {what_to_do}")
+
+
+def _masks_beside(images: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """Pair masks with the image in the same folder whose name they extend."""
+    named = [(path, _MASK_NAME.fullmatch(_stem(path))) for path in images]
+    found = [(path, match["of"]) for path, match in named if match and match["of"]]
+    by_stem = {_stem(path): path for path in images} if found else {}
+    for path, of in found:
+        if of in by_stem:
+            yield path, by_stem[of]
+
+
+def _stem(path: Path) -> str:
+    """Return a name without suffix, in small letters; of 'a.nii.gz' it is 'a'."""
+    return os.path.splitext(path.name.lower().removesuffix(".gz"))[0]
 
 
 def _class_folders(
@@ -250,10 +403,6 @@ def _refuse_folder(error: OSError) -> NoReturn:
 
 def _subfolders(root: Path) -> list[Path]:
     return [path for path in _entries(root) if path.is_dir()]
-
-
-def _has_image(folder: Path) -> bool:
-    return any(_may_be_image(path.name) and not path.is_dir() for path in _entries(folder))
 
 
 def _loose_images(root: Path) -> list[str]:

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import pandas as pd
+
 from hilum.errors import DataError, SettingError
 from hilum.names import plain_text
 
@@ -88,6 +90,14 @@ class Patients:
 def count_named(patients: Iterable[str]) -> int:
     """Count the patients that data name; an image of none counts in the figures alone."""
     return len({name for name in patients if name})
+
+
+def patient_of_each(samples: pd.DataFrame) -> pd.Series[str]:
+    """Return whose each image is; without a patient it is that of one of its own.
+
+    Such a patient is named by the path of the image, which '#' keeps apart from real names.
+    """
+    return samples["patient"].where(samples["patient"] != "", "#" + samples["path"])
 
 
 def recognise(

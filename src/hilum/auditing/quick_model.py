@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hilum.intervals import MIN_PATIENTS, perfect_auroc, quantile_t
 from hilum.looks import averaged
+from hilum.patients import patient_of_each
 from hilum.resampling import Clusters, Floats, Ints
 from hilum.splits import folds, join_groups
 from hilum.threads import in_threads, one_blas_thread
@@ -64,6 +65,8 @@ class Study:
     fold : int array of shape (n,)
     n_all : int
         Images that could have been looked at.
+    n_in_part : int
+        Patients of so many images that only some of these are looked at.
     """
 
     rows: Ints
@@ -72,6 +75,7 @@ class Study:
     clusters: Clusters
     fold: Ints
     n_all: int
+    n_in_part: int
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -84,13 +88,17 @@ class Study:
         """Say which images were looked at, if not all."""
         if not self.is_sample:
             return ""
-        return f" (Looked at: {len(self):,} of {self.n_all:,} images, whole patients, drawn.)"
+        but = f" but for {self.n_in_part:,} with very many images" if self.n_in_part else ""
+        return f" (Looked at: {len(self):,} of {self.n_all:,} images, whole patients{but}, drawn.)"
 
 
 def make_study(
     samples: pd.DataFrame, target: pd.Series, *, most: int | None, seed: int = 0
 ) -> Study | str:
     """Choose images to learn `target` from, whole patients and every class in its share.
+
+    Of a patient who alone has much of the share of a class, some images are taken: too few patients
+    would be left to learn from some and ask others.
 
     Parameters
     ----------
@@ -129,7 +137,16 @@ def make_study(
         Clusters.of(kept_groups, len(rows)),
         folds(list(kept), list(kept_groups), n_folds, seed=seed).astype(np.intp),
         len(usable),
+        _n_in_part(kept_groups, groups[usable]),
     )
+
+
+def _n_in_part(drawn: NDArray[Any], of: NDArray[Any]) -> int:
+    """Count the groups of which some rows were drawn and others not."""
+    if len(drawn) == len(of):
+        return 0
+    sizes = pd.Series(drawn).value_counts()
+    return int((sizes < pd.Series(of).value_counts()[sizes.index]).sum())
 
 
 def patient_groups(samples: pd.DataFrame) -> NDArray[Any]:
@@ -137,8 +154,7 @@ def patient_groups(samples: pd.DataFrame) -> NDArray[Any]:
     if "group" in samples and (samples["group"].astype(str) != "").all():
         return samples["group"].astype(str).to_numpy(dtype=object)
     own = "#" + samples["path"].astype(str)
-    patients = samples["patient"].astype(str)
-    groups = patients.where(patients != "", own)
+    groups = patient_of_each(samples[["patient", "path"]].astype(str))
     twins = (
         own if "sha256" not in samples else samples["sha256"].where(samples["sha256"] != "", own)
     )
@@ -146,17 +162,46 @@ def patient_groups(samples: pd.DataFrame) -> NDArray[Any]:
 
 
 def _draw(labels: NDArray[Any], groups: NDArray[Any], usable: Ints, most: int, seed: int) -> Ints:
-    """Draw whole groups, class by class, until each class has its share of `most`."""
+    """Draw groups, class by class, until each class has its share of `most`.
+
+    Every class keeps groups enough to have one in each fold, as far as it has so many.
+    """
     frame = pd.DataFrame({"row": usable, "label": labels[usable], "group": groups[usable]})
     by_group = frame.groupby("group", sort=True)["label"].agg(["first", "size"])
-    by_group = by_group.iloc[np.random.default_rng(seed).permutation(len(by_group))]
     kinds = by_group.groupby("first", sort=True)["size"]
-    before, totals = kinds.cumsum() - by_group["size"], kinds.sum()
+    totals = kinds.sum()
     # A rare class keeps what it has: a handful of its images would tell nothing.
     least = np.minimum(totals, most // (4 * len(totals)))
     quota = (totals / len(frame) * most).clip(lower=least)
-    chosen = by_group.index[before.to_numpy() < by_group["first"].map(quota).to_numpy(float)]
+    # With more images in each, fewer groups than folds would fill the share of their class.
+    largest = (quota / kinds.count().clip(upper=N_FOLDS)).where(totals > quota, np.inf)
+    frame = _thin(frame, by_group["first"].map(largest))
+    by_group["size"] = frame.groupby("group", sort=True).size()
+    by_group = by_group.iloc[np.random.default_rng(seed).permutation(len(by_group))]
+    before = by_group.groupby("first", sort=True)["size"].cumsum() - by_group["size"]
+    is_drawn = before.to_numpy() < by_group["first"].map(quota).to_numpy(float)
+    chosen = _of_every_class(frame, by_group.index[is_drawn], by_group.index[~is_drawn])
     return np.asarray(frame["row"][frame["group"].isin(chosen)], dtype=np.intp)
+
+
+def _thin(frame: pd.DataFrame, largest: pd.Series) -> pd.DataFrame:
+    """Keep about `largest` rows of each group at most, evenly spaced in each of its classes."""
+    sizes = frame.groupby("group")["row"].transform("size")
+    share = np.minimum(frame["group"].map(largest) / sizes, 1)
+    place = frame.groupby(["group", "label"]).cumcount()
+    # Rounded up, so that the first of each class is kept.
+    is_kept: pd.Series = np.ceil((place + 1) * share) > np.ceil(place * share)
+    return frame[is_kept]
+
+
+def _of_every_class(frame: pd.DataFrame, drawn: pd.Index, others: pd.Index) -> pd.Index:
+    """Add others where fewer than N_FOLDS of the drawn groups hold a class.
+
+    A group of several classes was drawn for one of them, and may leave too few with another.
+    """
+    pairs = frame[["group", "label"]].drop_duplicates().set_index("group")
+    place = pairs.loc[drawn.append(others)].groupby("label").cumcount()
+    return drawn.union(place.index[place.to_numpy() < N_FOLDS])
 
 
 # -- features of pictures -------------------------------------------------------------------------

@@ -28,7 +28,7 @@ MUCH_LARGER = 1.5
 
 
 def _buildable(widths: tuple[int, ...], so_far: Mapping[str, Any]) -> tuple[int, ...]:
-    """Leave out blocks of a classic network, which halves in each, that would have no pixel left."""
+    """Leave out blocks of a classic network, which halves in each, that have no pixel left."""
     if so_far.get("network") != "classic":
         return widths
     trimmed = some_settings(so_far, "kernel_size", "padding").trimmed
