@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import os
 import pickle
 import random
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,13 +165,67 @@ def test_slices_along_each_axis(kind: Any, dtype: str, axis: int) -> None:
         picture = read(data, axis=axis)
         assert picture.n_frames == volume.shape[axis]
         for i, frame in enumerate(picture.pixels[..., 0]):
-            np.testing.assert_array_equal(frame, np.take(volume, i, axis).T)
+            stored = np.take(volume, i, axis).T
+            np.testing.assert_array_equal(frame, stored if axis == 2 else stored[::-1])
         assert picture.facts.format == "NIfTI"
         assert picture.facts.spacing_mm == (1, 1)
 
 
+TOWARDS = {
+    "R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0),
+    "P": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1),
+}  # fmt: skip
+
+
+def stored_towards(codes: Sequence[str], tilt_degrees: float = 0) -> NDArray[np.float64]:
+    """Return the affine of a volume whose axes run so, the patient tilted in the scanner."""
+    cos, sin = np.cos(np.radians(tilt_degrees)), np.sin(np.radians(tilt_degrees))
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) @ np.transpose(
+        [TOWARDS[code] for code in codes]
+    )
+    affine[:3, 3] = 5, -60, 7
+    return affine
+
+
+def shown_towards(affine: NDArray[np.float64], axis: int) -> str:
+    """Return towards where frames, rows and columns run, by where the affine puts voxels."""
+    volume = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    pixels = read(nifti(volume, affine), axis=axis).pixels[..., 0]
+    voxels = np.stack(np.unravel_index(pixels, volume.shape), axis=-1)
+    places = voxels @ affine[:3, :3].T + affine[:3, 3]  # (frames, rows, columns, 3)
+    ways = [end - places[0, 0, 0] for end in (places[-1, 0, 0], places[0, -1, 0], places[0, 0, -1])]
+    return "".join(max(TOWARDS, key=lambda code: float(way @ TOWARDS[code])) for way in ways)
+
+
+@pytest.mark.parametrize("tilt_degrees", [0, 30])
+@pytest.mark.parametrize(
+    ("stored", "axis", "shown"),
+    [
+        *(("LPS", 2, "SPL"), ("RAS", 2, "SPL"), ("RAI", 2, "SPL")),  # axial
+        *(("LSP", 2, "PIL"), ("RSA", 2, "PIL"), ("RIA", 2, "PIL")),  # coronal
+        *(("PSL", 2, "LIP"), ("ASR", 2, "LIP"), ("AIR", 2, "LIP")),  # sagittal
+        *(("LPS", 1, "PIL"), ("LPS", 0, "LIP")),  # axial, cut otherwise
+        *(("RSA", 1, "SPL"), ("RSA", 0, "LPS")),  # coronal, cut otherwise; the last on its side
+    ],
+)
+def test_slices_stand_as_in_dicom(stored: str, axis: int, shown: str, tilt_degrees: float) -> None:
+    """ImageOrientationPatient of 1 0 0 0 1 0, of 1 0 0 0 0 -1 and of 0 1 0 0 0 -1."""
+    assert shown_towards(stored_towards(stored, tilt_degrees), axis) == shown
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_right_front_and_head_come_first_however_a_volume_is_stored(axis: int) -> None:
+    for order in itertools.permutations(("LR", "PA", "SI")):
+        for stored in itertools.product(*order):
+            shown = shown_towards(stored_towards(stored), axis)  # frames, rows, columns
+            assert shown[1] in "LPI", stored
+            # Frames from the feet up, as axial slices are numbered.
+            assert {shown[0], shown[2]} <= set("LPS"), stored
+
+
 @pytest.mark.parametrize("flips", list(np.ndindex(2, 2, 2)))
-def test_slices_stand_as_in_dicom_however_they_are_stored(flips: tuple[int, ...]) -> None:
+def test_axial_slices_are_the_same_however_they_are_stored(flips: tuple[int, ...]) -> None:
     upright = numbers((3, 4, 5), "int16")  # towards left, posterior, head
     stored, affine = upright, np.diag([-1.0, -1.0, 1.0, 1.0])
     for axis, flip in enumerate(flips):
@@ -213,6 +269,8 @@ def test_nan_outside_the_scan_is_dark_and_noted_but_not_everywhere() -> None:
     assert picture.pixels[0, 0, 0, 0] == np.nanmin(volume)
     assert picture.facts.notes == ("1 of 8 values are NaN and shown as the darkest",)
     assert refusal(nifti(np.full((2, 2, 2), np.nan, np.float32))).startswith("8 of 8 values")
+    falling = read(nifti(volume, slope=-2, inter=0)).pixels
+    assert falling[0, 0, 0, 0] == falling.min() == -2 * np.nanmax(volume)
 
 
 def test_truncated_nifti_is_refused() -> None:
@@ -228,9 +286,13 @@ def test_truncated_nifti_is_refused() -> None:
         refusal(bytes(broken))
 
 
-def test_same_slices_as_simpleitk(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stored", "shown"), [("RPI", "LPS"), ("RSA", "LIP"), ("LIP", "LIP"), ("ASR", "PIL")]
+)
+def test_same_slices_as_simpleitk(tmp_path: Path, stored: str, shown: str) -> None:
     sitk = pytest.importorskip("SimpleITK")
     path = tmp_path / "v.nii"
-    path.write_bytes(nifti(numbers((3, 4, 5), "int16"), np.diag([2.0, -3.0, -4.0, 1.0])))
-    theirs = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS"))
+    affine = stored_towards(stored) @ np.diag([2.0, 3.0, 4.0, 1.0])
+    path.write_bytes(nifti(numbers((3, 4, 5), "int16"), affine))
+    theirs = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), shown))
     np.testing.assert_array_equal(read(path).pixels[..., 0], theirs)

@@ -218,13 +218,27 @@ def test_pages_are_frames_and_odd_pages_are_noted() -> None:
     with tifffile.TiffWriter(file) as tiff:
         for value in (1, 2, 3):
             tiff.write(np.full((4, 6), value, np.uint8), photometric="minisblack", metadata=None)
-        tiff.write(np.zeros((2, 3), np.uint8), photometric="minisblack", metadata=None)
+        for width in (3, 5):
+            tiff.write(np.zeros((2, width), np.uint8), photometric="minisblack", metadata=None)
         tiff.write(np.zeros((1, 1), np.uint8), subfiletype=1, metadata=None)
     picture = read(file.getvalue())
     assert picture.pixels[:, 0, 0, 0].tolist() == [1, 2, 3]
     assert picture.facts.notes == (
-        "1 thumbnail or mask pages were left out",
-        "1 pages of another size or kind than the first were left out",
+        "1 thumbnail or mask page was left out",
+        "2 further pages were left out, of another size or kind than the first",
+    )
+
+
+def test_grey_has_one_further_channel_at_most_and_colour_any_number() -> None:
+    def channels(n: int, kind: str, n_extra: int) -> bytes:
+        extra = ["unspecified"] * n_extra
+        pixels = numbers((6, 5, n), "uint8")
+        return written(pixels, photometric=kind, planarconfig="contig", extrasamples=extra)
+
+    assert read(channels(2, "minisblack", 1)).pixels.shape == (1, 6, 5, 1)
+    assert read(channels(9, "rgb", 6)).pixels.shape == (1, 6, 5, 3)
+    assert refusal(channels(3, "minisblack", 2)) == (
+        "TIFF with 3 channels a pixel is neither grey nor colour"
     )
 
 

@@ -9,7 +9,7 @@ from hilum.errors import RunError
 from hilum.progress import LogProgress
 from hilum.records import Run, data_facts, load_prepared
 from hilum.scan import scan
-from making import write_table
+from making import write_folder, write_table
 
 
 def test_the_path_of_a_linked_table_is_that_of_the_link(tmp_path: Path) -> None:
@@ -54,3 +54,16 @@ def test_figures_on_other_data_are_known_by_their_name(tmp_path: Path) -> None:
         (tmp_path / "external" / f"{name}.json").write_text(f'{{"name": "{name}"}}')
         (tmp_path / "external" / f"{name}.csv").write_text("path\n")
     assert run.external == {"clinic": {"name": "clinic"}, "ward": {"name": "ward"}}
+
+
+def test_what_readers_noted_stands_in_run_json_beside_what_was_left_aside(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "a" / "notes.txt").write_text("about")
+    with (tmp_path / "b" / "0.png").open("ab") as file:
+        file.write(b"tail")
+    dataset = load_dataset(tmp_path)
+    facts = data_facts(dataset, scan(dataset, LogProgress()).samples)
+    assert facts["notes"] == [
+        "1 file was left aside, being no images by name: 'a/notes.txt'.",
+        "1 image, b/0.png: 4 bytes after the end of the PNG were ignored.",
+    ]

@@ -21,7 +21,7 @@ from reporting import Page, figure
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes with two identical files of different labels, and one that is broken."""
+    """Two classes with two identical files of different labels, one broken, one with a tail."""
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     for name in ("ill", "well"):
@@ -31,6 +31,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(pixels).save(folder / name / f"{name}{i}.png")
     (folder / "well" / "copy.png").write_bytes((folder / "ill" / "ill0.png").read_bytes())
     (folder / "well" / "broken.png").write_bytes(b"not an image")
+    with (folder / "ill" / "ill3.png").open("ab") as file:
+        file.write(b"tail")
     return folder
 
 
@@ -112,6 +114,12 @@ def test_what_predicts_the_class_is_shown_without_an_alarm(tmp_path: Path) -> No
         "The border", "The image itself, by a small model",
     ]  # fmt: skip
     assert show_findings([], samples, album).shortcuts == ()
+
+
+def test_what_readers_noted_is_told(data: Path, page: Page) -> None:
+    note = "1 image, ill/ill3.png: 4 bytes after the end of the PNG were ignored."
+    assert hilum.audit(data).to_dict()["notes"] == (note,)
+    assert f"Noted while reading {note}" in page.text
 
 
 def test_json_does_not_hold_the_data_set(data: Path) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -13,7 +14,7 @@ from hilum import load_dataset
 from hilum.dataset import RESERVED
 from hilum.progress import LogProgress, Task
 from hilum.readers import read_bytes
-from hilum.scan import FACTS, scan
+from hilum.scan import FACTS, reading_notes, scan
 from making import medmnist, write_folder, write_image, write_npz, write_table
 
 
@@ -118,3 +119,54 @@ def test_progress_is_told_of_every_file(tmp_path: Path) -> None:
 
     scan(load_dataset(write_folder(tmp_path, {"a": 2, "b": 3})), Telling())
     assert sum(steps) == 5
+
+
+def test_what_readers_note_is_kept_and_told_by_kind(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"a": 3, "b": 2})
+    for path, n_bytes in (("a/0.png", 7), ("a/2.png", 1234), ("b/1.png", 56)):
+        with (tmp_path / path).open("ab") as file:
+            file.write(bytes(n_bytes))
+    pages = [Image.new("L", (size, size)) for size in (9, 5)]
+    pages[0].save(tmp_path / "b" / "two.tif", save_all=True, append_images=pages[1:])
+    (tmp_path / "b" / "words.png").write_bytes(b"no image at all")
+    samples = scan(load_dataset(tmp_path), LogProgress()).samples
+    kept = samples.set_index("path")["notes"]
+    assert kept["a/2.png"] == "1,234 bytes after the end of the PNG were ignored"
+    assert kept["a/1.png"] == ""
+    told = (
+        "3 images, such as a/0.png: 7 to 1,234 bytes after the end of the PNG were ignored.",
+        "1 image, b/two.tif: 1 further page was left out, of another size or kind than the first.",
+    )
+    assert reading_notes(samples) == told
+    # As they come back from samples.csv, and from one of before notes were kept.
+    samples.to_csv(tmp_path / "samples.csv", index=False)
+    again = pd.read_csv(tmp_path / "samples.csv", dtype=str, keep_default_na=False)
+    again["excluded"] = again["excluded"] == "True"
+    assert reading_notes(again) == told
+    assert reading_notes(again.drop(columns="notes")) == ()
+
+
+def test_each_note_of_an_image_is_told_apart() -> None:
+    both = (
+        "CT without a window: shown from -1024 to 3071 Hounsfield units; "
+        "the header states a window of width {}, which was ignored"
+    )
+    rows = [("0.dcm", both.format(0)), ("1.dcm", both.format(0.5)), ("2.dcm", both.format("1e-05"))]
+    samples = pd.DataFrame(rows, columns=["path", "notes"]).assign(excluded=False)
+    assert reading_notes(samples) == (
+        "3 images, such as 0.dcm: CT without a window: shown from -1024 to 3071 Hounsfield units.",
+        "3 images, such as 0.dcm: the header states a window of width 0 to 0.5, which was ignored.",
+    )
+
+
+def test_kinds_of_notes_are_few_however_many_the_images() -> None:
+    """And an image that has one kind twice counts once."""
+    rows = [
+        (f"{n}.jpg", f"{n + 2} stray bytes between markers were ignored; 9 stray bytes between "
+         "markers were ignored")
+        for n in range(2000)
+    ]  # fmt: skip
+    samples = pd.DataFrame(rows, columns=["path", "notes"]).assign(excluded=False)
+    assert reading_notes(samples) == (
+        "2,000 images, such as 0.jpg: 2 to 2001 stray bytes between markers were ignored.",
+    )

@@ -45,7 +45,7 @@ Kind = Literal["folder", "table", "npz"]
 
 FACTS = (
     *("sha256", "format", "mode", "bits", "height", "width", "grey", "dtype", "low", "high"),
-    *("range_from", "burned_in", "spacing_mm", "file_size", "jpeg_quality"),
+    *("range_from", "burned_in", "spacing_mm", "notes", "file_size", "jpeg_quality"),
 )  # fmt: skip
 """Columns that the scan of the files adds to the table of samples."""
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hilum.readers import AtLeast, Picture, Reduction
 
-PIXEL_PATH_VERSION = 3
+PIXEL_PATH_VERSION = 4
 """Raised whenever the same file would give other pixels; stored with caches and models."""
 
 Resize = Literal["letterbox", "stretch", "crop"]

@@ -25,6 +25,7 @@ from hilum.hardware import find_hardware
 from hilum.patients import Patients, count_named
 from hilum.preparation import DataOptions, Prepared
 from hilum.pretrained import describe_start, find_weights
+from hilum.scan import reading_notes
 from hilum.settings import Settings, make_settings
 from hilum.splits import OUT_OF_FOLD, SPLITS, fold_name
 from hilum.targets import members
@@ -209,7 +210,7 @@ def data_facts(dataset: Dataset, samples: pd.DataFrame) -> dict[str, Any]:
         "n_files": len(samples),
         "n_samples": int((~samples["excluded"]).sum()),
         "n_excluded": int(samples["excluded"].sum()),
-        "notes": list(dataset.notes),
+        "notes": [*dataset.notes, *reading_notes(samples)],
     }
 
 

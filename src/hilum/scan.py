@@ -6,7 +6,9 @@ Done before anything else, so that a bad image is named at the start and not in 
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,11 @@ from hilum.progress import Progress
 from hilum.readers import AtLeast, Picture, read, read_bytes
 from hilum.threads import in_threads, portion_of
 
-__all__ = ["FACTS", "Scan", "scan", "unchanged_picture"]
+__all__ = ["FACTS", "Scan", "reading_notes", "scan", "unchanged_picture"]
+
+BETWEEN_NOTES = "; "
+
+NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*(?:e[-+]\d+)?")
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,9 @@ class Scan:
         The data set's table with, for each sample, `sha256` (of the file; of the pixels in an
         NPZ), format, mode, bits, height, width, grey, dtype, low and high (least and greatest
         value), `range_from` (what says how values show), `burned_in`, `spacing_mm` (between rows;
-        '' where the file does not say), `file_size` (bytes; 0 in an NPZ), `jpeg_quality` (1 to 100
-        by the quantisation table; '' in other formats), `excluded` and `reason`.
+        '' where the file does not say), `notes` (of its reader, joined by '; '), `file_size`
+        (bytes; 0 in an NPZ), `jpeg_quality` (1 to 100 by the quantisation table; '' in other
+        formats), `excluded` and `reason`.
     looks : uint8 array of shape (n_samples, 64, 64)
         Each image small and grey, as `make_look` shows it; zeros where it cannot be read.
     """
@@ -109,6 +116,7 @@ def _facts(picture: Picture) -> dict[str, Any]:
         "range_from": picture.facts.range_from,
         "burned_in": picture.facts.burned_in,
         "spacing_mm": "" if spacing is None else float(spacing[0]),
+        "notes": sys.intern(BETWEEN_NOTES.join(picture.facts.notes)),  # alike for many images
         "excluded": False,
         "reason": "",
     }
@@ -125,6 +133,44 @@ def _check_single(picture: Picture, path: str) -> None:
 
 def _pixel_hash(picture: Picture) -> str:
     return hashlib.sha256(picture.pixels.tobytes()).hexdigest()
+
+
+def reading_notes(samples: pd.DataFrame) -> tuple[str, ...]:
+    """Say what the readers noted of the samples, a sentence for each kind, the commonest first.
+
+    Notes that differ in numbers alone are of one kind. The readers have about a dozen sentences,
+    so these are few whatever the number of images.
+    """
+    if "notes" not in samples:
+        return ()  # read back from a run of before notes were kept
+    noted = samples[~samples["excluded"] & (samples["notes"] != "")]
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for path, notes in zip(noted["path"], noted["notes"], strict=True):
+        for note in notes.split(BETWEEN_NOTES):
+            kinds.setdefault(NUMBER.sub("0", note), []).append((path, note))
+    lines = [_of_kind(found) for found in kinds.values()]
+    return tuple(line for _, line in sorted(lines, key=lambda each: -each[0]))
+
+
+def _of_kind(found: Sequence[tuple[str, str]]) -> tuple[int, str]:
+    """Return of how many images notes of one kind are, and the sentence that says so."""
+    n = len({path for path, _ in found})
+    whose = f"1 image, {found[0][0]}" if n == 1 else f"{n:,} images, such as {found[0][0]}"
+    return n, f"{whose}: {_as_one([note for _, note in found])}."
+
+
+def _as_one(notes: Sequence[str]) -> str:
+    """Write notes that differ in numbers alone as one, with the least and greatest of each."""
+    words = NUMBER.split(notes[0])
+    numbers = [_span(each) for each in zip(*map(NUMBER.findall, notes), strict=True)]
+    return words[0] + "".join(
+        number + word for number, word in zip(numbers, words[1:], strict=True)
+    )
+
+
+def _span(numbers: Sequence[str]) -> str:
+    ordered = sorted(set(numbers), key=lambda number: float(number.replace(",", "")))
+    return ordered[0] if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"
 
 
 def sample_file(dataset: Dataset, path: str) -> Path | None:

@@ -32,7 +32,7 @@ from hilum.headers import add_header_columns
 from hilum.looks import empty_looks
 from hilum.patients import Patients
 from hilum.progress import LogProgress, Progress
-from hilum.scan import Scan, scan
+from hilum.scan import Scan, reading_notes, scan
 from hilum.targets import TargetKind
 
 __all__ = ["KINDS", "NOT_LOOKED_FOR", "Audit", "Finding", "Found", "audit", "find_flaws"]
@@ -68,7 +68,8 @@ class Audit:
     unreadable : tuple of dict
         `path` and `reason` of each file that cannot be read.
     notes : tuple of str
-        What was left aside, and why.
+        What was left aside, and why; what a person should know of how files were read, of how many
+        of them.
     not_looked_for : dict of str to str
         Why a kind could not be looked for in these data.
     clues : dict
@@ -134,7 +135,7 @@ def audit(
     return Audit(
         class_names=dataset.class_names,
         patients=dataset.patients,
-        notes=dataset.notes,
+        notes=(*dataset.notes, *reading_notes(samples)),
         n_files=len(samples),
         n_read=len(samples) - len(bad),
         unreadable=tuple(

@@ -79,8 +79,6 @@ class Jpeg:
     sampling: dict[int, tuple[int, int]] = field(default_factory=dict)
     restart_interval: int = 0
     n_scans: int = 0
-    n_scan_channels: int = 0
-    adobe: int | None = None
     missing: dict[int, set[int]] = field(default_factory=dict)
     parts: list[bytes] = field(default_factory=list)
     n_pictures: int = 1
@@ -199,8 +197,6 @@ def _read_segment(jpeg: Jpeg, marker: int, data: bytes, at: int) -> int:
         _read_app1(jpeg, body)
     elif marker == APP2 and body[:4] == b"MPF\0":
         jpeg.n_pictures = _n_pictures(body[4:])
-    elif marker == APP14 and body[:5] == b"Adobe" and len(body) >= 12:
-        jpeg.adobe = body[11]
     wanted = marker in (SOS, *FRAMES, *TABLES)
     if wanted or (marker == APP0 and body[:4] == b"JFIF") or (marker == APP14):
         jpeg.parts.append(bytes((0xFF, marker)) + data[at:end])
@@ -231,7 +227,6 @@ def _read_scan(jpeg: Jpeg, body: bytes, data: bytes, at: int) -> int:
     if jpeg.n_scans > MAX_SCANS:
         raise Refusal(f"JPEG of more than {MAX_SCANS} scans, which only hostile files have")
     names = [body[1 + 2 * i] for i in range(body[0])]
-    jpeg.n_scan_channels = max(jpeg.n_scan_channels, len(names))
     first, last, low_bit = body[-3], body[-2], body[-1] & 15
     progressive = jpeg.process.startswith("progressive")
     for name in names:

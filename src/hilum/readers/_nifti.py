@@ -17,9 +17,6 @@ from hilum.readers._values import float_range, to_float32, to_plain_integers
 
 UNIT_MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 RGB24 = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
-# Where an axis must run for a picture to stand as in DICOM: towards the patient's left,
-# posterior and head.
-UPRIGHT = ("L", "P", "S")
 
 
 def gunzip(data: bytes, limits: Limits) -> bytes:
@@ -58,7 +55,7 @@ def read_nifti(data: bytes, limits: Limits, *, axis: int = 2) -> Picture:
     if codes is None:
         notes.append("the header states no orientation: slices are shown as stored")
     else:
-        volume = _face(volume, codes)
+        volume = _face(volume, codes, axis)
     volume = _scaled(volume, header, notes)
     # Frames run over the other dimensions first, then along the axis.
     moved = np.moveaxis(volume, axis, 2)  # (columns, rows, slices, others, channels)
@@ -123,27 +120,30 @@ def _codes(header: Any) -> tuple[str, ...] | None:
     return tuple(nibabel.aff2axcodes(affine))  # type: ignore[no-untyped-call]
 
 
-def _face(volume: NDArray[Any], codes: tuple[str, ...]) -> NDArray[Any]:
-    """Turn each axis to run towards left, posterior or head; never exchange axes."""
-    opposite = {"R": "L", "A": "P", "I": "S"}
-    for axis, code in enumerate(codes):
-        if code in opposite:
-            volume = np.flip(volume, axis)
+def _face(volume: NDArray[Any], codes: tuple[str, ...], axis: int) -> NDArray[Any]:
+    """Turn slices along an axis as DICOM shows them; never exchange axes.
+
+    Each axis runs towards left, posterior or head, but rows that follow each other along the body
+    run towards the feet, so that the head is at the top.
+    """
+    rows = 1 if axis == 2 else 2
+    for i, code in enumerate(codes):
+        if code in ("R", "A", "S" if i == rows else "I"):
+            volume = np.flip(volume, i)
     return volume
 
 
 def _scaled(volume: NDArray[Any], header: Any, notes: list[str]) -> NDArray[Any]:
     """Apply the header's slope and intercept; bring the values to a plain type."""
-    if volume.dtype.kind == "f":
-        volume = _outside_darkest(volume, notes)
     slope, intercept = (float(header[key]) for key in ("scl_slope", "scl_inter"))
     scales = np.isfinite(slope) and slope != 0 and volume.shape[-1] == 1
-    if volume.dtype.kind == "f" or (scales and (slope, intercept) != (1.0, 0.0)):
-        values = volume.astype(np.float64)
-        if scales:
-            values = values * slope + (intercept if np.isfinite(intercept) else 0.0)
-        return to_float32(values)
-    return to_plain_integers(volume)
+    if volume.dtype.kind != "f" and (not scales or (slope, intercept) == (1.0, 0.0)):
+        return to_plain_integers(volume)
+    values = volume.astype(np.float64)
+    if scales:
+        values = values * slope + (intercept if np.isfinite(intercept) else 0.0)
+    # Not before: a negative slope makes the least of the stored values the brightest.
+    return to_float32(_outside_darkest(values, notes))
 
 
 def _outside_darkest(volume: NDArray[Any], notes: list[str]) -> NDArray[Any]:

@@ -96,10 +96,15 @@ def _pages(tiff: tifffile.TiffFile, limits: Limits) -> tuple[list[tifffile.TiffP
         raise Refusal("damaged TIFF: it holds no page")
     notes = []
     if n_small:
-        notes.append(f"{n_small} thumbnail or mask pages were left out")
+        notes.append(_left_out(n_small, "thumbnail or mask"))
     if n_other:
-        notes.append(f"{n_other} pages of another size or kind than the first were left out")
+        notes.append(f"{_left_out(n_other, 'further')}, of another size or kind than the first")
     return pages, notes
+
+
+def _left_out(n: int, kind: str) -> str:
+    pages = "page was" if n == 1 else "pages were"
+    return f"{n} {kind} {pages} left out"
 
 
 def _layout(page: tifffile.TiffPage) -> tuple[Any, ...]:
