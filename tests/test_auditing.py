@@ -88,8 +88,8 @@ def test_exact_duplicates_across_given_splits_are_grave(tmp_path: Path) -> None:
     found = finding(audit(tmp_path), "exact_duplicates")
     assert (found.severity, found.count) == ("high", 2)
     assert found.message.endswith(
-        "1 group lies across splits that came with the data: what is tested was learnt. Remove "
-        "the copies, or draw a new split with --new-split."
+        "1 group lies across splits that came with the data: where these are kept, what is tested "
+        "was learnt. Remove the copies, or draw a new split with --new-split."
     )
     assert found.examples == ("test/a/again.png = train/a/0.png",)
     assert len(found.paths) == 2

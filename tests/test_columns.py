@@ -11,7 +11,9 @@ from hilum.columns import nearly_usual
 from making import write_table
 
 
-@pytest.mark.parametrize("name", ["patient", "Patient", "PatientID", "patient_id", "Subject-ID"])
+@pytest.mark.parametrize(
+    "name", ["patient", "Patient", "PatientID", "patient_id", "Subject-ID", "participant_id"]
+)
 def test_patient_column_is_found_in_any_spelling(tmp_path: Path, name: str) -> None:
     rows = [["path", "label", name], ["0.png", "ill", "p1"], ["1.png", "well", "p1"]]
     dataset = load_dataset(write_table(tmp_path / "t.csv", rows))
@@ -32,11 +34,13 @@ def test_columns_by_name(tmp_path: Path) -> None:
 
 def test_slips_in_the_name_of_the_patient_column() -> None:
     slips = ["patiant", "Pateint", "patients", "Patinet ID", "subjet", "patient-nr"]
+    slips += ["particpant_id"]
     others = [
         "inpatient",
         "n_patients",
         "patient_sd",
         "patient_age",
+        "participant_age",
         "PatientSex",
         "path",
         "site",

@@ -116,6 +116,10 @@ def test_what_a_cluster_crosses_decides_how_grave_it_is() -> None:
     assert across is not None
     assert (across.severity, across.details["n_across_splits"]) == ("high", 1)
     assert across.paths[0] == ("2.png", "3.png")
+    assert (
+        " 1 cluster lies across splits that came with the data: where these are kept, what is "
+        "tested was learnt. Draw a new split with --new-split, which keeps copies together."
+    ) in across.message
     classes = find(table(N, label=["a", "b", *["a"] * (N - 2)]), images)
     assert classes is not None
     assert (classes.severity, classes.details["n_across_classes"]) == ("high", 1)

@@ -3,10 +3,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from hilum import DataError, SettingError, load_dataset
-from hilum.patients import KNOWN_PATTERNS, recognise
+from hilum.patients import KNOWN_PATTERNS, patient_of_each, recognise
 
 
 def test_known_patterns_are_regular_expressions_with_a_patient() -> None:
@@ -90,6 +91,11 @@ def test_column() -> None:
 def test_accents_stored_in_two_ways_are_one_patient() -> None:
     found, _ = recognise(["a.png", "b.png"], column=["Ren\u00e9", "Rene\u0301"], column_name="p")
     assert found[0] == found[1]
+
+
+def test_an_image_without_a_patient_is_of_one_that_no_other_is_of() -> None:
+    samples = pd.DataFrame({"path": ["p1", "b.png", "c.png"], "patient": ["", "p1", "p1"]})
+    assert list(patient_of_each(samples)) == ["#p1", "p1", "p1"]
 
 
 def test_empty_column_is_no_column() -> None:

@@ -38,6 +38,16 @@ def test_folder_to_plan(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["NORMAL", "PNEUMONIA"]
 
 
+def test_what_readers_noted_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_folder(tmp_path, {"NORMAL": 60, "PNEUMONIA": 40})
+    with (tmp_path / "NORMAL" / "7.png").open("ab") as file:
+        file.write(b"tail")
+    with caplog.at_level("INFO"):
+        prepare(tmp_path, settings={"epochs": 2})
+    noted = "1 image, NORMAL/7.png: 4 bytes after the end of the PNG were ignored."
+    assert caplog.messages.count(noted) == 1
+
+
 def test_plan_is_the_same_one(tmp_path: Path) -> None:
     write_folder(tmp_path, {"a": 20, "b": 20})
     plan = hilum.plan(tmp_path, recipe="binary", settings={"seed": 3})
@@ -173,6 +183,16 @@ def test_options_of_other_types_are_refused(option: dict[str, Any], message: str
         (("No_finding", "Abnormal"), "Abnormal"),
         (("cat", "dog"), "dog"),
         (("normal", "healthy"), "healthy"),
+        (("COVID", "non-COVID"), "COVID"),
+        (("non-COVID", "COVID"), "COVID"),
+        (("CT_COVID", "CT_NonCOVID"), "CT_COVID"),
+        (("effusion", "no effusion"), "effusion"),
+        (("EFFUSION", "No Effusion"), "EFFUSION"),
+        (("mass", "without_mass"), "mass"),
+        (("without_mass", "mass"), "mass"),
+        (("ill", "not_ill"), "ill"),
+        (("Abnormal", "NoFinding"), "Abnormal"),
+        (("non-normal", "normal"), "non-normal"),
     ],
 )
 def test_positive_class(names: tuple[str, str], positive: str) -> None:

@@ -206,6 +206,32 @@ def test_a_default_plan_begins_with_what_is_installed_and_mixes_in_a_cnn(
     assert "of the data that the weights were made with, or of each image itself" in report
 
 
+def test_a_run_finds_its_file_again_from_another_folder(
+    made: tuple[Backbone, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, path = made
+    shorten(monkeypatch, report=False)
+    data, folder = make_folder(tmp_path / "data", n_patients=16), tmp_path / "run"
+    begun = {"backbone": NAME, "weights": path.name, "probe": True, "refer_unlike": None}
+    begun |= {"input_height": 48, "input_width": 48}
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        patch.setattr("hilum.runs.prepare", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train_tiny(data, folder, **begun)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    run = hilum.resume(folder)
+    assert run.facts["request"]["settings"]["weights"] == str(path)
+    assert run.facts["pretrained"]["weights"]["path"] == str(path)
+    assert hilum.plan(data, recipe=folder).settings.weights == str(path)
+
+
 @pytest.mark.parametrize(
     "chosen", [{"probe": True}, {"weights": "imagenet"}, {"frozen_stages": 5, "frozen_epochs": 1}]
 )

@@ -75,6 +75,7 @@ def test_two_classes_give_one_whole_file(binary: Path) -> None:
                 name,
             )
     assert [tag for tag, _ in page.tags if tag in ("link", "iframe", "object", "form")] == []
+    assert "Noted while reading 2 files were left aside." in page.text
 
 
 def test_many_classes_give_one_whole_file(many: Path) -> None:
@@ -378,6 +379,20 @@ def test_each_reason_shows_when_it_applies(clean: RunFacts, kind: str, change: C
     assert kind in [reason.kind for reason in verdict.reasons]
     weights = [reason.weight for reason in verdict.reasons]
     assert weights == sorted(weights, reverse=True)
+
+
+def test_copies_that_a_new_draw_has_brought_together_are_no_reason(clean: RunFacts) -> None:
+    """The audit saw them across the splits that came with the data, which were not kept."""
+    facts = copy.deepcopy(clean)
+    _copies("class0/train0.png", "class0/train1.png")(facts)
+    (finding,) = facts.findings
+    finding |= {"severity": "high", "details": {"n_across_splits": 1, "n_across_classes": 0}}
+    verdict = judge(facts)
+    assert "finding_high" not in [reason.kind for reason in verdict.reasons]
+    assert "no copies of an image in two splits" in verdict.fine
+    # Labels that contradict one another are in doubt wherever the copies lie.
+    finding["details"]["n_across_classes"] = 1
+    assert "finding_high" in [reason.kind for reason in judge(facts).reasons]
 
 
 def test_a_falling_slope_is_not_called_extreme(clean: RunFacts) -> None:

@@ -584,6 +584,40 @@ def test_table_with_a_patient_column_and_metadata(tmp_path: Path) -> None:
     assert openings_of(run) == opened
 
 
+def table_of(folder: Path, *, of_labels: bool) -> Path:
+    """Write a table with more columns than are taken unasked, of a class or of two labels."""
+    files = sorted(tiny.make_folder(folder, n_images=1).rglob("*.png"))
+    ill = [int(path.parent.name == "opacity") for path in files]
+    columns = {"a": ill, "b": [1 - k for k in ill]} if of_labels else {"label": ill}
+    columns |= {f"column {n}": [k % 2 for k in range(len(files))] for n in range(9)}
+    table = pd.DataFrame({"path": [path.relative_to(folder).as_posix() for path in files]})
+    table.assign(**columns).to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"
+
+
+@pytest.mark.usefixtures("unreported")
+@pytest.mark.parametrize("of_labels", [False, True])
+def test_what_was_asked_for_stays_when_the_test_is_opened_again(
+    tmp_path: Path, of_labels: bool
+) -> None:
+    options = hilum.DataOptions(columns=hilum.Columns(labels=("a", "b") if of_labels else None))
+    run = hilum.train(
+        table_of(tmp_path / "data", of_labels=of_labels),
+        tmp_path / "run",
+        settings=tiny.SETTINGS,
+        options=options,
+    )
+    hilum.evaluate(run.folder, prevalences=[0.03, 0.04])
+    asked = hilum.evaluate(run.folder, subgroups=["column 8"]).metrics
+    again = hilum.evaluate(run.folder).metrics
+    for split in ("val", "test"):
+        assert again[split] == asked[split]
+        found = again[split]["labels"]["b"] if of_labels else again[split]
+        assert [row["prevalence"] for row in found["ppv_npv"] if row["wanted"]] == [0.03, 0.04]
+        assert {row["column"] for row in found["subgroups"]} == {f"column {n}" for n in range(9)}
+    assert (asked["n_openings"], again["n_openings"]) == (1, 2)
+
+
 @pytest.mark.usefixtures("unreported")
 def test_npz(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)

@@ -17,7 +17,10 @@ from hilum.tables import name_rows
 
 # A patient that goes unnoticed makes figures too good, so this column has more than one name.
 COLUMN_SPELLINGS = {
-    "patient": ("patient", "patientid", "patientnumber", "patientno", "subject", "subjectid")
+    "patient": (
+        *("patient", "patientid", "patientnumber", "patientno", "subject", "subjectid"),
+        *("participant", "participantid"),
+    )
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,24 +24,28 @@ from hilum.hardware import find_hardware
 from hilum.headers import add_header_columns
 from hilum.memory import exhausted_as
 from hilum.names import quoted
+from hilum.patients import patient_of_each
 from hilum.planning import Plan, make_plan
 from hilum.presets import load_preset
 from hilum.pretrained import find_weights, read_tensors
 from hilum.progress import LogProgress, Progress
 from hilum.resolution import try_sides
 from hilum.rules.start import choose_start
-from hilum.scan import scan
+from hilum.scan import reading_notes, scan
 from hilum.settings import Settings, make_settings, with_both_sides
 from hilum.splits import OUT_OF_FOLD, Split, join_groups, make_folds, make_split, make_strata
 from hilum.targets import TargetKind, truths
 
-# Names for the absence of disease; the other of two classes is then the positive one.
+# Bare names for the absence of disease; the other of two classes is then the positive one.
 HEALTHY = frozenset(
     (
         *("normal", "healthy", "negative", "neg", "no", "none", "control", "controls", "benign"),
-        *("clear", "uninfected", "absent", "other", "others", "no finding"),
+        *("clear", "uninfected", "absent", "other", "others", "nofinding"),
     )
 )
+
+# Put before a class's name, or into it, they make the name of its absence.
+NEGATIONS = ("no", "non", "not", "without")
 
 
 TARGET_REASONS: dict[TargetKind, str] = {
@@ -158,7 +163,9 @@ def prepare(
     options: DataOptions | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Do all that comes before training: read, check, split, plan. Writes nothing.
+    """Do all that comes before training: read, check, split, plan.
+
+    Only the cache is written to, with decoded pixels and with what was found of the images.
 
     Parameters
     ----------
@@ -205,6 +212,8 @@ def prepare(
     read_s = (time.monotonic() - reading) / max(1, len(dataset))
     samples = scanned.samples
     check_unreadable(samples, dataset, options)
+    for line in reading_notes(samples):
+        progress.say(line)
     # A split that is left aside has no flaws.
     checked = scanned.without_given_splits() if options.new_split else scanned
     found = find_flaws(dataset, checked, progress, in_folds=options.folds is not None)
@@ -367,11 +376,28 @@ def choose_positive(
                 f"{did_you_mean(wanted, names)}"
             )
         return wanted, "Chosen by the user."
-    ill = [name for name in names if name.strip().lower().replace("_", " ") not in HEALTHY]
+    ill = [name for name in names if _bare(name) not in HEALTHY]
+    if len(ill) != 1:
+        ill = [name for name, other in (names, names[::-1]) if _negates(other, name)]
     if len(ill) == 1:
         other = names[1 - names.index(ill[0])]
         return ill[0], f"'{other}' names the absence of it. Choose with --positive."
     return names[1], "The second of the two by order. Choose with --positive."
+
+
+def _negates(name: str, other: str) -> bool:
+    """Tell whether a name is the other with a negation, as 'CT_NonCOVID' is of 'CT_COVID'."""
+    negated, plain = _bare(name), _bare(other)
+    return any(
+        negated == plain[:place] + word + plain[place:]
+        for word in NEGATIONS
+        for place in range(len(plain) + 1)
+    )
+
+
+def _bare(name: str) -> str:
+    """Leave letters and digits of a name, in one case."""
+    return re.sub(r"[\W_]", "", name).casefold()
 
 
 def check_unreadable(samples: pd.DataFrame, dataset: Dataset, options: DataOptions) -> None:
@@ -412,9 +438,7 @@ def check_unreadable(samples: pd.DataFrame, dataset: Dataset, options: DataOptio
 
 def _group(samples: pd.DataFrame, findings: Sequence[Finding]) -> str | None:
     """Add the column `group`, what must stay together; say what near duplicates changed in it."""
-    # Without a patient, an image is a patient of its own; '#' keeps it apart from real names.
-    own = "#" + samples["path"]
-    samples["group"] = samples["patient"].where(samples["patient"] != "", own)
+    samples["group"] = patient_of_each(samples)
     readable = samples[~samples["excluded"]]
     by_file = join_groups(list(readable["group"]), list(readable["sha256"]))
     clusters = [

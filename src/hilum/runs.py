@@ -36,6 +36,7 @@ from hilum.networks import n_parameters
 from hilum.patient_figures import pool_predictions
 from hilum.pixels import Images
 from hilum.preparation import DataOptions, checked_options, prepare
+from hilum.pretrained import located
 from hilum.progress import LogProgress, Progress
 from hilum.recipes import recipe_names
 from hilum.records import (
@@ -179,7 +180,7 @@ def evaluate(
     """Evaluate a finished run on other data, or anew on its own.
 
     Without `data`, and without `prevalences` and `subgroups`, the run's test split is opened once
-    more, and the report says so.
+    more, and the report says so; what these had added to its figures is made anew with them.
 
     Parameters
     ----------
@@ -230,7 +231,7 @@ def evaluate(
                 command=command,
             )
         elif prevalences or subgroups:
-            _measure_again(run, prevalences, subgroups)
+            _measure_again(run, Asked(prevalences, subgroups or ()))
         else:
             _evaluate(run, progress, command)
         _report(run)
@@ -269,6 +270,8 @@ def _request(
             raise SettingError(
                 f"The setting '{name}' is {value!r}, which no file can hold. Give what JSON knows."
             ) from None
+    if isinstance(chosen.get("weights"), str):  # what it may not be is told with the settings
+        chosen["weights"] = located(chosen["weights"])
     return {
         "data": str(Path(data).absolute()),
         "recipe": _as_recorded(recipe),
@@ -474,7 +477,8 @@ def _evaluate(
     n_test = int((samples["split"] == "test").sum())
     open_test(run.folder, n_test, model.facts, command=shlex.join(command))
     test = predict_split(model, dataset, samples, "test", progress)
-    write_csv(run.folder / "predictions.csv", pd.concat([val, test], ignore_index=True))
+    predictions = pd.concat([val, test], ignore_index=True)
+    write_csv(run.folder / "predictions.csv", predictions)
     if model.facts.patient_pooling is not None:
         by_patient = [pool_predictions(table, model.facts) for table in (val, test)]
         write_csv(run.folder / "patients.csv", pd.concat(by_patient, ignore_index=True))
@@ -490,6 +494,7 @@ def _evaluate(
         )
     metrics |= _robustness(run)
     metrics["n_openings"] = n_openings(run.folder)
+    _add_asked(metrics, _asked_before(run, metrics), predictions, samples, model)
     write_json(run.folder / "metrics.json", metrics)
     rules = model.facts.referral
     run.save(
@@ -527,43 +532,85 @@ def _patient_rules(model: Model) -> dict[str, Any] | None:
     }
 
 
-def _measure_again(run: Run, prevalences: Sequence[float], subgroups: Sequence[str] | None) -> None:
+class Asked(NamedTuple):
+    """What metrics.json is to hold besides the figures that every run has."""
+
+    prevalences: Sequence[float]
+    subgroups: Sequence[str]
+
+
+def _asked_before(run: Run, plain: Mapping[str, Any]) -> Asked:
+    """Say what the user had added to the figures that are there, held against those made anew."""
+    prevalences, columns = set[float](), dict[str, None]()
+    if (run.folder / "metrics.json").exists():
+        for old, new in zip(_parts(run.metrics), _parts(plain), strict=True):
+            rows, groups = old.get("ppv_npv", ()), _groups(new)
+            prevalences |= {row["prevalence"] for row in rows if row["wanted"]}
+            # A column that is asked for may be parted more finely than one that is not.
+            columns |= {name: None for name, own in _groups(old).items() if own != groups.get(name)}
+    return Asked(sorted(prevalences), list(columns))
+
+
+def _parts(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Go through the figures of both splits and of each label of theirs."""
+    for split in ("val", "test"):
+        yield metrics[split]
+        yield from (metrics[split].get("labels") or {}).values()
+
+
+def _groups(figures: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the groups by each column that has some."""
+    found: dict[str, list[str]] = {}
+    for row in figures.get("subgroups", ()):
+        found.setdefault(row["column"], []).append(row["group"])
+    return found
+
+
+def _measure_again(run: Run, asked: Asked) -> None:
     """Add what the user asks for to metrics.json, from predictions that were made before.
 
     What was there by other columns, or at other prevalences where none is given now, stays.
     """
     _, samples, _ = load_prepared(run)
-    model, metrics = load(run.folder), run.metrics
-    predictions = read_back(run.folder / "predictions.csv")
-    samples = samples.set_index("path", drop=False)
-    for split in ("val", "test"):
-        table = predictions[predictions["split"] == split]
-        rows = samples.loc[table["path"]]
-        known = metrics[split]["n_patients"] is not None
-        found = measure(
-            table,
-            list(rows["group"]),
-            model,
-            patients_known=known,
-            columns=rows,
-            prevalences=prevalences,
-            subgroups=subgroups,
-        )
-        asked = {"prevalences": bool(prevalences), "subgroups": bool(subgroups)}
-        _add_asked(metrics[split], found, **asked)
-        for name, of_label in (found.get("labels") or {}).items():
-            _add_asked(metrics[split]["labels"][name], of_label, **asked)
+    predictions, metrics = read_back(run.folder / "predictions.csv"), run.metrics
+    _add_asked(metrics, asked, predictions, samples, load(run.folder))
     write_json(run.folder / "metrics.json", metrics)
 
 
 def _add_asked(
-    before: dict[str, Any], found: dict[str, Any], *, prevalences: bool, subgroups: bool
+    metrics: dict[str, Any],
+    asked: Asked,
+    predictions: pd.DataFrame,
+    samples: pd.DataFrame,
+    model: Model,
 ) -> None:
+    """Add what the user asks for, if anything, to the figures of both splits."""
+    if not (asked.prevalences or asked.subgroups):
+        return
+    samples = samples.set_index("path", drop=False)
+    for split in ("val", "test"):
+        table = predictions[predictions["split"] == split]
+        rows = samples.loc[table["path"]]
+        found = measure(
+            table,
+            list(rows["group"]),
+            model,
+            patients_known=metrics[split]["n_patients"] is not None,
+            columns=rows,
+            prevalences=asked.prevalences,
+            subgroups=asked.subgroups,
+        )
+        _add_to_part(metrics[split], found, asked)
+        for name, of_label in (found.get("labels") or {}).items():
+            _add_to_part(metrics[split]["labels"][name], of_label, asked)
+
+
+def _add_to_part(before: dict[str, Any], found: dict[str, Any], asked: Asked) -> None:
     """Add to the figures of a split, or of one label of it, what was asked for."""
-    if prevalences:
-        asked = ("ppv_npv", "net_benefit", "patients")
-        before |= {key: found[key] for key in asked if key in found}
-    if subgroups and "subgroups" in found:
+    if asked.prevalences:
+        kinds = ("ppv_npv", "net_benefit", "patients")
+        before |= {key: found[key] for key in kinds if key in found}
+    if asked.subgroups and "subgroups" in found:
         parts = add_groups(
             Subgroups(found["subgroups"], found["subgroup_notes"]),
             before.get("subgroups", []),

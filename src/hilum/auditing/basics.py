@@ -14,6 +14,7 @@ from hilum.auditing.findings import N_EXAMPLES, NO_TRAIN_AND_TEST, Finding, numb
 from hilum.dataset import Dataset
 from hilum.errors import did_you_mean
 from hilum.intervals import change_of_share, wilson
+from hilum.patients import patient_of_each
 from hilum.resampling import Clusters
 from hilum.splits import find_overlap
 
@@ -72,8 +73,8 @@ def _exact_duplicates(samples: pd.DataFrame) -> list[Finding]:
     if across:
         message += (
             f" {number_of(len(across), 'group')} {'lies' if len(across) == 1 else 'lie'} across "
-            "splits that came with the data: what is tested was learnt. Remove the copies, or draw "
-            "a new split with --new-split."
+            "splits that came with the data: where these are kept, what is tested was learnt. "
+            "Remove the copies, or draw a new split with --new-split."
         )
     return [
         Finding(
@@ -165,8 +166,7 @@ def _prevalence_shift(samples: pd.DataFrame) -> list[Finding]:
 
 def _patients(samples: pd.DataFrame) -> Clusters:
     """Whose image each row is; where that is unknown, each counts for itself."""
-    own = samples["patient"].where(samples["patient"] != "", "#" + samples["path"])
-    return Clusters.of(own.to_numpy(object), len(samples))
+    return Clusters.of(patient_of_each(samples).to_numpy(object), len(samples))
 
 
 def find_small_classes(samples: pd.DataFrame) -> list[Finding]:
@@ -414,7 +414,7 @@ def _test_patients(samples: pd.DataFrame, in_folds: bool) -> tuple[pd.Series, fl
         test, share = samples[~given], 1.0
     else:
         test, share = (samples[given], 1.0) if given.any() else (samples, DRAWN_TEST_SHARE)
-    own = test["patient"].where(test["patient"] != "", "#" + test["path"])
+    own = patient_of_each(test)
     counts = own.groupby(test["label"]).nunique() * share
     if len(counts) < 2:
         return None

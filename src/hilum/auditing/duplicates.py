@@ -28,6 +28,7 @@ from hilum.auditing.alignment import (
 from hilum.auditing.findings import N_EXAMPLES, Finding, Found, Severity, number_of
 from hilum.auditing.likeness import learn_likeness, neighbours
 from hilum.looks import averaged
+from hilum.patients import patient_of_each
 from hilum.progress import Progress
 from hilum.splits import join_groups
 from hilum.threads import in_threads
@@ -78,8 +79,7 @@ def find_near_duplicates(
     if len(rows) < LEAST_IMAGES:
         return Found(not_looked_for={"near_duplicates": f"fewer than {LEAST_IMAGES} files differ"})
     aspects = (samples["width"] / samples["height"]).to_numpy(np.float64)
-    patients = samples["patient"].where(samples["patient"] != "", "#" + samples["path"])
-    owners = pd.factorize(patients)[0].astype(np.int64)
+    owners = pd.factorize(patient_of_each(samples))[0].astype(np.int64)
     pairs = _find_pairs(looks, rows, owners, aspects, progress)
     if not len(pairs.agreement):
         return Found()
@@ -345,8 +345,9 @@ def _message(n_clusters: int, n_images: int, counts: dict[str, int]) -> str:
     )
     if counts["across_splits"]:
         message += (
-            f" {_these(counts['across_splits'])} across splits that came with the data: what is "
-            "tested was learnt. Draw a new split with --new-split, which keeps copies together."
+            f" {_these(counts['across_splits'])} across splits that came with the data: where "
+            "these are kept, what is tested was learnt. Draw a new split with --new-split, which "
+            "keeps copies together."
         )
     if counts["across_classes"]:
         message += (

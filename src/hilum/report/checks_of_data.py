@@ -19,6 +19,7 @@ LEAST_SHIFT = 0.03  # difference of class shares that a reader would care about
 Z_SHIFT = 2.58  # and that chance gives once in a hundred, by patient
 MOST_SEEN = 0.1  # difference of shares that nobody would call none, chance or not
 MOST_HIDDEN = 0.35  # difference of shares that may stay hidden where none is found
+NO_COPIES = "no copies of an image in two splits"  # said where the audit found some
 
 
 def check_overlap(facts: RunFacts, found: Found) -> None:
@@ -136,7 +137,7 @@ def check_copies(facts: RunFacts, found: Found) -> None:
             "findings",
         )
     else:
-        found.fine.append("no copies of an image in two splits")
+        found.fine.append(NO_COPIES)
 
 
 def check_openings(facts: RunFacts, found: Found) -> None:
@@ -352,6 +353,9 @@ def _is_checked_here(finding: dict[str, Any], found: Found) -> bool:
         # Identical images are checked here; one patient's labels are not.
         return "label_conflicts" in found.kinds
     if finding["kind"] == "near_duplicates":
+        if NO_COPIES in found.fine:
+            # Copies that lie together may still bear different labels.
+            return (finding.get("details") or {}).get("n_across_classes") == 0
         return "copies_across_splits" in found.kinds
     return finding["kind"] in CHECKED_HERE
 
