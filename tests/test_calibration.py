@@ -131,9 +131,19 @@ class TestTemperature:
         found = fit_temperature(np.where(y == 1, 2.0, -2.0), y)
         assert found == pytest.approx(LEAST_TEMPERATURE)
         assert temperature_reason(found, y) == (
-            "Hardly any of the 3,000 validation images is on the wrong side; the probabilities are "
+            "Sharper probabilities would fit the 3,000 validation images better still; they are "
             "sharpened only as far as the bound allows."
         )
+
+    def test_tiny_logits_reach_the_bound_though_many_are_wrong(self) -> None:
+        """After a short run: nothing is said of how many lie on the wrong side."""
+        y = np.repeat([0, 1], 1500)
+        wrong = np.arange(3000) % 5 == 0
+        logits = np.where((y == 1) ^ wrong, 0.01, -0.01)
+        found = fit_temperature(logits, y)
+        assert found == pytest.approx(LEAST_TEMPERATURE)
+        assert temperature_reason(found, y).startswith("Sharper probabilities would fit the 3,000")
+        assert log_loss(logits, y, found / 2) < log_loss(logits, y, found)
 
     def test_logits_that_mean_nothing_are_flattened(self) -> None:
         y = np.tile([0, 1], 200)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -507,6 +508,18 @@ class TestReaders:
         names = {name for c in facts["comparisons"] for name in (c["a"], c["b"])}
         assert names == {"a", *(f"{r} ({t})" for r in ("alice", "bob") for t in tables)}
 
+    def test_scores_of_a_test_of_one_class_are_not_called_missing(self, tmp_path: Path) -> None:
+        _, a, _, groups = two_scores(20, 0)
+        y, a = np.zeros(len(a), dtype=np.intp), 1 / (1 + np.exp(-a))
+        run = write_run(tmp_path / "a", y, a, groups)
+        table = tmp_path / "reader.csv"
+        pd.DataFrame({"path": [f"{k}.png" for k in range(len(y))], "score": a}).to_csv(table)
+        found = hilum.compare(run, table).to_dict()["comparisons"][0]["auroc"]
+        for part in ("b", "difference"):
+            assert found[part]["value"] is None
+            assert found[part]["reason"] == "no image has the class, or all have it"
+        assert found["a"]["reason"] == f"no pneumonia among the {len(y)} images"
+
     def test_decisions_alone_have_no_auroc(self, pair: Any, tmp_path: Path) -> None:
         first, _, (y, _, _, _) = pair
         table = tmp_path / "reader.csv"
@@ -668,3 +681,19 @@ def test_grades_are_compared_by_kappa(tmp_path: Path) -> None:
     assert told["p"] < 0.05
     assert found["mean_absolute_error"]["difference"]["ci_high"] < 0
     assert found["ranked_probability_score"]["difference"]["ci_high"] < 0
+
+    table = tmp_path / "reader.csv"
+    said = [names[k] for k in runs[0][1]]
+    pd.DataFrame({"path": [f"{k}.png" for k in range(len(y))], "decision": said}).to_csv(table)
+    (found,) = hilum.compare(runs[0][0], table).to_dict()["comparisons"]
+    for figure in ("brier", "ranked_probability_score"):
+        for part in ("b", "difference"):
+            assert found[figure][part]["reason"] == "reader gave no probabilities"
+    # Nobody differs: unseen patients of two images may by up to three grades each.
+    unseen = 1 - 0.025 ** (1 / 40)
+    same = found["mean_absolute_error"]["difference"]
+    assert (same["ci_low"], same["ci_high"]) == pytest.approx((-3 * unseen, 3 * unseen))
+    shutil.copytree(runs[0][0], tmp_path / "again")
+    (found,) = hilum.compare(runs[0][0], tmp_path / "again").to_dict()["comparisons"]
+    for figure, most in (("brier", 2), ("ranked_probability_score", 1)):
+        assert found[figure]["difference"]["ci_high"] == pytest.approx(most * unseen)

@@ -32,11 +32,15 @@ def elsewhere(tmp_path: Path) -> Path:
 
 
 def test_figures_stand_at_the_locked_threshold_and_test_stays_closed(
-    run: hilum.Run, elsewhere: Path
+    run: hilum.Run, elsewhere: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    first = min((elsewhere / "clear").iterdir())
+    with first.open("ab") as file:
+        file.write(b"tail")
     before = (run.folder / "openings.jsonl").read_bytes()
     metrics = (run.folder / "metrics.json").read_bytes()
-    done = hilum.evaluate(run.folder, elsewhere)
+    with caplog.at_level("INFO"):
+        done = hilum.evaluate(run.folder, elsewhere)
     assert (run.folder / "openings.jsonl").read_bytes() == before
     assert (run.folder / "metrics.json").read_bytes() == metrics
     found = json.loads((run.folder / "external" / "elsewhere.json").read_text(encoding="utf-8"))
@@ -48,6 +52,9 @@ def test_figures_stand_at_the_locked_threshold_and_test_stays_closed(
     assert found["metrics"]["sensitivity"]["value"] == pytest.approx(called[ill].mean())
     assert found["metrics"]["n"] == len(rows) == 48
     assert done.external["elsewhere"] == found
+    noted = f"1 image, clear/{first.name}: 4 bytes after the end of the PNG were ignored."
+    assert found["data"]["notes"] == [noted]
+    assert caplog.messages.count(noted) == 1
     assert found["drift"]["message"]
     assert "elsewhere" in (run.folder / "report.html").read_text(encoding="utf-8")
 
@@ -80,7 +87,7 @@ def test_patients_who_are_all_seen_are_not_called_images(
 
 
 def test_what_is_asked_for_is_checked_before_images_are_read(
-    run: hilum.Run, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+    run: hilum.Run, elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object, **__: object) -> None:
         raise AssertionError
@@ -90,6 +97,16 @@ def test_what_is_asked_for_is_checked_before_images_are_read(
         hilum.evaluate(run.folder, elsewhere, name="asked", prevalences=[2.0])
     with pytest.raises(SettingError, match="the data have no such column"):
         hilum.evaluate(run.folder, elsewhere, name="asked", subgroups=["sexx"])
+    many = tiny.make_folder(tmp_path / "many", n_patients=14)
+    paths = sorted(path.relative_to(many).as_posix() for path in many.rglob("*.png"))
+    rows = {"path": paths, "label": [path.split("/")[0] for path in paths]}
+    table = pd.DataFrame(rows | {"site": [f"site {k}" for k in range(len(paths))]})
+    table.to_csv(many / "t.csv", index=False)
+    with pytest.raises(SettingError) as refused:
+        hilum.evaluate(run.folder, many / "t.csv", name="asked", subgroups=["site"])
+    assert str(refused.value) == (
+        "--subgroup site: 56 different values are too many for groups. Put them in bands first."
+    )
 
 
 def test_a_name_that_is_taken_by_other_data(

@@ -199,6 +199,16 @@ def test_a_part_keeps_its_rows() -> None:
     assert not math.isnan(part.exact_match().value)
 
 
+def test_images_surest_to_be_without_a_label_are_ranked() -> None:
+    """Below 10⁻¹⁶ too, without it is the same question as with it, turned round."""
+    rng = np.random.default_rng(0)
+    y = np.tile([0.0, 0.0, 1.0], 20)[:, None].repeat(3, axis=1)
+    z = rng.normal(-60, 8, size=y.shape) + 6 * y
+    found = told(y, np.exp(z), None)["labels"]["mass"]["classes"]
+    for name in ("mass", "no mass"):
+        assert found[name]["auroc"]["value"] == pytest.approx(slow_auroc(y[:, 0], z[:, 0]))
+
+
 def test_what_does_not_fit_is_refused() -> None:
     y, probs, _ = findings()
     with pytest.raises(DataError, match=r"y_true has shape \(\d+, 2\) and there are 3 labels"):

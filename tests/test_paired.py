@@ -7,8 +7,16 @@ import itertools
 import numpy as np
 import pytest
 
+from hilum import paired
 from hilum.metrics import quadratic_kappa
-from hilum.paired import Sides, compare_areas, compare_kappas, delong, mean_difference
+from hilum.paired import (
+    N_FLIPS,
+    Sides,
+    compare_areas,
+    compare_kappas,
+    delong,
+    mean_difference,
+)
 from hilum.resampling import Clusters
 
 
@@ -97,11 +105,31 @@ def test_opposite_differences_of_two_classes_are_bounded_either_way() -> None:
     assert first.ci_low == pytest.approx(-first.ci_high) == pytest.approx(second.ci_low)
 
 
-def test_differences_larger_than_those_of_shares_have_no_bound() -> None:
-    twos = np.full(20, 2.0)
-    found = mean_difference([twos], [0 * twos], [twos > 0], Clusters.of(None, 20))
-    assert found.estimate.value == 2
-    assert np.isnan(found.estimate.interval.ci_low)
+def test_unseen_differences_of_grades_may_be_larger_than_those_of_shares() -> None:
+    """Errors of two raters in four grades may differ by three."""
+    twos, everyone, clusters = np.full(20, 2.0), [np.ones(20, dtype=bool)], Clusters.of(None, 20)
+    unseen = 1 - 0.025 ** (1 / 20)
+    none = mean_difference([twos], [twos], everyone, clusters, most=3.0).estimate
+    assert none.value == 0
+    assert none.interval[:2] == pytest.approx((-3 * unseen, 3 * unseen))
+    alike = mean_difference([twos], [0 * twos], everyone, clusters, most=3.0).estimate
+    assert alike.value == 2
+    # The share that was not seen may differ by 3, either way, where the others differ by 2.
+    wanted = [(1 - unseen) * 2 + unseen * most for most in (-3, 3)]
+    assert alike.interval[:2] == pytest.approx(wanted)
+
+
+def test_exchanges_in_portions_are_those_of_one_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 37
+    whole = np.random.default_rng(5).integers(0, 2, size=(N_FLIPS, n), dtype=np.int8)
+    assert np.array_equal(np.concatenate(list(paired._flips(n, 5))), whole)
+    true, a, b, groups = graded(60, 2)
+    at_once = compare_kappas(true, a, b, Clusters.of(groups, len(true))).p
+    monkeypatch.setattr(paired, "_FLIPS_AT_ONCE", 500)
+    portions = list(paired._flips(n, 5))
+    assert max(map(len, portions)) == 12
+    assert np.array_equal(np.concatenate(portions), whole)
+    assert compare_kappas(true, a, b, Clusters.of(groups, len(true))).p == at_once
 
 
 def test_a_constant_score_against_a_perfect_one_is_no_equal_order() -> None:

@@ -275,6 +275,9 @@ def test_classes_without_order_give_a_mixed_patient_no_label() -> None:
         table.loc[changed, "label"] = ["b" if x == "a" else "a" for x in table["label"][changed]]
     found = measure_patients([(few, facts)], groups_of(few), patients_known=True)["patients"]
     assert (found["n"], found["n_mixed"], found["n_left_out"]) == (88, 2, 2)
+    own = few.groupby("patient")["label"].agg(["size", "nunique"])
+    kept = own["size"][own["nunique"] == 1]
+    assert (found["n_several"], found["n_images"]) == ((kept > 1).sum(), kept.sum())
     assert found["note"] == (
         "2 patients have images of different classes, and so no one label: left out here."
     )

@@ -99,6 +99,20 @@ def test_a_table_names_the_patients(run: hilum.Run, data: Path, tmp_path: Path) 
     )
 
 
+def test_the_note_names_the_columns_that_patients_came_from(
+    model: hilum.Model, tmp_path: Path
+) -> None:
+    tables = [tmp_path / f"{k}.csv" for k in range(3)]
+    for table, column in zip(tables, ("PatientID", "subject", "PatientID"), strict=True):
+        table.write_text(f"path,{column}\na.png,ann\nb.png,bob\n")
+    _, note = find_patients(model.facts, tables[0])
+    assert note == "Patients were read from the column 'PatientID': 2 patients in 2 images."
+    _, note = find_patients(model.facts, tables)
+    assert note == (
+        "Patients were read from the column 'PatientID' or 'subject': 2 patients in 6 images."
+    )
+
+
 def test_images_of_no_patient_in_two_tables_are_not_one_patient(
     model: hilum.Model, tmp_path: Path
 ) -> None:

@@ -249,6 +249,20 @@ class TestDescription:
             assert point["accuracy"]["ci_low"] < point["accuracy"]["value"]
         assert found["curve"][-1]["accuracy"]["value"] > found["curve"][0]["accuracy"]["value"]
 
+    def test_what_is_not_known_is_referred_and_not_judged(self) -> None:
+        found = describe_referral(
+            [0, 0, 0, 0], [0, 1, 0, 0], ["", "", "low confidence", ""], [3, 2, 1, 4],
+            list("abcd"), positive=None, known=[True, True, False, False],
+        )  # fmt: skip
+        assert found["share_referred"]["value"] == 0.25
+        assert (found["accuracy_kept"]["value"], found["accuracy_kept"]["n"]) == (0.5, 2)
+        # Half referred: of the two that are left, one is not known.
+        last = found["curve"][-1]
+        assert last["share_referred"] == 0.5
+        assert (last["accuracy"]["value"], last["accuracy"]["n"]) == (1, 1)
+        none = describe_referral([0], [0], [""], [1.0], ["p"], positive=None, known=[False])
+        assert none["accuracy_kept"]["reason"] == "the truth is known of no image left"
+
     def test_nothing_left_and_nothing_at_all(self) -> None:
         found = describe_referral([0], [0], ["low confidence"], [1.0], ["p"], positive=1)
         assert found["accuracy_kept"]["reason"] == "every image is referred"

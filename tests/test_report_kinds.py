@@ -182,6 +182,12 @@ def test_a_label_is_a_run_of_two_classes(labels: Path) -> None:
     assert mass.about("Mass") is mass
 
 
+def test_images_surest_to_be_without_a_label_keep_their_order(labels: Path) -> None:
+    facts = copy.deepcopy(read_run(labels))
+    facts.predictions["p_Mass"] = np.geomspace(1e-40, 1e-17, len(facts.predictions))
+    assert (np.diff(facts.about("Mass").predictions["p_no Mass"]) < 0).all()
+
+
 def test_the_model_card_gives_each_label(labels: Path, label_page: Page) -> None:
     del label_page  # it is written with the report
     text = (labels / "model" / "README.md").read_text(encoding="utf-8")

@@ -214,3 +214,24 @@ def test_where_no_patient_is_known_each_image_is_one_of_its_own() -> None:
     assert np.array_equal(found.chosen, again.chosen)
     figures = measure_robustness(found, FACTS, alone)
     assert figures == measure_robustness(again, FACTS, named)
+
+
+@pytest.mark.parametrize("images", [1, 200])
+def test_of_unknown_patients_nothing_is_said(images: int) -> None:
+    """Copies of one file stay together as images of a patient do, without being called one."""
+    val = Samples(
+        pictures(400, side=8), np.arange(400) % 2, tuple(f"{i // images}" for i in range(400))
+    )
+    levels = choose_levels(0, for_curves=True, for_threshold=False)
+    found = predict_corrupted(
+        by_brightness,
+        by_brightness(val.pixels),
+        val,
+        levels,
+        LogProgress(),
+        patients_known=False,
+    )
+    assert found.reason == (
+        f"A sample of {len(found.chosen)} of 400 validation images, to keep this short beside "
+        "training. After so short a training, without the slightest changes."
+    )

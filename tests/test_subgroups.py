@@ -11,7 +11,7 @@ import pytest
 
 from hilum.errors import SettingError
 from hilum.estimates import Study, describe, study_of
-from hilum.subgroups import describe_subgroups
+from hilum.subgroups import check_columns, describe_subgroups
 from studies import study
 
 NAMES = ("normal", "pneumonia")
@@ -147,6 +147,15 @@ def test_only_some_columns_are_taken_unless_chosen() -> None:
     assert {row["column"] for row in chosen.rows} == {"c9"}
     with pytest.raises(SettingError, match="--subgroup sex: the data have no such column"):
         describe_subgroups(whole, table, columns=["sex"])
+
+
+def test_columns_are_checked_as_they_will_be_parted() -> None:
+    table = pd.DataFrame({"site": [f"s{k}" for k in range(60)], "dose": np.arange(60)})
+    check_columns(table, ["dose"])
+    check_columns(table[:50], ["site"])
+    for columns, wrong in ((["sex"], "no such column"), (["dose", "site"], "60 different values")):
+        with pytest.raises(SettingError, match=wrong):
+            check_columns(table, columns)
 
 
 def test_many_classes_are_averaged() -> None:

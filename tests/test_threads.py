@@ -25,7 +25,7 @@ def test_the_quota_of_a_container_is_kept_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "CGROUP", tmp_path)
-    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert available_cores() == 8
     for text, n_cores in (("max 100000", 8), ("250000 100000", 3), ("50000 100000", 1)):
         (tmp_path / "cpu.max").write_text(text)
@@ -36,7 +36,7 @@ def test_the_quota_of_an_older_system_is_kept_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "CGROUP", tmp_path)
-    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
     for text, n_cores in (("-1\n", 8), ("200000\n", 2)):

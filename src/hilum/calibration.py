@@ -208,8 +208,8 @@ def temperature_reason(temperature: float, y_true: ArrayLike) -> str:
         )
     if temperature <= LEAST_TEMPERATURE * 1.001:
         return (
-            f"Hardly any of the {len(y):,} validation images is on the wrong side; the "
-            "probabilities are sharpened only as far as the bound allows."
+            f"Sharper probabilities would fit the {len(y):,} validation images better still; they "
+            "are sharpened only as far as the bound allows."
         )
     too = "confident" if temperature > 1 else "cautious"
     return (

@@ -20,8 +20,9 @@ from hilum.errors import RunError
 from hilum.estimates import Study, fewer_patients
 from hilum.intervals import Estimate
 from hilum.metrics import rank_losses
-from hilum.multilabel import POSITIVE, mean_over_labels, two_classes
+from hilum.multilabel import POSITIVE, mean_over_labels, two_classes, with_complement
 from hilum.paired import (
+    ONE_SIDED,
     Difference,
     Sides,
     compare_areas,
@@ -260,10 +261,17 @@ class _Bench:
             if self.ordinal and probs is None:
                 names = (*_DECIDED, *_GRADED[:2])
             found = {name: value for name, value in study.figures.items() if name in names}
-        if rater.kind == "reader" and rater.probs is not None and not self.one_sided():
-            study = self.study(np.zeros((n, n_classes)), np.zeros(n, dtype=np.intp))
-            found["auroc"] = study.area(self.true == self.positive, rater.probs[:, 0])
+        if rater.kind == "reader" and rater.probs is not None:
+            found["auroc"] = self.area(rater.probs[:, 0])
         return found
+
+    def area(self, score: Floats) -> Estimate:
+        """AUROC of a reader's scores."""
+        true, n = self.true == self.positive, len(self.true)
+        if true.all() or not true.any():
+            return Estimate.undefined(ONE_SIDED, n)
+        study = self.study(np.zeros((n, len(self.class_names))), np.zeros(n, dtype=np.intp))
+        return study.area(true, score)
 
     def study(self, probs: Floats, called: Ints) -> Study:
         names, positive = self.class_names, self.positive
@@ -279,9 +287,6 @@ class _Bench:
             self.ordinal,
             self.block,
         )
-
-    def one_sided(self) -> bool:
-        return any((self.true == k).all() or not (self.true == k).any() for k in self.present)
 
     def differences(self, a: Rater, b: Rater) -> dict[str, Difference]:
         """Every figure's difference, in the order in which they are shown."""
@@ -303,7 +308,7 @@ class _Bench:
     def graded(self, a: Rater, b: Rater) -> dict[str, Difference]:
         """Differences of the figures that count how far answers lie from the truth."""
         kappa, error = _GRADED[:2]
-        everyone = np.ones(len(self.true), dtype=bool)
+        everyone, far = np.ones(len(self.true), dtype=bool), len(self.class_names) - 1.0
         if a.called is None or b.called is None:
             found = {name: self.undecided(name, a, b) for name in (kappa, error)}
         else:
@@ -314,7 +319,7 @@ class _Bench:
             ]
             found = {
                 kappa: compare_kappas(self.true, a.called, b.called, self.clusters),
-                error: mean_difference([off[0]], [off[1]], [everyone], self.clusters),
+                error: mean_difference([off[0]], [off[1]], [everyone], self.clusters, most=far),
             }
         losses = []
         for rater in (a, b):
@@ -359,7 +364,7 @@ class _Bench:
     def paired(self, a: list[Any], b: list[Any], among: list[Bools]) -> Difference:
         """Difference of means of shares, from what each patient adds to it."""
         if not among or not all(part.any() for part in among):
-            return Difference.undefined("no image has the class, or all have it", len(self.true))
+            return Difference.undefined(ONE_SIDED, len(self.true))
         inside = [
             [np.where(part, hits, 0.0) for hits, part in zip(rows, among, strict=True)]
             for rows in (a, b)
@@ -376,8 +381,8 @@ class _Bench:
             losses.append(
                 squares.sum(axis=1) if self.positive is None else squares[:, self.positive]
             )
-        everyone = np.ones(len(self.true), dtype=bool)
-        return mean_difference([losses[0]], [losses[1]], [everyone], self.clusters)
+        everyone, most = np.ones(len(self.true), dtype=bool), 2.0 if self.positive is None else 1.0
+        return mean_difference([losses[0]], [losses[1]], [everyone], self.clusters, most=most)
 
 
 @dataclass(frozen=True)
@@ -501,16 +506,13 @@ class _LabelBench:
 def _on_label(rater: Rater, k: int, known: Bools) -> Rater:
     """Give what a rater said of one label, on the images of which it is known."""
     called = None if rater.called is None else rater.called[known, k]
-    probs = None
-    if rater.probs is not None:
-        p = rater.probs[known, k]
-        probs = np.stack([1 - p, p], axis=1)
+    probs = None if rater.probs is None else with_complement(rater.probs[known, k])
     return Rater(rater.name, rater.kind, called, probs, rater.facts)
 
 
 def _lacking(figure: str, rater: Rater) -> str:
     """Say why a rater has no such figure."""
-    if figure == "brier":
+    if figure in ("brier", _GRADED[2]):
         return f"{rater.name} gave no probabilities"
     if figure == "auroc":
         return f"{rater.name} gave decisions and no scores"

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from hilum import intervals, resampling
 from hilum.calibration import LOGIT_ROUNDING, ROUNDING, log_odds, sigmoid
 from hilum.errors import DataError, SettingError
-from hilum.intervals import Interval
+from hilum.intervals import Estimate, Interval
 from hilum.resampling import Clusters
 
 Floats = NDArray[np.float64]
@@ -206,28 +206,17 @@ def share_figure(
     hit, of = np.asarray(hits, dtype=bool), np.asarray(among, dtype=bool)
     n = int(of.sum())
     if not n:
-        return {"value": None, "ci_low": None, "ci_high": None, "n": 0, "reason": reason}
+        return Estimate.undefined(reason, 0).as_json()
     value = float((hit & of).sum() / n)
-    return _figure(value, intervals.share(hit, clusters, of), n)
+    return Estimate(value, intervals.share(hit, clusters, of), n).as_json()
 
 
 def _mean_figure(values: Floats, clusters: Clusters, most: int) -> dict[str, Any]:
     if not len(values):
-        reason = "there are no images"
-        return {"value": None, "ci_low": None, "ci_high": None, "n": 0, "reason": reason}
+        return Estimate.undefined("there are no images", 0).as_json()
     if (values == values[0]).all():
         interval = Interval.missing("every set has the same size")
     else:
         counts = resampling.draw_patients(clusters.n, N_RESAMPLES, seed=0)
         interval = intervals.mean_loss(values, clusters, counts, most=float(most))
-    return _figure(float(values.mean()), interval, len(values))
-
-
-def _figure(value: float, interval: Interval, n: int) -> dict[str, Any]:
-    bounds: dict[str, Any]
-    if math.isnan(interval.ci_low):
-        bounds = {"ci_low": None, "ci_high": None, "n": n, "reason": interval.reason}
-    else:
-        low, high = interval.ci_low, interval.ci_high
-        bounds = {"ci_low": low, "ci_high": high, "n": n, "method": interval.method}
-    return {"value": value, **bounds}
+    return Estimate(float(values.mean()), interval, len(values)).as_json()

@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from hilum import intervals, reliability, resampling, utility
 from hilum.bands import reliability_curve
+from hilum.calibration import check_probabilities
+from hilum.calls import Target, called_classes
 from hilum.errors import DataError, SettingError
 from hilum.intervals import Estimate, Interval
 from hilum.metrics import (
@@ -32,9 +34,7 @@ from hilum.metrics import (
 )
 from hilum.ranking import Ranking, auroc_without, placements
 from hilum.resampling import Bools, Clusters, Floats, Ints, Weightings
-from hilum.targets import TargetKind, median_grade
-
-ROUNDING = 1e-6
+from hilum.targets import TargetKind
 
 _ONE_VS_REST = ("auroc", "average_precision", "sensitivity", "specificity", "precision", "f1")
 
@@ -120,7 +120,7 @@ def study_of(
 ) -> Study:
     """Check what `describe` was given, and decide each image; parameters and errors as there.
 
-    Without `patients_known`, `groups` only join identical files.
+    Without `patients_known`, `groups` only join copies of a file.
     """
     n_classes = len(class_names)
     array = np.asarray(probs, dtype=np.float64)
@@ -130,18 +130,14 @@ def study_of(
             "each class."
         )
     true, array = checked_probs(y_true, array)
-    # A softmax in float32 may exceed 1 by its rounding.
-    if len(array) and (array.min() < -ROUNDING or array.max() > 1 + ROUNDING):
-        raise DataError(
-            f"probs reaches from {array.min():.4g} to {array.max():.4g}: give probabilities in "
-            "[0, 1], not logits."
-        )
+    check_probabilities(array, "probs")
     _check_positive(n_classes, positive, threshold)
     clusters = Clusters.of(groups, len(true))
+    target = Target("ordinal" if ordinal else "classes", positive)
     return Study(
         true,
         array,
-        median_grade(array) if ordinal else _decide(array, positive, threshold),
+        called_classes(array, target, None if threshold is None else [threshold]),
         tuple(class_names),
         positive,
         replace(clusters, known=clusters.known and patients_known),
@@ -580,10 +576,3 @@ def _check_positive(n_classes: int, positive: int | None, threshold: float | Non
             f"{n_classes} classes have no positive one and no threshold; got positive={positive} "
             f"and threshold={threshold}: pass None for both."
         )
-
-
-def _decide(probs: Floats, positive: int | None, threshold: float | None) -> Ints:
-    """Return the class that is called."""
-    if positive is None or threshold is None:
-        return np.asarray(probs.argmax(axis=1))
-    return np.where(probs[:, positive] >= threshold, positive, 1 - positive).astype(np.intp)

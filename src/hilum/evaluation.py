@@ -183,10 +183,11 @@ def measure(
     predictions : DataFrame
         As `predict_split` returns it.
     groups : sequence of str
-        Patient of each row, with patients joined that share an identical file.
+        Patient of each row, with patients joined that share an identical file or, in a run, a
+        nearly identical one.
     patients_known : bool
-        Without, `n_patients` is null, and what is said is of images; identical files stay together
-        in the intervals all the same.
+        Without, `n_patients` is null, and what is said is of images; such files stay together in
+        the intervals all the same.
     columns : DataFrame, optional
         What samples.csv holds of each row, for figures of subgroups.
     prevalences : sequence of float
@@ -235,7 +236,8 @@ def measure_decisions(
     -------
     dict
         'conformal' where every model has prediction sets, 'referral' where every one has rules.
-        An answer of several labels is right where every known label is.
+        An answer of several labels is right where every known label is; of an image without a known
+        label it is neither right nor wrong.
     """
     rules = [model.facts.referral for _, model in parts]
     if any(each is None for each in rules):
@@ -243,11 +245,13 @@ def measure_decisions(
     facts = parts[0][1].facts
     names, positive = facts.class_names, facts.positive_index
     predictions = pd.concat([table for table, _ in parts])
+    known = None
     if facts.target == "multilabel":
         truth = truths(predictions, names, "multilabel")
         called = members(predictions["predicted"], names)
         wrong = (called != (truth == 1)) & ~np.isnan(truth)
         y_true, called = np.zeros(len(wrong), dtype=np.intp), wrong.any(axis=1).astype(np.intp)
+        known = ~np.isnan(truth).all(axis=1)
     else:
         y_true, called = (
             np.array([names.index(name) for name in predictions[column]])
@@ -263,7 +267,13 @@ def measure_decisions(
             y_true, np.concatenate(whole), groups, class_names=list(names), coverage=coverage
         )
     found["referral"] = describe_referral(
-        y_true, called, list(predictions["reason"]), margins, groups, positive=positive
+        y_true,
+        called,
+        list(predictions["reason"]),
+        margins,
+        groups,
+        positive=positive,
+        known=known,
     )
     return found
 

@@ -28,12 +28,13 @@ from hilum.inference import load
 from hilum.looks import empty_looks, make_look
 from hilum.names import quoted
 from hilum.patient_figures import pool_predictions
+from hilum.patients import patient_of_each
 from hilum.preparation import DataOptions, check_unreadable, describe_data
 from hilum.progress import Progress
 from hilum.records import Run, data_facts, load_prepared
-from hilum.scan import scan, unchanged_picture
+from hilum.scan import reading_notes, scan, unchanged_picture
 from hilum.splits import join_groups
-from hilum.subgroups import choose_columns
+from hilum.subgroups import check_columns
 from hilum.tables import SUFFIXES, read_table
 from hilum.targets import label_columns, truths
 from hilum.threads import in_threads
@@ -121,12 +122,14 @@ def evaluate_on(
     _check_free(path, dataset)
     if options.dicom_columns:
         dataset = add_header_columns(dataset, progress)
-    choose_columns(dataset.table, subgroups)
+    check_columns(dataset.table, subgroups or ())
     for line in describe_data(dataset):
         progress.say(line)
     scanned = scan(dataset, progress)
     samples = scanned.samples
     check_unreadable(samples, dataset, options)
+    for line in reading_notes(samples):
+        progress.say(line)
     samples["group"] = _groups(samples)
     samples = samples.assign(
         **map_labels(samples, dataset.class_names, mapped, model.class_names)
@@ -200,11 +203,9 @@ def _own_columns(data: Path, columns: Columns | None, names: Sequence[str]) -> C
 
 def _groups(samples: pd.DataFrame) -> list[str]:
     """Return the patient of each image, an image of its own where none is known."""
-    own = "#" + samples["path"]
-    groups = samples["patient"].where(samples["patient"] != "", own)
     # What cannot be read has no content to share.
-    contents = samples["sha256"].where(~samples["excluded"], own)
-    return join_groups(list(groups), list(contents))
+    contents = samples["sha256"].where(~samples["excluded"], "#" + samples["path"])
+    return join_groups(list(patient_of_each(samples)), list(contents))
 
 
 def match_classes(

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hilum.names import NONE, SET_SEPARATOR
-from hilum.patients import count_named
+from hilum.patients import count_named, patient_of_each
 from hilum.symmetry import WHAT, Mirror, Side, find_sides
 
 CHUNK = 1024  # looks read at once
@@ -277,7 +277,7 @@ def _groups(train: pd.DataFrame) -> pd.Series[Any]:
     if "group" in train.columns:
         return train["group"]
     if "patient" in train.columns:
-        return train["patient"].where(train["patient"] != "", "#" + train["path"])
+        return patient_of_each(train)
     return train["path"]
 
 

@@ -63,7 +63,7 @@ def average_precision(
 ) -> float:
     """Sum over thresholds of precision times the gain in sensitivity (no interpolation).
 
-    NaN without positives. Parameters and errors as in `auroc`.
+    NaN without positives or without negatives. Parameters and errors as in `auroc`.
 
     Examples
     --------

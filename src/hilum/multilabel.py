@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hilum import intervals, resampling, utility
+from hilum.calibration import below_one
 from hilum.errors import DataError
 from hilum.estimates import Study, fewer_patients, mean_of, study_of
 from hilum.intervals import Estimate, Interval
-from hilum.resampling import Bools, Clusters, Ints
+from hilum.resampling import Bools, Clusters, Floats, Ints
 
 MACRO = (
     *("accuracy", "balanced_accuracy", "auroc", "average_precision"),
@@ -39,6 +40,15 @@ POSITIVE = 1
 def two_classes(label: str) -> tuple[str, str]:
     """Name the two classes of a label: without it, and with it."""
     return f"no {label}", label
+
+
+def with_complement(probs: Floats) -> Floats:
+    """Turn probabilities of a label (n_samples,) into those of its two classes (n_samples, 2).
+
+    1 - p is exactly 1 for every p below 10⁻¹⁶, of which a rare label has many: the images surest to
+    be without it would be ranked as one.
+    """
+    return np.stack([below_one(probs), probs], axis=1)
 
 
 def describe_labels(
@@ -123,7 +133,7 @@ def label_study(
         p = array[known, k]
         study = study_of(
             true[known, k],
-            np.stack([1 - p, p], axis=1),
+            with_complement(p),
             class_names=two_classes(name),
             positive=POSITIVE,
             threshold=thresholds[name],

@@ -106,10 +106,11 @@ def choose_operating_point(
     -----
     Thresholds lie midway between neighbouring scores (of 'robust': of samples as they are and
     corrupted), so that rounding on another device does not turn a decision; scores that differ by
-    less than 1e-6 are not parted. Thresholds that call everything positive or everything negative
-    are no decision and not considered. Of thresholds that keep a rule equally well, the one with
-    the highest sensitivity is taken ('specificity:X': with the highest specificity): a missed case
-    is mostly the graver mistake, and the choice does not hang on the order of the samples.
+    less than 1e-6, and in log-odds by less than 1e-4, are not parted. Thresholds that call
+    everything positive or everything negative are no decision and not considered. Of thresholds
+    that keep a rule equally well, the one with the highest sensitivity is taken ('specificity:X':
+    with the highest specificity): a missed case is mostly the graver mistake, and the choice does
+    not hang on the order of the samples.
     """
     kind, numbers = parse_rule(rule)
     score = np.asarray(y_score, dtype=np.float64)

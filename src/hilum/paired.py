@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +26,11 @@ MAX_FLIPPED = 1000
 
 # Patients that differ, up to which all ways of flipping are tried: at most 8,192.
 ALL_FLIPS = 13
+
+# Sign flips held at once: as float64 16 MB.
+_FLIPS_AT_ONCE = 2_000_000
+
+ONE_SIDED = "no image has the class, or all have it"
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def compare_areas(
     """
     n = int(np.any([side for pair in questions for side in pair], axis=0).sum()) if questions else 0
     if not questions or not all(side.any() for pair in questions for side in pair):
-        return Difference.undefined("no image has the class, or all have it", n)
+        return Difference.undefined(ONE_SIDED, n)
     values = np.zeros(2)
     areas: list[float] = []
     moved = np.zeros(clusters.n)
@@ -185,12 +190,8 @@ def compare_kappas(true: Ints, a: Ints, b: Ints, clusters: Clusters, seed: int =
 def _exchanged(a: Floats, b: Floats, value: float, seed: int) -> float:
     """P-value of a difference of kappas whose sums over patients are exchanged at random."""
     differ = np.flatnonzero((a != b).any(axis=1))
-    if len(differ) <= ALL_FLIPS:
-        flips = np.array(list(itertools.product((0.0, 1.0), repeat=len(differ))))
-    else:
-        rng = np.random.default_rng(seed)
-        flips = rng.integers(0, 2, size=(N_FLIPS, len(differ)), dtype=np.int8).astype(np.float64)
-    change = flips @ (b - a)[differ]
+    moved = (b - a)[differ]
+    change = np.concatenate([flips @ moved for flips in _flips(len(differ), seed)])
     drawn = kappa_of(a.sum(axis=0) + change) - kappa_of(b.sum(axis=0) - change)
     as_great = np.abs(drawn) >= abs(value) - 1e-12
     if len(differ) <= ALL_FLIPS:
@@ -198,8 +199,30 @@ def _exchanged(a: Floats, b: Floats, value: float, seed: int) -> float:
     return (1 + int(as_great.sum())) / (1 + N_FLIPS)
 
 
+def _flips(n_patients: int, seed: int) -> Iterator[Floats]:
+    """Say for whom two raters exchange answers (n_rows, n_patients): 1 for these, 0 for the others.
+
+    Of few patients in every way; of more N_FLIPS times at random, some at once, since all would
+    take 8 GB for 100,000 patients. The numbers are those of one drawing: NumPy takes four of them
+    from a word, and rows by fours leave none over.
+    """
+    if n_patients <= ALL_FLIPS:
+        yield np.array(list(itertools.product((0.0, 1.0), repeat=n_patients)))
+        return
+    rng = np.random.default_rng(seed)
+    step = 4 * max(1, _FLIPS_AT_ONCE // (4 * n_patients))
+    for start in range(0, N_FLIPS, step):
+        n_rows = min(step, N_FLIPS - start)
+        yield rng.integers(0, 2, size=(n_rows, n_patients), dtype=np.int8).astype(np.float64)
+
+
 def mean_difference(
-    a: Sequence[Floats], b: Sequence[Floats], among: Sequence[Bools], clusters: Clusters
+    a: Sequence[Floats],
+    b: Sequence[Floats],
+    among: Sequence[Bools],
+    clusters: Clusters,
+    *,
+    most: float = 1.0,
 ) -> Difference:
     """Compare means over images, or means of such means, of the same images, by patient.
 
@@ -210,6 +233,8 @@ def mean_difference(
     among : sequence of bool arrays of shape (n_samples,)
         The sets.
     clusters : Clusters
+    most : float
+        By how much the two values of one image can differ.
 
     References
     ----------
@@ -241,12 +266,12 @@ def mean_difference(
         return Difference(Estimate(value, short, n), None)
     if not np.abs(differences).max() > 1e-15:
         least = min(resampling.kish(clusters.totals(part)) for part in among)
-        unseen = intervals.never_seen(least).ci_high
+        unseen = intervals.never_seen(least, most).ci_high
         same = Interval(-unseen, unseen, "bound for unseen differences")
         return Difference(Estimate(value, same, n), 1.0)
     error = math.sqrt(n_patients / (n_patients - 1) * float(spread @ spread))
     if error < 1e-12:
-        alike = _all_alike(a, b, among, clusters)
+        alike = _all_alike(a, b, among, clusters, most)
         return Difference(Estimate(value, alike, n), _flipped(differences, n_patients))
     half = intervals.quantile_of(spread, n_patients) * error
     interval = Interval(value - half, value + half, "differences of patients, Student's t")
@@ -254,25 +279,22 @@ def mean_difference(
 
 
 def _all_alike(
-    a: Sequence[Floats], b: Sequence[Floats], among: Sequence[Bools], clusters: Clusters
+    a: Sequence[Floats],
+    b: Sequence[Floats],
+    among: Sequence[Bools],
+    clusters: Clusters,
+    most: float,
 ) -> Interval:
     """Bound a mean of differences that are the same for every patient of each set.
 
-    As many patients as stay unseen with a probability of 1 in 40 may differ by as much as shares
-    can, either way.
+    As many patients as stay unseen with a probability of 1 in 40 may differ by `most`, either way.
     """
     low = high = 0.0
     for x, y, part in zip(a, b, among, strict=True):
-        off = (x - y)[part]
-        if np.abs(off).max() > 1:
-            return Interval.missing(
-                "every patient differs alike, so nothing tells how sure the difference is"
-            )
-        mean = float(off.mean())
+        mean = float((x - y)[part].mean())
         unseen = intervals.never_seen(resampling.kish(clusters.totals(part))).ci_high
-        assert unseen is not None
-        low += (mean - unseen * (1 + mean)) / len(among)
-        high += (mean + unseen * (1 - mean)) / len(among)
+        low += (mean - unseen * (most + mean)) / len(among)
+        high += (mean + unseen * (most - mean)) / len(among)
     return Interval(low, high, "bound for unseen differences")
 
 

@@ -18,6 +18,7 @@ from hilum.calls import Target, decide
 from hilum.estimates import Study, study_of
 from hilum.model import LockedPoint, ModelFacts, PatientRules
 from hilum.multilabel import LabelStudy, label_study
+from hilum.patients import patient_of_each
 from hilum.pooling import (
     NO_LABEL,
     LockedPooling,
@@ -133,7 +134,7 @@ class _Pooled(NamedTuple):
 
 def patient_names(rows: pd.DataFrame) -> list[str]:
     """Return the patient of each row; an image without one is a patient of its own."""
-    return list(rows["patient"].where(rows["patient"] != "", "#" + rows["path"]))
+    return list(patient_of_each(rows))
 
 
 def pool_predictions(predictions: pd.DataFrame, facts: ModelFacts) -> pd.DataFrame:
@@ -190,7 +191,8 @@ def measure_patients(
     parts : sequence of (DataFrame, ModelFacts)
         Predictions, and the model that made them; several where folds are taken together.
     groups : sequence of str
-        Patient of each row of all parts, with patients joined that share an identical file.
+        Patient of each row of all parts, with patients joined that share an identical file or, in
+        a run, a nearly identical one.
     patients_known : bool
     prevalences : tuple of float
 
@@ -198,8 +200,9 @@ def measure_patients(
     -------
     dict
         'patients': the figures, n counting patients, with 'pooling', 'n_images', 'n_several'
-        (patients with several images) and 'n_mixed' (patients whose images have different
-        labels). None where there is nothing to pool, and then 'patients_reason' says why.
+        (patients with several images), 'n_mixed' (patients whose images have different labels) and
+        'n_left_out' (those of them without one label, whom the other counts leave out too). None
+        where there is nothing to pool, and then 'patients_reason' says why.
     """
     reason = _nothing_to_pool(parts, patients_known)
     if reason:
@@ -223,11 +226,12 @@ def measure_patients(
     )
     one = facts if len(parts) == 1 else None
     methods = {each.patient_pooling.method for _, each in parts if each.patient_pooling}
+    n_images = pooled["n_images"][~undefined]
     return {
         "patients": {
             "pooling": methods.pop() if len(methods) == 1 else None,
-            "n_images": len(rows),
-            "n_several": int((pooled["n_images"] > 1).sum()),
+            "n_images": int(n_images.sum()),
+            "n_several": int((n_images > 1).sum()),
             "n_mixed": n_mixed,
             "n_left_out": int(undefined.sum()),
             "note": _note(target, n_mixed, int(undefined.sum())),

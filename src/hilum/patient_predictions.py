@@ -118,9 +118,10 @@ def predict_patients(
     ModelError
         If the model has no rule for patients, since none was known in its training data.
     DataError
-        If it is not known which images belong to which patient, or the pattern fits some only.
+        If it is not known which images belong to which patient, the pattern fits some only, or a
+        table has no such column.
     SettingError
-        If the pattern is not a regular expression, or there is no such column.
+        If the pattern is not a regular expression.
 
     Examples
     --------
@@ -159,16 +160,19 @@ def find_patients(
     paths: list[str] = []
     shown: list[str] = []
     stated: list[str] = []
+    columns: list[str] = []
     for item in items:
         names = [name for name, _ in open_inputs(item)]
         paths += names
         shown += names if len(items) == 1 else [name_among(item, name) for name in names]
-        stated += _stated(Path(item), len(names), patient_column)
+        values, column = _stated(Path(item), len(names), patient_column)
+        stated += values
+        columns += [column] if column else []
     found, told = recognise(
         [path.replace("\\", "/") for path in paths],
         pattern=patient_pattern,
         column=stated,
-        column_name=patient_column or "patient",
+        column_name="' or '".join(dict.fromkeys(columns)),  # each table may have its own
     )
     if told.source == "none":
         raise DataError(
@@ -180,10 +184,10 @@ def find_patients(
     return [patient or path for patient, path in pairs], told.description
 
 
-def _stated(path: Path, n: int, wanted: str | None) -> list[str]:
-    """Return the patient that a table states for each of its images, '' where there is none."""
+def _stated(path: Path, n: int, wanted: str | None) -> tuple[list[str], str]:
+    """Return the patient that a table states for each of its images, and the column; '' if none."""
     if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
-        return [""] * n
+        return [""] * n, ""
     from hilum.columns import usual_columns
     from hilum.tables import read_table
 
@@ -193,14 +197,16 @@ def _stated(path: Path, n: int, wanted: str | None) -> list[str]:
             raise DataError(
                 f"{path} has no column '{wanted}'. Its columns are: {', '.join(table.columns)}."
             )
-        return [str(value) for value in table[wanted]]
+        return [str(value) for value in table[wanted]], wanted
     columns = usual_columns(table, "patient")
     if len(columns) > 1:
         raise DataError(
             f"{path} has several columns that may be the patient: {', '.join(columns)}. Say which "
             "by --patient-column."
         )
-    return [str(value) for value in table[columns[0]]] if columns else [""] * n
+    if not columns:
+        return [""] * n, ""
+    return [str(value) for value in table[columns[0]]], columns[0]
 
 
 def pool_images(

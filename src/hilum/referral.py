@@ -187,7 +187,7 @@ def choose_rules(
     set_coverage, uncertain_share, unlike_share : float or None
         What is wanted; None switches a rule off.
     patients_known : bool
-        Without, every image (or identical file) counts as a patient, and reasons say images.
+        Without, every image (with its copies) counts as a patient, and reasons say images.
 
     Returns
     -------
@@ -326,6 +326,7 @@ def describe_referral(
     groups: ArrayLike,
     *,
     positive: int | None,
+    known: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Give the share referred, by reason, and what the answers left are worth, for metrics.json.
 
@@ -339,6 +340,9 @@ def describe_referral(
         As `certainty` returns them; the curve refers the least certain first.
     groups : array of shape (n_samples,)
     positive : int or None
+    known : bool array of shape (n_samples,), optional
+        Of which images the truth is known; the others may be referred, and are neither right nor
+        wrong. By default of all.
 
     Returns
     -------
@@ -350,14 +354,15 @@ def describe_referral(
     clusters = Clusters.of(groups, len(y))
     referred = np.array([reason != "" for reason in reasons], dtype=bool)
     everyone = np.ones(len(y), dtype=bool)
+    of_these = everyone if known is None else np.asarray(known, dtype=bool)
     split = [reason.split(SEPARATOR) for reason in reasons]
-    kept = _figures(y, pred, ~referred, clusters, positive)
+    kept = _figures(y, pred, ~referred, of_these, clusters, positive)
     order = np.argsort(np.asarray(margins), kind="stable")
     curve = []
     for share in CURVE_SHARES:
         left = everyone.copy()
         left[order[: round(share * len(y))]] = False
-        figures = _figures(y, pred, left, clusters, positive)
+        figures = _figures(y, pred, left, of_these, clusters, positive)
         curve.append({"share_referred": float(1 - left.mean()) if len(y) else None, **figures})
     return {
         "share_referred": share_figure(referred, everyone, clusters, "there are no images"),
@@ -374,16 +379,23 @@ def describe_referral(
 
 
 def _figures(
-    y: NDArray[Any], pred: NDArray[Any], left: Bools, clusters: Clusters, positive: int | None
+    y: NDArray[Any],
+    pred: NDArray[Any],
+    left: Bools,
+    known: Bools,
+    clusters: Clusters,
+    positive: int | None,
 ) -> dict[str, Any]:
-    """Figures of the images that are left."""
-    figures = {"accuracy": share_figure(y == pred, left, clusters, "every image is referred")}
+    """Figures of the images that are left and whose truth is known."""
+    among = left & known
+    lost = "the truth is known of no image left" if left.any() else "every image is referred"
+    figures = {"accuracy": share_figure(y == pred, among, clusters, lost)}
     if positive is not None:
         none = "no such image is left"
         figures["sensitivity"] = share_figure(
-            pred == positive, left & (y == positive), clusters, none
+            pred == positive, among & (y == positive), clusters, none
         )
         figures["specificity"] = share_figure(
-            pred != positive, left & (y != positive), clusters, none
+            pred != positive, among & (y != positive), clusters, none
         )
     return figures

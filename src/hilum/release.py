@@ -211,7 +211,14 @@ def make_release(
     corrupted = None
     if curves or for_threshold:
         levels = choose_levels(n_trained, for_curves=curves, for_threshold=for_threshold)
-        corrupted = predict_corrupted(predictor(onnx), found.probabilities, val, levels, progress)
+        corrupted = predict_corrupted(
+            predictor(onnx),
+            found.probabilities,
+            val,
+            levels,
+            progress,
+            patients_known=basis.patients_known,
+        )
     choosing = corrupted if for_threshold else None
     thresholds = _lock_thresholds(found.probabilities, choosing, basis)
     rules, references = _lock_rules(graph, found, thresholds, basis)

@@ -40,7 +40,7 @@ class Clusters:
         Number of patients.
     known : bool
         False where no patient is known and every image counts as a patient of its own, or with
-        the images of an identical file.
+        the copies of its file.
     """
 
     index: Ints

@@ -136,6 +136,8 @@ def predict_corrupted(
     val: Samples,
     levels: Levels,
     progress: Progress,
+    *,
+    patients_known: bool = True,
 ) -> CorruptedPredictions:
     """Predict validation images under every corruption.
 
@@ -149,8 +151,11 @@ def predict_corrupted(
         Validation images; where no patient is known, each is one of its own.
     levels : Levels
         As `choose_levels` returns them.
+    patients_known : bool
+        Without, the reason speaks of images alone.
     """
-    chosen, is_whole, why = _sample(val, levels.n_affordable)
+    chosen, is_whole = _sample(val, levels.n_affordable)
+    why = _reason(len(chosen), len(val), is_whole=is_whole, patients_known=patients_known)
     if levels.curves_lack_some:
         why += " After so short a training, without the slightest changes."
     images = np.asarray(val.pixels[chosen])
@@ -206,13 +211,13 @@ def _patients(val: Samples) -> list[str]:
     return list(val.groups or map(str, range(len(val))))
 
 
-def _sample(val: Samples, n_affordable: int) -> tuple[NDArray[np.intp], bool, str]:
-    """Choose the images to corrupt, tell whether their patients are whole, and say why these."""
+def _sample(val: Samples, n_affordable: int) -> tuple[NDArray[np.intp], bool]:
+    """Choose the images to corrupt, and tell whether their patients are whole."""
     n, patients = len(val), np.asarray(_patients(val))
     n_room = MOST_PIXELS // (val.pixels.shape[1] * val.pixels.shape[2])
     most = max(LEAST_IMAGES, min(n_affordable, n_room))
     if n <= most:
-        return np.arange(n), True, "All validation images."
+        return np.arange(n), True
     strata = _strata(val.labels)
     # What a patient may fill of the sample.
     part = max(most // len(set(patients)), math.ceil(most / LEAST_PATIENTS))
@@ -224,13 +229,18 @@ def _sample(val: Samples, n_affordable: int) -> tuple[NDArray[np.intp], bool, st
         chosen = chosen[parts == "in"]
     if len(chosen) > most + part:  # where so many classes have one patient each
         chosen = chosen[np.linspace(0, len(chosen) - 1, most).astype(np.intp)]
-    is_whole = len(chosen) == np.isin(patients, patients[chosen]).sum()
-    which = "whole patients" if is_whole else "of patients with many some, evenly spaced"
-    why = (
-        f"A sample of {len(chosen):,} of {n:,} validation images, {which}, to keep this short "
-        "beside training."
+    return chosen, bool(len(chosen) == np.isin(patients, patients[chosen]).sum())
+
+
+def _reason(n_chosen: int, n: int, *, is_whole: bool, patients_known: bool) -> str:
+    """Say why so many images, and which."""
+    if n_chosen == n:
+        return "All validation images."
+    which = " whole patients," if is_whole else " of patients with many some, evenly spaced,"
+    return (
+        f"A sample of {n_chosen:,} of {n:,} validation images,{which if patients_known else ''} to "
+        "keep this short beside training."
     )
-    return chosen, is_whole, why
 
 
 def _strata(labels: Labels) -> Strata:

@@ -37,7 +37,8 @@ def study_predictions(
     positive : int or None
         Of two classes, the one that is looked for.
     groups : array of shape (n_samples,)
-        Patient of each row, with patients joined that share an identical file.
+        Patient of each row, with patients joined that share an identical file or, in a run, a
+        nearly identical one.
     patients_known : bool
         Without, what is said is of images.
     """

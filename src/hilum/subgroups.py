@@ -83,7 +83,7 @@ def describe_subgroups(
     Raises
     ------
     SettingError
-        If the table has no such column.
+        If the table has no such column, or one that was chosen has too many values for groups.
     """
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
@@ -148,6 +148,18 @@ def choose_columns(table: pd.DataFrame, columns: Sequence[str] | None) -> list[s
                 f"{there}."
             )
     return list(dict.fromkeys(columns))
+
+
+def check_columns(table: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse columns that cannot part images, before hours of predicting them.
+
+    Raises
+    ------
+    SettingError
+        If there is no such column, or one has too many values for groups.
+    """
+    for column in choose_columns(table, columns):
+        _levels(table[column].astype(str), column, chosen=True)
 
 
 def _levels(

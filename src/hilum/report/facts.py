@@ -17,7 +17,7 @@ from hilum.calls import over_shares
 from hilum.errors import RunError
 from hilum.estimates import target_of
 from hilum.files import read_json
-from hilum.multilabel import POSITIVE, two_classes
+from hilum.multilabel import POSITIVE, two_classes, with_complement
 from hilum.targets import TargetKind, members
 
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
@@ -410,7 +410,8 @@ def _of_label(facts: RunFacts, label: str) -> RunFacts:
     predictions = _told_apart(facts.predictions, facts.class_names, k)
     called = members(predictions["predicted"], facts.class_names)[:, k]
     predictions["predicted"] = np.where(called, names[POSITIVE], names[1 - POSITIVE])
-    predictions[f"p_{names[1 - POSITIVE]}"] = 1 - predictions[f"p_{label}"]
+    probs = predictions[f"p_{label}"].to_numpy(dtype=float)
+    predictions[[f"p_{name}" for name in names]] = with_complement(probs)
     run = {
         **facts.run,
         "class_names": names,
