@@ -107,7 +107,8 @@ def test_names_like_those_of_masks_without_an_image_beside(tmp_path: Path) -> No
     # Elsewhere, and so another image.
     write_image(tmp_path / "a" / "left" / "face.png")
     write_folder(tmp_path, {"masks of wood": 1, "b/unmasked": 1, "b/gtx": 1})
-    assert len(load_dataset(tmp_path)) == 9
+    write_folder(tmp_path, {"b/GT01": 1, "b/GT-012": 1, "b/seg_2": 1})  # patients, or segments
+    assert len(load_dataset(tmp_path)) == 12
 
 
 def test_wrapping_folders_are_opened_and_told(tmp_path: Path) -> None:

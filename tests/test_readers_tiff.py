@@ -224,8 +224,8 @@ def test_pages_are_frames_and_odd_pages_are_noted() -> None:
     picture = read(file.getvalue())
     assert picture.pixels[:, 0, 0, 0].tolist() == [1, 2, 3]
     assert picture.facts.notes == (
-        "1 thumbnail or mask page was left out",
-        "2 further pages were left out, of another size or kind than the first",
+        "pages left out that are thumbnails or masks: 1",
+        "pages left out, of another size or kind than the first: 2",
     )
 
 

@@ -215,6 +215,7 @@ def test_a_class_of_one_patient_cannot_be_held_out() -> None:
     labels = np.array([0, 1] * 20 + [2] * 6)
     groups = np.array([f"P{k}" for k in range(40)] + ["one"] * 6)
     assert make_folds(labels, groups, 0) == []
+    assert make_folds(np.arange(60), np.arange(60).astype(str), 0) == []
 
 
 def test_the_least_side_is_taken_that_is_not_clearly_worse() -> None:

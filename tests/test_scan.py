@@ -126,8 +126,9 @@ def test_what_readers_note_is_kept_and_told_by_kind(tmp_path: Path) -> None:
     for path, n_bytes in (("a/0.png", 7), ("a/2.png", 1234), ("b/1.png", 56)):
         with (tmp_path / path).open("ab") as file:
             file.write(bytes(n_bytes))
-    pages = [Image.new("L", (size, size)) for size in (9, 5)]
-    pages[0].save(tmp_path / "b" / "two.tif", save_all=True, append_images=pages[1:])
+    pages = [Image.new("L", (size, size)) for size in (9, 5, 5)]
+    for n, name in ((1, "b/two.tif"), (2, "b/three.tif")):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1 : n + 1])
     (tmp_path / "b" / "words.png").write_bytes(b"no image at all")
     samples = scan(load_dataset(tmp_path), LogProgress()).samples
     kept = samples.set_index("path")["notes"]
@@ -135,7 +136,8 @@ def test_what_readers_note_is_kept_and_told_by_kind(tmp_path: Path) -> None:
     assert kept["a/1.png"] == ""
     told = (
         "3 images, such as a/0.png: 7 to 1,234 bytes after the end of the PNG were ignored.",
-        "1 image, b/two.tif: 1 further page was left out, of another size or kind than the first.",
+        "2 images, such as b/three.tif: pages left out, of another size or kind than the first: "
+        "1 to 2.",
     )
     assert reading_notes(samples) == told
     # As they come back from samples.csv, and from one of before notes were kept.

@@ -49,10 +49,15 @@ _MASK_WORDS = (
     *(r"[a-z]*masks?", r"segs?", r"segmentations?", r"overlays?", r"contours?", r"superpixels?"),
     *(r"annotat(?:ed|ions?)", r"ground[ _-]?truths?", r"gt"),
 )
-_MASK_NAME = re.compile(
-    rf"(?:(?P<of>.*[^ ._-])[ ._-]+)?(?:{'|'.join(_MASK_WORDS)})[ ._-]*\(?\d*\)?", re.IGNORECASE
+_MASK_FOLDER = re.compile(
+    rf"(?:(?P<of>.*[^ ._-])[ ._-]+)?(?:{'|'.join(_MASK_WORDS)})", re.IGNORECASE
 )
-"""What masks and overlays are called: a folder 'lung masks', or 'a_mask_1' beside 'a'."""
+"""What folders of masks and overlays are called, such as 'lung masks'.
+
+With a number it may be a patient ('GT01') or a part of an organ ('seg_4')."""
+
+_MASK_FILE = re.compile(rf"{_MASK_FOLDER.pattern}[ ._-]*\(?\d*\)?", re.IGNORECASE)
+"""What masks and overlays are called beside their image: 'a_mask_1' beside 'a'."""
 
 ImageRow = tuple[Path, Path, str]
 """An image, the folder of its class, and its split or ''."""
@@ -301,7 +306,7 @@ def _check_masks(root: Path, places: Iterable[_Place]) -> None:
         f"Move them out of {root}, rename what is none, or give a CSV table with the columns path "
         "and label."
     )
-    apart = [place for place in places if any(map(_MASK_NAME.fullmatch, place.inner))]
+    apart = [place for place in places if any(map(_MASK_FOLDER.fullmatch, place.inner))]
     if apart:
         raise DataError(
             f"{root} holds images in folders named like masks or overlays inside its classes, such "
@@ -321,7 +326,7 @@ def _check_masks(root: Path, places: Iterable[_Place]) -> None:
 
 def _masks_beside(images: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     """Pair masks with the image in the same folder whose name they extend."""
-    named = [(path, _MASK_NAME.fullmatch(_stem(path))) for path in images]
+    named = [(path, _MASK_FILE.fullmatch(_stem(path))) for path in images]
     found = [(path, match["of"]) for path, match in named if match and match["of"]]
     by_stem = {_stem(path): path for path in images} if found else {}
     for path, of in found:

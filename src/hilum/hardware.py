@@ -31,16 +31,12 @@ class Hardware:
 def find_hardware(wanted: str = "auto") -> Hardware:
     """Find the fastest device, or describe the wanted one ('cpu', 'cuda', 'mps').
 
-    PyTorch is kept to the cores that this process may use: under the quota of a container, which
-    it does not know, more threads would be halted in turns.
-
     Raises
     ------
     SettingError
         If the wanted one is not there.
     """
     n_cores = available_cores()
-    torch.set_num_threads(min(torch.get_num_threads(), n_cores))
     is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not is_there.get(wanted, True):
         raise SettingError(
@@ -53,6 +49,15 @@ def find_hardware(wanted: str = "auto") -> Hardware:
     if wanted == "mps" or (wanted == "auto" and is_there["mps"]):
         return Hardware("mps", "the Apple GPU", n_cores, False)
     return Hardware("cpu", _cpu_name(), n_cores, _cpu_has_bfloat16())
+
+
+def keep_to_cores() -> None:
+    """Let PyTorch take no more threads than there are cores that this process may use.
+
+    Under the quota of a container, which it does not know, more would be halted in turns. It holds
+    for the whole process from then on.
+    """
+    torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
 
 
 def _cpu_name() -> str:

@@ -29,6 +29,7 @@ from hilum.backbones import Backbone
 from hilum.batches import Samples, to_tensor
 from hilum.errors import SettingError
 from hilum.files import write_csv
+from hilum.hardware import keep_to_cores
 from hilum.losses import class_weights, log_priors, validation_loss, validation_scores, why_no_auroc
 from hilum.memory import keep_pages
 from hilum.networks import Network, build_network
@@ -91,6 +92,7 @@ def train_probe(
     is resumed fits again, to the same weights.
     """
     keep_pages()
+    keep_to_cores()
     started = time.monotonic()
     network = probe_network(settings, class_names, train.pixels)
     features, rows = find_features(network, train, settings, progress)

@@ -201,7 +201,7 @@ def measure_patients(
     dict
         'patients': the figures, n counting patients, with 'pooling', 'n_images', 'n_several'
         (patients with several images), 'n_mixed' (patients whose images have different labels) and
-        'n_left_out' (those of them without one label, whom the other counts leave out too). None
+        'n_left_out' (those without a label, whom n, 'n_images' and 'n_several' leave out). None
         where there is nothing to pool, and then 'patients_reason' says why.
     """
     reason = _nothing_to_pool(parts, patients_known)

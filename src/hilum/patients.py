@@ -12,12 +12,13 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal
 
 from hilum.errors import DataError, SettingError
 from hilum.names import plain_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Source = Literal["column", "pattern", "known_pattern", "none"]
 

@@ -24,7 +24,7 @@ from hilum.cache_rooms import cache_folder
 from hilum.errors import HilumError
 from hilum.files import read_json, write_json
 from hilum.fine_tuning import freeze
-from hilum.hardware import Hardware
+from hilum.hardware import Hardware, keep_to_cores
 from hilum.losses import make_loss
 from hilum.memory import keep_pages
 from hilum.networks import NETWORK_SETTINGS, build_network
@@ -91,23 +91,24 @@ def probe(settings: Settings, n_classes: int, hardware: Hardware, *, again: bool
         Of the network and the optimizer; precision and layout may be 'auto'.
     hardware : Hardware
     again : bool
-        Time it though that was done before. What is faster is kept: other work on the machine
-        makes steps slower, and nothing makes them faster.
+        Time it though that was done before, and keep nothing of it: the same machine is to pick
+        the same the next time.
 
     Returns
     -------
     Probe
         From the cache where this machine was asked the same before.
     """
+    keep_to_cores()
     if _work(settings, n_classes) < LEAST_WORK:
         return Probe("float32", "channels_last", {})
     path = cache_folder() / "probes" / f"{_key(settings, n_classes, hardware)}.json"
+    if again:
+        return _measure(settings, n_classes, hardware)
     known = _recall(path)
-    if known is not None and not again:
+    if known is not None:
         return known
     found = _measure(settings, n_classes, hardware)
-    if known is not None and known.rate >= found.rate:
-        return known
     with contextlib.suppress(HilumError):  # a cache that cannot be written costs a second
         write_json(path, vars(found))
     return found

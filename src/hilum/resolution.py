@@ -209,6 +209,8 @@ def make_folds(labels: Labels, groups: NDArray[np.str_], seed: int) -> list[tupl
         return list(folding.split(labels, groups=groups))
     # Of many classes few images each are tried, which by chance alone would come into one fold.
     most = int(np.unique(labels, return_counts=True)[1].max())
+    if most < 2:
+        return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that a class has less images than folds
         stratified = StratifiedGroupKFold(min(N_FOLDS, most), shuffle=True, random_state=seed)

@@ -39,6 +39,7 @@ from hilum.batches import MEMORY_FORMATS, Samples, batches, epoch_seed, make_sou
 from hilum.errors import RunError, SettingError
 from hilum.files import write_bytes, write_csv
 from hilum.fine_tuning import freeze, parameter_groups
+from hilum.hardware import keep_to_cores
 from hilum.losses import log_priors, make_loss, validation_scores, why_no_auroc
 from hilum.memory import keep_pages
 from hilum.networks import Classifier, Ensemble, Member, Network, build_network
@@ -121,6 +122,7 @@ def train_network(
     """
     assert not settings.probe, "a probe is fitted by linear_probe.train_probe"
     keep_pages()
+    keep_to_cores()
     if unknown := why_no_auroc(val.labels, class_names):
         if settings.keep == "best" and settings.monitor == "val_auroc":
             raise SettingError(f"{unknown} No epoch can be chosen by it: set monitor=val_loss.")
@@ -371,7 +373,7 @@ def average(averaged: nn.Module, network: nn.Module, settings: Settings, step: i
 def n_at_once(height: int, width: int) -> int:
     """Return how many images of this size go through a network at once, where none is learnt from.
 
-    As many as fill the memory that `MOST_AT_ONCE` of 128×128 pixels would; more gain nothing.
+    As many as fill the memory of `MOST_AT_ONCE` of 128×128 pixels, and no more of smaller ones.
     """
     return max(1, min(MOST_AT_ONCE, MOST_AT_ONCE * 128 * 128 // (height * width)))
 

@@ -96,15 +96,10 @@ def _pages(tiff: tifffile.TiffFile, limits: Limits) -> tuple[list[tifffile.TiffP
         raise Refusal("damaged TIFF: it holds no page")
     notes = []
     if n_small:
-        notes.append(_left_out(n_small, "thumbnail or mask"))
+        notes.append(f"pages left out that are thumbnails or masks: {n_small}")
     if n_other:
-        notes.append(f"{_left_out(n_other, 'further')}, of another size or kind than the first")
+        notes.append(f"pages left out, of another size or kind than the first: {n_other}")
     return pages, notes
-
-
-def _left_out(n: int, kind: str) -> str:
-    pages = "page was" if n == 1 else "pages were"
-    return f"{n} {kind} {pages} left out"
 
 
 def _layout(page: tifffile.TiffPage) -> tuple[Any, ...]:
