@@ -321,8 +321,8 @@ def _splits_in_splits(root: Path) -> Path:
 @case(
     "images beside masks and overlays",
     "{at} holds images in folders named like masks or overlays inside its classes, such as "
-    "'ill/masks/0.png' (4 in all). Move them out of {at}, rename what is none, or give a CSV table "
-    "with the columns path and label.",
+    "'ill/masks/0.png' (4 in all). Move them out of {at}, rename what is no mask, or give a CSV "
+    "table with the columns path and label.",
 )
 def _masks_and_overlays(root: Path) -> Path:
     kinds = ("images", "masks", "overlays")
@@ -332,8 +332,8 @@ def _masks_and_overlays(root: Path) -> Path:
 @case(
     "a folder of masks beside the images of a split",
     "{at} holds images in folders named like masks or overlays inside its classes, such as "
-    "'train/a/Lung Masks/p1/0.png' (1 in all). Move them out of {at}, rename what is none, or give "
-    "a CSV table with the columns path and label.",
+    "'train/a/Lung Masks/p1/0.png' (1 in all). Move them out of {at}, rename what is no mask, or "
+    "give a CSV table with the columns path and label.",
 )
 def _masks_in_split(root: Path) -> Path:
     return write_folder(root, {"train/a": 1, "train/b": 1, "train/a/Lung Masks/p1": 1})
@@ -343,7 +343,7 @@ def _masks_in_split(root: Path) -> Path:
     "masks beside their images",
     "4 files are named like masks or overlays of images beside them in {at}, such as "
     "'benign/benign (1)_mask.png' of 'benign/benign (1).png'. Move them out of {at}, rename what "
-    "is none, or give a CSV table with the columns path and label.",
+    "is no mask, or give a CSV table with the columns path and label.",
 )
 def _masks_beside(root: Path) -> Path:
     for name in ("benign (1)", "benign (1)_mask", "benign (1)_mask_1", "benign (2)"):
@@ -356,7 +356,7 @@ def _masks_beside(root: Path) -> Path:
 @case(
     "one mask beside its image",
     "1 file is named like a mask or overlay of an image beside it in {at}, such as "
-    "'test/b/x_seg.nii.gz' of 'test/b/x.nii.gz'. Move them out of {at}, rename what is none, or "
+    "'test/b/x_seg.nii.gz' of 'test/b/x.nii.gz'. Move them out of {at}, rename what is no mask, or "
     "give a CSV table with the columns path and label.",
 )
 def _mask_beside(root: Path) -> Path:

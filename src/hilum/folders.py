@@ -303,8 +303,8 @@ def _check_levels(root: Path, places: Iterable[_Place]) -> None:
 def _check_masks(root: Path, places: Iterable[_Place]) -> None:
     """Refuse masks and overlays: learnt as images, they would tell the class by themselves."""
     what_to_do = (
-        f"Move them out of {root}, rename what is none, or give a CSV table with the columns path "
-        "and label."
+        f"Move them out of {root}, rename what is no mask, or give a CSV table with the columns "
+        "path and label."
     )
     apart = [place for place in places if any(map(_MASK_FOLDER.fullmatch, place.inner))]
     if apart:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 import hilum
+from hilum.asked_figures import Asked, add_asked, asked_before
 from hilum.budget import check_minutes, overrun
 from hilum.columns import Columns
 from hilum.crossvalidation import check_folds, work_folds
@@ -49,7 +50,6 @@ from hilum.records import (
     several_models,
 )
 from hilum.release import Basis, make_release
-from hilum.subgroups import Subgroups, add_groups
 from hilum.training import train_network
 
 ROBUSTNESS_FILE = "robustness.json"
@@ -494,7 +494,10 @@ def _evaluate(
         )
     metrics |= _robustness(run)
     metrics["n_openings"] = n_openings(run.folder)
-    _add_asked(metrics, _asked_before(run, metrics), predictions, samples, model)
+    before = run.folder / "metrics.json"
+    if before.exists():
+        asked = asked_before(read_json(before), metrics)
+        add_asked(metrics, asked, predictions, samples, model)
     write_json(run.folder / "metrics.json", metrics)
     rules = model.facts.referral
     run.save(
@@ -532,40 +535,6 @@ def _patient_rules(model: Model) -> dict[str, Any] | None:
     }
 
 
-class Asked(NamedTuple):
-    """What metrics.json is to hold besides the figures that every run has."""
-
-    prevalences: Sequence[float]
-    subgroups: Sequence[str]
-
-
-def _asked_before(run: Run, plain: Mapping[str, Any]) -> Asked:
-    """Say what the user had added to the figures that are there, held against those made anew."""
-    prevalences, columns = set[float](), dict[str, None]()
-    if (run.folder / "metrics.json").exists():
-        for old, new in zip(_parts(run.metrics), _parts(plain), strict=True):
-            rows, groups = old.get("ppv_npv", ()), _groups(new)
-            prevalences |= {row["prevalence"] for row in rows if row["wanted"]}
-            # A column that is asked for may be parted more finely than one that is not.
-            columns |= {name: None for name, own in _groups(old).items() if own != groups.get(name)}
-    return Asked(sorted(prevalences), list(columns))
-
-
-def _parts(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Go through the figures of both splits and of each label of theirs."""
-    for split in ("val", "test"):
-        yield metrics[split]
-        yield from (metrics[split].get("labels") or {}).values()
-
-
-def _groups(figures: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the groups by each column that has some."""
-    found: dict[str, list[str]] = {}
-    for row in figures.get("subgroups", ()):
-        found.setdefault(row["column"], []).append(row["group"])
-    return found
-
-
 def _measure_again(run: Run, asked: Asked) -> None:
     """Add what the user asks for to metrics.json, from predictions that were made before.
 
@@ -573,50 +542,8 @@ def _measure_again(run: Run, asked: Asked) -> None:
     """
     _, samples, _ = load_prepared(run)
     predictions, metrics = read_back(run.folder / "predictions.csv"), run.metrics
-    _add_asked(metrics, asked, predictions, samples, load(run.folder))
+    add_asked(metrics, asked, predictions, samples, load(run.folder))
     write_json(run.folder / "metrics.json", metrics)
-
-
-def _add_asked(
-    metrics: dict[str, Any],
-    asked: Asked,
-    predictions: pd.DataFrame,
-    samples: pd.DataFrame,
-    model: Model,
-) -> None:
-    """Add what the user asks for, if anything, to the figures of both splits."""
-    if not (asked.prevalences or asked.subgroups):
-        return
-    samples = samples.set_index("path", drop=False)
-    for split in ("val", "test"):
-        table = predictions[predictions["split"] == split]
-        rows = samples.loc[table["path"]]
-        found = measure(
-            table,
-            list(rows["group"]),
-            model,
-            patients_known=metrics[split]["n_patients"] is not None,
-            columns=rows,
-            prevalences=asked.prevalences,
-            subgroups=asked.subgroups,
-        )
-        _add_to_part(metrics[split], found, asked)
-        for name, of_label in (found.get("labels") or {}).items():
-            _add_to_part(metrics[split]["labels"][name], of_label, asked)
-
-
-def _add_to_part(before: dict[str, Any], found: dict[str, Any], asked: Asked) -> None:
-    """Add to the figures of a split, or of one label of it, what was asked for."""
-    if asked.prevalences:
-        kinds = ("ppv_npv", "net_benefit", "patients")
-        before |= {key: found[key] for key in kinds if key in found}
-    if asked.subgroups and "subgroups" in found:
-        parts = add_groups(
-            Subgroups(found["subgroups"], found["subgroup_notes"]),
-            before.get("subgroups", []),
-            before.get("subgroup_notes", []),
-        )
-        before |= {"subgroups": parts.rows, "subgroup_notes": parts.notes}
 
 
 def _report(run: Run) -> None:
